@@ -1,0 +1,458 @@
+"""THE table of instructions: operand kinds, attributes, type rule, one-line meaning.
+
+Suffixes name operand kinds: ``p`` public, ``a`` arithmetic shares, ``b`` Boolean shares. The type
+rules also propagate value ranges; a rule raises VerifyError when operands or attributes do not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spuvm.bytecode.program import AttrValue
+from spuvm.bytecode.types import Type
+from spuvm.errors import VerifyError
+
+Attrs = Mapping[str, AttrValue]
+Rule = Callable[[int, Sequence[Type], Any], Type]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One row of the table. `kinds` has a letter per operand, ``*`` any kind, trailing ``+`` n-ary."""
+
+    name: str
+    kinds: str
+    attrs: tuple[str, ...]
+    meaning: str
+    rule: Rule
+    local: bool
+
+
+OPS: dict[str, Op] = {}
+
+
+def _op(name: str, kinds: str, attrs: str, meaning: str, *, local: bool) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        if name in OPS:
+            raise VerifyError(f"instruction {name!r} is defined twice")
+        OPS[name] = Op(name, kinds, tuple(attrs.split()), meaning, rule, local)
+        return rule
+
+    return register
+
+
+def local(name: str, kinds: str, attrs: str, meaning: str) -> Callable[[Rule], Rule]:
+    """Register an instruction that each party does alone."""
+    return _op(name, kinds, attrs, meaning, local=True)
+
+
+def interactive(name: str, kinds: str, attrs: str, meaning: str) -> Callable[[Rule], Rule]:
+    """Register an instruction in which the parties talk."""
+    return _op(name, kinds, attrs, meaning, local=False)
+
+
+def need(condition: bool, message: str) -> None:
+    """Raise VerifyError(message) unless `condition` holds."""
+    if not condition:
+        raise VerifyError(message)
+
+
+def infer(ring: int, op: str, args: Sequence[Type], attrs: Attrs) -> Type:
+    """Result type of an instruction; raises VerifyError when operands or attributes do not fit."""
+    if op not in OPS:
+        raise VerifyError(f"unknown instruction {op!r}", expected=f"one of {', '.join(sorted(OPS))}")
+    row = OPS[op]
+    variadic = row.kinds.endswith("+")
+    kinds = row.kinds.rstrip("+")
+    if variadic:
+        need(len(args) >= 1, f"{op}: needs at least one operand")
+        kinds = kinds * len(args)
+    need(len(args) == len(kinds), f"{op}: takes {len(kinds)} operands, got {len(args)}")
+    for i, (want, got) in enumerate(zip(kinds, args, strict=True)):
+        need(want in ("*", got.kind), f"{op}: operand {i} must be of kind {want}, got {got.kind}")
+    missing = set(row.attrs) ^ set(attrs)
+    need(not missing, f"{op}: attributes {sorted(row.attrs)} expected, got {sorted(attrs)}")
+    return row.rule(ring, args, attrs)
+
+
+# --- ranges ----------------------------------------------------------------------------------
+
+
+def ranged(t: Type, ring: int, lo: int | None, hi: int | None) -> Type:
+    """`t` with bounds, or without when they leave the signed range of the ring."""
+    if lo is None or hi is None or lo < -(1 << (ring - 1)) or hi >= 1 << (ring - 1):
+        return t.with_(lo=None, hi=None)
+    return t.with_(lo=lo, hi=hi)
+
+
+def _add_bounds(ring: int, t: Type, xs: Sequence[Type], coefs: Sequence[int]) -> Type:
+    lo = hi = 0
+    for x, c in zip(xs, coefs, strict=True):
+        if x.bounds is None:
+            return t.with_(lo=None, hi=None)
+        ends = (c * x.bounds[0], c * x.bounds[1])
+        lo, hi = lo + min(ends), hi + max(ends)
+    return ranged(t, ring, lo, hi)
+
+
+def _product_bounds(ring: int, t: Type, x: Type, y: Type, terms: int, trunc: int) -> Type:
+    if x.bounds is None or y.bounds is None:
+        return t.with_(lo=None, hi=None)
+    ends = [a * b * terms for a in x.bounds for b in y.bounds]
+    lo, hi = min(ends), max(ends)
+    if trunc:  # stochastic rounding goes to either neighbour
+        lo, hi = lo >> trunc, -(-hi >> trunc)
+    return ranged(t, ring, lo, hi)
+
+
+def _same_shape(op: str, args: Sequence[Type]) -> tuple[int, ...]:
+    shapes = {t.shape for t in args}
+    need(len(shapes) == 1, f"{op}: operands must have one shape, got {sorted(shapes)}")
+    return args[0].shape
+
+
+def _same_frac(op: str, args: Sequence[Type]) -> int:
+    fracs = {t.frac for t in args}
+    need(len(fracs) == 1, f"{op}: operands must have equal fraction bits, got {sorted(fracs)}")
+    return args[0].frac
+
+
+def _public_fits(op: str, x: Type, p: Type) -> None:
+    need(
+        p.shape in ((), x.shape),
+        f"{op}: the public operand must be a scalar or of shape {x.shape}, got {p.shape}",
+    )
+
+
+def _is_ring(op: str, *ts: Type) -> None:
+    for t in ts:
+        need(t.width == 0, f"{op}: needs ring elements, got bits of width {t.width}")
+
+
+# --- constants and shapes: any kind, local ---------------------------------------------------
+
+
+@local("reshape", "*", "shape", "same elements in row-major order, another shape")
+def _reshape(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape = tuple(attrs["shape"])
+    need(math.prod(shape) == args[0].size, f"reshape: {args[0].shape} does not fit {shape}")
+    return args[0].with_(shape=shape)
+
+
+@local("transpose", "*", "permutation", "axes permuted as numpy.transpose does")
+def _transpose(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    perm = tuple(attrs["permutation"])
+    shape = args[0].shape
+    need(sorted(perm) == list(range(len(shape))), f"transpose: {perm} is no permutation of {shape}")
+    return args[0].with_(shape=tuple(shape[i] for i in perm))
+
+
+@local("broadcast", "*", "shape dims", "lax.broadcast_in_dim: operand axis i becomes axis dims[i]")
+def _broadcast(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape, dims = tuple(attrs["shape"]), tuple(attrs["dims"])
+    old = args[0].shape
+    fits = len(dims) == len(old) and all(
+        0 <= d < len(shape) and n in (1, shape[d]) for n, d in zip(old, dims, strict=False)
+    )
+    need(fits and list(dims) == sorted(set(dims)), f"broadcast: {old} to {shape} along {dims}")
+    return args[0].with_(shape=shape)
+
+
+@local("slice", "*", "start limit stride", "numpy basic slicing in every axis, strides positive")
+def _slice(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape = args[0].shape
+    start, limit, stride = attrs["start"], attrs["limit"], attrs["stride"]
+    fits = len(start) == len(limit) == len(stride) == len(shape) and all(
+        0 <= a <= b <= n and s >= 1
+        for a, b, s, n in zip(start, limit, stride, shape, strict=True)
+    )
+    need(fits, f"slice: {start}:{limit}:{stride} does not fit {shape}")
+    new = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, stride, strict=True))
+    return args[0].with_(shape=new)
+
+
+@local("reverse", "*", "axes", "elements in reverse order along the axes")
+def _reverse(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    rank = len(args[0].shape)
+    need(all(0 <= a < rank for a in attrs["axes"]), f"reverse: axes {attrs['axes']} of {rank}")
+    return args[0]
+
+
+@local("concat", "*+", "axis", "operands of one kind joined along an axis")
+def _concat(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    axis, first = attrs["axis"], args[0]
+    rank = len(first.shape)
+    need(0 <= axis < rank, f"concat: axis {axis} of a rank {rank} value")
+    for t in args:
+        alike = (t.kind, t.frac, t.width) == (first.kind, first.frac, first.width)
+        rest = t.shape[:axis] + t.shape[axis + 1 :] == first.shape[:axis] + first.shape[axis + 1 :]
+        need(alike and rest and len(t.shape) == rank, f"concat: {t} does not go with {first}")
+    shape = list(first.shape)
+    shape[axis] = sum(t.shape[axis] for t in args)
+    los, his = [t.lo for t in args], [t.hi for t in args]
+    lo = None if None in los else min(x for x in los if x is not None)
+    hi = None if None in his else max(x for x in his if x is not None)
+    return first.with_(shape=tuple(shape), lo=lo, hi=hi)
+
+
+@local("pad", "*", "low high interior", "lax.pad with zeros, negative low and high crop")
+def _pad(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    t = args[0]
+    low, high, interior = attrs["low"], attrs["high"], attrs["interior"]
+    need(len(low) == len(high) == len(interior) == len(t.shape), "pad: one entry per axis needed")
+    shape = tuple(
+        max(0, n + a + b + max(0, n - 1) * i)
+        for n, a, b, i in zip(t.shape, low, high, interior, strict=True)
+    )
+    t = t.with_(shape=shape)
+    return t if t.bounds is None else t.with_(lo=min(t.bounds[0], 0), hi=max(t.bounds[1], 0))
+
+
+@local("take", "*p", "shape", "result[i] = operand.ravel()[index.ravel()[i]], public index in range")
+def _take(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape = tuple(attrs["shape"])
+    _is_ring("take", args[1])
+    need(math.prod(shape) == args[1].size, f"take: {args[1].size} indices do not fill {shape}")
+    if args[1].bounds is not None and args[1].size:
+        lo, hi = args[1].bounds
+        need(lo >= 0 and hi < args[0].size, f"take: index range {lo}..{hi} of {args[0].size}")
+    return args[0].with_(shape=shape)
+
+
+# --- linear arithmetic, local ----------------------------------------------------------------
+
+
+@local("add_aa", "aa", "", "x + y")
+def _add_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape, frac = _same_shape("add_aa", args), _same_frac("add_aa", args)
+    return _add_bounds(ring, Type("a", shape, frac), args, (1, 1))
+
+
+@local("sub_aa", "aa", "", "x - y")
+def _sub_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape, frac = _same_shape("sub_aa", args), _same_frac("sub_aa", args)
+    return _add_bounds(ring, Type("a", shape, frac), args, (1, -1))
+
+
+@local("lincomb_a", "a+", "coefficients", "sum of c_i * x_i with public integers c_i, in one pass")
+def _lincomb_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    shape, frac = _same_shape("lincomb_a", args), _same_frac("lincomb_a", args)
+    coefs = attrs["coefficients"]
+    need(len(coefs) == len(args), f"lincomb_a: {len(coefs)} coefficients, {len(args)} operands")
+    return _add_bounds(ring, Type("a", shape, frac), args, coefs)
+
+
+@local("neg_a", "a", "", "-x")
+def _neg_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _add_bounds(ring, Type("a", args[0].shape, args[0].frac), args, (-1,))
+
+
+@local("add_ap", "ap", "", "x + p")
+def _add_ap(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, p = args
+    _public_fits("add_ap", x, p)
+    _is_ring("add_ap", p)
+    return _add_bounds(ring, Type("a", x.shape, _same_frac("add_ap", args)), args, (1, 1))
+
+
+@local("sub_pa", "pa", "", "p - x")
+def _sub_pa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    p, x = args
+    _public_fits("sub_pa", x, p)
+    _is_ring("sub_pa", p)
+    return _add_bounds(ring, Type("a", x.shape, _same_frac("sub_pa", args)), args, (1, -1))
+
+
+@local("mul_ap", "ap", "", "x * p in the ring; fraction bits add up")
+def _mul_ap(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, p = args
+    _public_fits("mul_ap", x, p)
+    _is_ring("mul_ap", p)
+    return _product_bounds(ring, Type("a", x.shape, x.frac + p.frac), x, p, 1, 0)
+
+
+@local("shl_a", "a", "bits frac", "x * 2^bits; the result is declared to have `frac` fraction bits")
+def _shl_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    need(0 <= attrs["bits"] < ring, f"shl_a: bits must be in 0..{ring - 1}")
+    t = Type("a", args[0].shape, attrs["frac"])
+    return _add_bounds(ring, t, args, (1 << attrs["bits"],))
+
+
+@local("retype_a", "a", "frac range", "same bits; new fraction bits; range () or a promised (lo, hi)")
+def _retype_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    bounds = attrs["range"]
+    need(len(bounds) in (0, 2), "retype_a: range must be () or (lo, hi)")
+    t = args[0].with_(frac=attrs["frac"])
+    if not bounds:
+        return t
+    need(bounds[0] <= bounds[1], f"retype_a: empty range {bounds}")
+    return t.with_(lo=bounds[0], hi=bounds[1])
+
+
+@local("sum_a", "a", "axes", "sum over axes")
+def _sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x = args[0]
+    axes = attrs["axes"]
+    need(len(set(axes)) == len(axes) and all(0 <= a < len(x.shape) for a in axes), "sum_a: axes")
+    count = math.prod(x.shape[a] for a in axes)
+    shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    t = Type("a", shape, x.frac)
+    return _add_bounds(ring, t, (x,), (count,)) if count else t.with_(lo=0, hi=0)
+
+
+def _dot(op: str, ring: int, x: Type, y: Type, trunc: int) -> Type:
+    fits = (
+        len(x.shape) == len(y.shape) == 3
+        and x.shape[0] == y.shape[0]
+        and x.shape[2] == y.shape[1]
+    )
+    need(fits, f"{op}: needs [B,M,K] and [B,K,N], got {x.shape} and {y.shape}")
+    _is_ring(op, x, y)
+    t = Type("a", (x.shape[0], x.shape[1], y.shape[2]), x.frac + y.frac - trunc)
+    return _product_bounds(ring, t, x, y, x.shape[2], trunc)
+
+
+@local("dot_ap", "ap", "", "batched matrix product x[B,M,K] @ p[B,K,N]; fraction bits add up")
+def _dot_ap(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _dot("dot_ap", ring, args[0], args[1], 0)
+
+
+@local("dot_pa", "pa", "", "batched matrix product p[B,M,K] @ x[B,K,N]; fraction bits add up")
+def _dot_pa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _dot("dot_pa", ring, args[0], args[1], 0)
+
+
+# --- products and truncation -----------------------------------------------------------------
+
+
+def _check_form(op: str, ring: int, x: Type, y: Type, terms: int, attrs: Any) -> None:
+    trunc, form = attrs["trunc"], attrs["form"]
+    need(form in ("narrow", "full"), f"{op}: form must be narrow or full, got {form!r}")
+    need(0 <= trunc < ring - 2, f"{op}: cannot truncate {trunc} of {ring} bits")
+    if trunc == 0:
+        need(form == "narrow", f"{op}: an exact product has no full form")
+    elif form == "full":
+        need(trunc % 2 == 0, f"{op}: the full form needs an even number of bits, got {trunc}")
+    else:
+        bound = 1 << (ring - 2)
+        worst = x.magnitude(bound) * y.magnitude(bound) * terms
+        need(
+            worst < bound,
+            f"{op}: the narrow form needs |x*y| < 2^{ring - 2}; the ranges give {worst}",
+        )
+
+
+@interactive("mul_aa", "aa", "trunc form", "x * y / 2^trunc; rounding is stochastic, exact on ties")
+def _mul_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, y = args
+    shape = _same_shape("mul_aa", args)
+    _check_form("mul_aa", ring, x, y, 1, attrs)
+    t = Type("a", shape, x.frac + y.frac - attrs["trunc"])
+    return _product_bounds(ring, t, x, y, 1, attrs["trunc"])
+
+
+@interactive("dot_aa", "aa", "trunc form", "batched matrix product [B,M,K]@[B,K,N] / 2^trunc")
+def _dot_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, y = args
+    t = _dot("dot_aa", ring, x, y, attrs["trunc"])
+    _check_form("dot_aa", ring, x, y, x.shape[2], attrs)
+    return t
+
+
+@interactive("trunc_a", "a", "bits", "x / 2^bits, stochastic rounding; needs |x| < 2^(ring-2)")
+def _trunc_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, bits = args[0], attrs["bits"]
+    need(0 < bits < ring - 2, f"trunc_a: cannot truncate {bits} of {ring} bits")
+    t = x.with_(frac=x.frac - bits)
+    if x.bounds is None:
+        return t
+    return t.with_(lo=x.bounds[0] >> bits, hi=-(-x.bounds[1] >> bits))
+
+
+# --- bits ------------------------------------------------------------------------------------
+
+
+def _bits(shape: tuple[int, ...], width: int) -> Type:
+    return Type("b", shape, 0, width)
+
+
+def _same_bits(op: str, args: Sequence[Type]) -> Type:
+    shape = _same_shape(op, args)
+    need(len({t.width for t in args}) == 1 and args[0].width > 0, f"{op}: equal bit widths needed")
+    return _bits(shape, args[0].width)
+
+
+@interactive("msb_a", "a", "bits", "bit number bits-1 of x: its sign when |x| < 2^(bits-1)")
+def _msb_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    need(2 <= attrs["bits"] <= ring, f"msb_a: bits must be in 2..{ring}, got {attrs['bits']}")
+    return _bits(args[0].shape, 1)
+
+
+@interactive("eqz_a", "a", "bits", "1 where x = 0 modulo 2^bits")
+def _eqz_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    need(1 <= attrs["bits"] <= ring, f"eqz_a: bits must be in 1..{ring}, got {attrs['bits']}")
+    return _bits(args[0].shape, 1)
+
+
+@interactive("a2b", "a", "bits", "the low bits of x as Boolean shares")
+def _a2b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    need(1 <= attrs["bits"] <= ring, f"a2b: bits must be in 1..{ring}, got {attrs['bits']}")
+    return _bits(args[0].shape, attrs["bits"])
+
+
+@interactive("b2a", "b", "", "Boolean shares read as an unsigned integer, as arithmetic shares")
+def _b2a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return ranged(Type("a", args[0].shape), ring, 0, (1 << args[0].width) - 1)
+
+
+@interactive("mul_ba", "ba", "", "bit * x (bit injection): x where the bit is 1, else 0")
+def _mul_ba(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    b, x = args
+    _same_shape("mul_ba", args)
+    need(b.width == 1, f"mul_ba: needs a single bit, got width {b.width}")
+    return x if x.bounds is None else x.with_(lo=min(x.bounds[0], 0), hi=max(x.bounds[1], 0))
+
+
+@interactive("and_bb", "bb", "", "bitwise and")
+def _and_bb(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _same_bits("and_bb", args)
+
+
+@local("xor_bb", "bb", "", "bitwise exclusive or")
+def _xor_bb(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _same_bits("xor_bb", args)
+
+
+@local("xor_bp", "bp", "", "bitwise exclusive or with public bits")
+def _xor_bp(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    b, p = args
+    _public_fits("xor_bp", b, p)
+    need(b.width == p.width, f"xor_bp: widths {b.width} and {p.width} differ")
+    return _bits(b.shape, b.width)
+
+
+@local("and_bp", "bp", "", "bitwise and with public bits")
+def _and_bp(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    b, p = args
+    _public_fits("and_bp", b, p)
+    need(b.width == p.width, f"and_bp: widths {b.width} and {p.width} differ")
+    return _bits(b.shape, b.width)
+
+
+@local("not_b", "b", "", "bitwise not")
+def _not_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return args[0]
+
+
+@local("bits_b", "b", "low width", "bits low .. low+width-1 of every element")
+def _bits_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    low, width = attrs["low"], attrs["width"]
+    need(low >= 0 and 1 <= width <= args[0].width - low, f"bits_b: {low}+{width} of {args[0].width}")
+    return _bits(args[0].shape, width)
+
+
+# `const` is typed by its array; the builder and the verifier handle it: see type_of_constant.
+OPS["const"] = Op("const", "", ("index",), "constant number `index`, public", _reshape, True)

@@ -1,0 +1,81 @@
+"""The program as data: instructions in single assignment, inputs, constants, outputs, digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy.typing as npt
+
+from spuvm.bytecode.types import Type
+
+AttrValue = int | str | tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input: its type and the name of the party whose data it is."""
+
+    type: Type
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """``results = op args {attrs}``; `results` are fresh value ids, one type each."""
+
+    op: str
+    args: tuple[int, ...]
+    results: tuple[int, ...]
+    types: tuple[Type, ...]
+    attrs: Mapping[str, AttrValue] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output: which value, the JAX dtype it decodes to, a name for reports, its origins."""
+
+    value: int
+    dtype: str
+    name: str
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A straight-line, typed, single-assignment program over shares.
+
+    Value ids are 0 .. n-1 for the inputs, then one per instruction result in order. Constants are
+    ring-encoded arrays (or bits as uint8) that `const` instructions name by index.
+    """
+
+    ring: int
+    frac_bits: int
+    inputs: tuple[Input, ...]
+    constants: tuple[npt.NDArray[Any], ...]
+    instructions: tuple[Instruction, ...]
+    outputs: tuple[Output, ...]
+
+    @cached_property
+    def types(self) -> dict[int, Type]:
+        """Type of every value id."""
+        table = {i: x.type for i, x in enumerate(self.inputs)}
+        for instruction in self.instructions:
+            table.update(zip(instruction.results, instruction.types, strict=True))
+        return table
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the text form without source lines: the program's identity."""
+        from spuvm.bytecode.text import to_text
+
+        return hashlib.sha256(to_text(self, sources=False).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        from spuvm.bytecode.text import to_text
+
+        return to_text(self)

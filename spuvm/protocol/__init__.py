@@ -1,0 +1,1 @@
+"""Protocols: what parties do with shares."""

@@ -1,0 +1,1 @@
+"""ABY3-style replicated secret sharing among three parties."""
