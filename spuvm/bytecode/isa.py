@@ -21,7 +21,7 @@ Rule = Callable[[int, Sequence[Type], Any], Type]
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One row of the table. `kinds` has a letter per operand, ``*`` any kind, trailing ``+`` n-ary."""
+    """One row of the table. `kinds`: a letter per operand, ``*`` any kind, trailing ``+`` n-ary."""
 
     name: str
     kinds: str
@@ -63,7 +63,9 @@ def need(condition: bool, message: str) -> None:
 def infer(ring: int, op: str, args: Sequence[Type], attrs: Attrs) -> Type:
     """Result type of an instruction; raises VerifyError when operands or attributes do not fit."""
     if op not in OPS:
-        raise VerifyError(f"unknown instruction {op!r}", expected=f"one of {', '.join(sorted(OPS))}")
+        raise VerifyError(
+            f"unknown instruction {op!r}", expected=f"one of {', '.join(sorted(OPS))}"
+        )
     row = OPS[op]
     variadic = row.kinds.endswith("+")
     kinds = row.kinds.rstrip("+")
@@ -166,8 +168,7 @@ def _slice(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     shape = args[0].shape
     start, limit, stride = attrs["start"], attrs["limit"], attrs["stride"]
     fits = len(start) == len(limit) == len(stride) == len(shape) and all(
-        0 <= a <= b <= n and s >= 1
-        for a, b, s, n in zip(start, limit, stride, shape, strict=True)
+        0 <= a <= b <= n and s >= 1 for a, b, s, n in zip(start, limit, stride, shape, strict=True)
     )
     need(fits, f"slice: {start}:{limit}:{stride} does not fit {shape}")
     new = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, stride, strict=True))
@@ -211,7 +212,9 @@ def _pad(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return t if t.bounds is None else t.with_(lo=min(t.bounds[0], 0), hi=max(t.bounds[1], 0))
 
 
-@local("take", "*p", "shape", "result[i] = operand.ravel()[index.ravel()[i]], public index in range")
+@local(
+    "take", "*p", "shape", "result[i] = operand.ravel()[index.ravel()[i]], public index in range"
+)
 def _take(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     shape = tuple(attrs["shape"])
     _is_ring("take", args[1])
@@ -281,7 +284,9 @@ def _shl_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _add_bounds(ring, t, args, (1 << attrs["bits"],))
 
 
-@local("retype_a", "a", "frac range", "same bits; new fraction bits; range () or a promised (lo, hi)")
+@local(
+    "retype_a", "a", "frac range", "same bits; new fraction bits; range () or a promised (lo, hi)"
+)
 def _retype_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     bounds = attrs["range"]
     need(len(bounds) in (0, 2), "retype_a: range must be () or (lo, hi)")
@@ -305,9 +310,7 @@ def _sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
 
 def _dot(op: str, ring: int, x: Type, y: Type, trunc: int) -> Type:
     fits = (
-        len(x.shape) == len(y.shape) == 3
-        and x.shape[0] == y.shape[0]
-        and x.shape[2] == y.shape[1]
+        len(x.shape) == len(y.shape) == 3 and x.shape[0] == y.shape[0] and x.shape[2] == y.shape[1]
     )
     need(fits, f"{op}: needs [B,M,K] and [B,K,N], got {x.shape} and {y.shape}")
     _is_ring(op, x, y)
@@ -450,7 +453,9 @@ def _not_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
 @local("bits_b", "b", "low width", "bits low .. low+width-1 of every element")
 def _bits_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     low, width = attrs["low"], attrs["width"]
-    need(low >= 0 and 1 <= width <= args[0].width - low, f"bits_b: {low}+{width} of {args[0].width}")
+    need(
+        low >= 0 and 1 <= width <= args[0].width - low, f"bits_b: {low}+{width} of {args[0].width}"
+    )
     return _bits(args[0].shape, width)
 
 

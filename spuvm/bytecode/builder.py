@@ -1,0 +1,131 @@
+"""Append-only construction of programs; every new value is typed by the instruction table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.bytecode.isa import infer
+from spuvm.bytecode.program import AttrValue, Input, Instruction, Output, Program
+from spuvm.bytecode.types import Type
+from spuvm.errors import VerifyError
+from spuvm.fxp import Fxp
+from spuvm.ring import Ring
+
+
+def type_of_constant(ring: Ring, array: npt.NDArray[Any], frac: int = 0, width: int = 0) -> Type:
+    """Type of a public array: exact bounds of the signed values; public bits have none.
+
+    `array` holds ring elements (width 0), single bits as uint8 (width 1) or the low `width` bits of
+    ring elements.
+
+    Raises:
+        VerifyError: a dtype that does not go with the width.
+    """
+    want = np.dtype(np.uint8) if width == 1 else ring.dtype
+    if array.dtype != want:
+        raise VerifyError(
+            f"a constant of width {width} holds {array.dtype}", expected=f"dtype {want}"
+        )
+    if width or not array.size:
+        return Type("p", array.shape, frac, width)
+    signed = ring.signed(np.ascontiguousarray(array))
+    return Type("p", array.shape, frac, 0, int(signed.min()), int(signed.max()))
+
+
+def clean_attr(value: Any) -> AttrValue:
+    """An attribute value with plain ints and tuples in place of numpy integers and lists."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(clean_attr(v) for v in value)  # type: ignore[return-value]
+    return int(value)
+
+
+class Builder:
+    """Collects inputs, constants, instructions and outputs; ids count up from 0."""
+
+    def __init__(self, ring: Ring, fxp: Fxp) -> None:
+        self.ring = ring
+        self.fxp = fxp
+        self._types: list[Type] = []
+        self._inputs: list[Input] = []
+        self._constants: list[npt.NDArray[Any]] = []
+        self._constant_index: dict[tuple[Any, ...], int] = {}
+        self._constant_ids: dict[tuple[int, int, int], int] = {}
+        self._instructions: list[Instruction] = []
+        self._outputs: list[Output] = []
+
+    def type(self, value: int) -> Type:
+        """Type of a value id."""
+        return self._types[value]
+
+    def __len__(self) -> int:
+        """Number of values so far."""
+        return len(self._types)
+
+    def input(self, type: Type, origin: str) -> int:
+        """Add an input; all inputs come before the first instruction."""
+        if self._instructions:
+            raise VerifyError("inputs come before the first instruction")
+        self._inputs.append(Input(type, origin))
+        self._types.append(type)
+        return len(self._types) - 1
+
+    def constant(
+        self, array: npt.NDArray[Any], frac: int = 0, width: int = 0, source: str = ""
+    ) -> int:
+        """Id of a public array of ring elements (or bits); equal constants share one id."""
+        value = np.array(array, order="C")
+        if width == 0 and value.dtype != self.ring.dtype:
+            value = self.ring.array(value)
+        elif width == 1 and value.dtype == np.bool_:
+            value = value.astype(np.uint8)
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._constant_index:
+            value.setflags(write=False)
+            self._constant_index[key] = len(self._constants)
+            self._constants.append(value)
+        index = self._constant_index[key]
+        if (index, frac, width) not in self._constant_ids:
+            made = type_of_constant(self.ring, value, frac, width)
+            self._constant_ids[index, frac, width] = self._append(
+                "const", (), made, {"index": index}, source
+            )
+        return self._constant_ids[index, frac, width]
+
+    def emit(self, op: str, *args: int, source: str = "", **attrs: Any) -> int:
+        """Append ``op args {attrs}`` and return the id of its result.
+
+        Raises:
+            VerifyError: operands or attributes do not fit the instruction table.
+        """
+        clean = {name: clean_attr(value) for name, value in attrs.items()}
+        made = infer(self.ring.bits, op, [self._types[a] for a in args], clean)
+        return self._append(op, args, made, clean, source)
+
+    def _append(
+        self, op: str, args: Sequence[int], made: Type, attrs: dict[str, AttrValue], source: str
+    ) -> int:
+        value = len(self._types)
+        self._types.append(made)
+        self._instructions.append(Instruction(op, tuple(args), (value,), (made,), attrs, source))
+        return value
+
+    def output(self, value: int, dtype: str, name: str, origins: Sequence[str] = ()) -> None:
+        """Declare an output: the value, the dtype it decodes to, its name and origins."""
+        self._outputs.append(Output(value, dtype, name, tuple(origins)))
+
+    def build(self) -> Program:
+        """The finished program."""
+        return Program(
+            ring=self.ring.bits,
+            frac_bits=self.fxp.frac_bits,
+            inputs=tuple(self._inputs),
+            constants=tuple(self._constants),
+            instructions=tuple(self._instructions),
+            outputs=tuple(self._outputs),
+        )

@@ -1,0 +1,108 @@
+"""The verifier: a program that passes is well-formed in every way a VM relies on."""
+
+from __future__ import annotations
+
+from spuvm.bytecode.builder import type_of_constant
+from spuvm.bytecode.isa import infer
+from spuvm.bytecode.program import Instruction, Program
+from spuvm.bytecode.types import Type
+from spuvm.errors import VerifyError
+from spuvm.ring import Ring
+
+
+def verify(program: Program) -> Program:
+    """Return `program` unchanged, or raise.
+
+    Checked: single assignment with ids counting up, definition before use, every stated type equal
+    to the one that the instruction table infers, constants, inputs, outputs.
+
+    Raises:
+        VerifyError: the text names the instruction number, and the user's source line if known.
+    """
+    ring = Ring(program.ring)
+    types: list[Type] = []
+    for i, given in enumerate(program.inputs):
+        _check_type(f"input {i}", given.type, ring)
+        types.append(given.type)
+    for number, instruction in enumerate(program.instructions):
+        where = f"instruction {number} ({instruction.op})"
+        try:
+            types.append(_check(program, ring, instruction, types))
+        except VerifyError as error:
+            raise VerifyError(
+                f"{where}: {error.message}",
+                at=instruction.source or None,
+                got=error.got,
+                expected=error.expected,
+            ) from error
+    for i, out in enumerate(program.outputs):
+        if not 0 <= out.value < len(types):
+            raise VerifyError(f"output {i} ({out.name}): value %{out.value} does not exist")
+        if (out.dtype == "bool") != (types[out.value].width == 1):
+            raise VerifyError(
+                f"output {i} ({out.name}): dtype {out.dtype} does not go with "
+                f"{types[out.value].kind} of width {types[out.value].width}"
+            )
+    return program
+
+
+def _check(program: Program, ring: Ring, instruction: Instruction, types: list[Type]) -> Type:
+    if instruction.results != (len(types),):
+        raise VerifyError(
+            "results must be assigned once and count up",
+            got=" ".join(f"%{r}" for r in instruction.results) or "nothing",
+            expected=f"%{len(types)}",
+        )
+    if len(instruction.types) != 1:
+        raise VerifyError(f"one type per result needed, got {len(instruction.types)}")
+    for a in instruction.args:
+        if not 0 <= a < len(types):
+            raise VerifyError(f"value %{a} is used before it is defined")
+    stated = instruction.types[0]
+    _check_type("result", stated, ring)
+    if instruction.op == "const":
+        want = _type_of_const(program, ring, instruction, stated)
+    else:
+        try:
+            want = infer(
+                program.ring,
+                instruction.op,
+                [types[a] for a in instruction.args],
+                instruction.attrs,
+            )
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise VerifyError(f"malformed attributes {dict(instruction.attrs)}") from error
+    if want != stated:
+        raise VerifyError(
+            "the stated type is not the inferred one", got=str(stated), expected=str(want)
+        )
+    return stated
+
+
+def _type_of_const(program: Program, ring: Ring, instruction: Instruction, stated: Type) -> Type:
+    index = instruction.attrs.get("index")
+    if set(instruction.attrs) != {"index"} or not isinstance(index, int):
+        raise VerifyError(f"attributes ['index'] expected, got {sorted(instruction.attrs)}")
+    if instruction.args:
+        raise VerifyError(f"takes 0 operands, got {len(instruction.args)}")
+    if not 0 <= index < len(program.constants):
+        raise VerifyError(f"constant {index} does not exist")
+    # Fraction bits and width are not in the array: they are what the instruction states.
+    return type_of_constant(ring, program.constants[index], stated.frac, stated.width)
+
+
+def _check_type(what: str, t: Type, ring: Ring) -> None:
+    half = 1 << (ring.bits - 1)
+    width_fits = {"p": 0 <= t.width <= ring.bits, "a": t.width == 0, "b": 1 <= t.width <= ring.bits}
+    if t.kind not in width_fits:
+        raise VerifyError(f"{what}: unknown kind {t.kind!r}")
+    if not width_fits[t.kind]:
+        raise VerifyError(f"{what}: kind {t.kind} cannot have width {t.width}")
+    if any(n < 0 for n in t.shape):
+        raise VerifyError(f"{what}: negative size in shape {t.shape}")
+    if (t.lo is None) != (t.hi is None):
+        raise VerifyError(f"{what}: one bound without the other")
+    if t.bounds is not None and not -half <= t.bounds[0] <= t.bounds[1] < half:
+        raise VerifyError(f"{what}: bounds {t.bounds} are empty or outside the ring")
+    if t.width and (t.frac or t.bounds is not None):
+        raise VerifyError(f"{what}: bits have neither fraction bits nor bounds")
