@@ -1,0 +1,261 @@
+"""The table of cases: one JAX function each, its inputs, its declared ranges, its target.
+
+Every function is written once and runs under the JAX of both systems. Imports nothing of spuvm.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Form = Literal["declared", "full"]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the comparison.
+
+    fn      the function of `make`'s arguments; every argument is a pytree of arrays.
+    make    inputs from a seeded generator.
+    ranges  what the declared form promises, one interval per argument.
+    target  how many times faster than the peer is asked for; None: for information only.
+    holds   the forms that must reach the target: products are held to it only when declared,
+            because the peer silently assumes |x*y| < 2^26; comparisons and sums in both.
+    public  positions of arguments that are public constants, in both systems.
+    scope   ``run``: inputs already shared, result stays shared; ``io``: with sharing and revealing.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    make: Callable[[np.random.Generator], tuple[Any, ...]]
+    ranges: tuple[Range, ...]
+    target: float | None
+    holds: tuple[Form, ...] = ("declared",)
+    public: tuple[int, ...] = ()
+    scope: Literal["run", "io"] = "run"
+    note: str = ""
+
+    def inputs(self) -> tuple[Any, ...]:
+        """The arguments: float32, always the same for the same name."""
+        rng = np.random.default_rng(zlib.crc32(self.name.encode()))
+        return tuple(jax.tree.map(lambda x: np.asarray(x, np.float32), a) for a in self.make(rng))
+
+    def secret_fn(self, args: Sequence[Any]) -> Callable[..., Any]:
+        """The function of the secret arguments alone, with the public ones bound."""
+
+        def bound(*secrets: Any) -> Any:
+            rest = iter(secrets)
+            return self.fn(*(a if i in self.public else next(rest) for i, a in enumerate(args)))
+
+        bound.__name__ = "case"
+        return bound
+
+    def secrets(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        """The secret ones of the arguments."""
+        return tuple(a for i, a in enumerate(args) if i not in self.public)
+
+    def secret_ranges(self) -> tuple[Range, ...]:
+        """The declared intervals of the secret arguments."""
+        return tuple(r for i, r in enumerate(self.ranges) if i not in self.public)
+
+    def reference(self, args: Sequence[Any]) -> list[np.ndarray]:
+        """The flat results of the function on the same inputs in float64, in plaintext."""
+        jax.config.update("jax_enable_x64", True)
+        try:
+            wide = jax.tree.map(lambda x: np.asarray(x, np.float64), tuple(args))
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(self.fn(*wide))]
+        finally:
+            jax.config.update("jax_enable_x64", False)
+
+
+def digest(args: Sequence[Any]) -> str:
+    """A short digest of the inputs, so that both systems can be checked to see the same ones."""
+    h = hashlib.sha256()
+    for leaf in jax.tree.leaves(tuple(args)):
+        h.update(str(leaf.shape).encode() + np.ascontiguousarray(leaf).tobytes())
+    return h.hexdigest()[:16]
+
+
+def max_error(got: Sequence[Any], want: Sequence[Any]) -> float:
+    """Largest absolute difference over all results."""
+    pairs = zip(got, want, strict=True)
+    return max(float(np.abs(np.asarray(g, np.float64) - w).max()) for g, w in pairs)
+
+
+# --- the functions -----------------------------------------------------------------------------
+
+
+def average(trees: Sequence[Any]) -> Any:
+    """Mean of a list of pytrees, the server function of the talk."""
+    return jax.tree.map(lambda *xs: sum(xs) / len(xs), *trees)
+
+
+def weighted_average(trees: Sequence[Any], weights: Any) -> Any:
+    """sum(w_i * tree_i) / sum(w_i)."""
+    total = sum(weights[i] for i in range(len(trees)))
+    return jax.tree.map(lambda *xs: sum(weights[i] * x for i, x in enumerate(xs)) / total, *trees)
+
+
+def weighted_average_normalized(trees: Sequence[Any], weights: Any) -> Any:
+    """The same written so that only the weights are divided and one dot product is left."""
+    share = weights / jnp.sum(weights)
+    return jax.tree.map(lambda *xs: jnp.tensordot(share, jnp.stack(xs), 1), *trees)
+
+
+def logistic_loss(w: Any, x: Any, y: Any) -> Any:
+    """Mean negative log-likelihood of labels y in {0, 1}."""
+    p = jax.nn.sigmoid(x @ w)
+    return -jnp.mean(y * jnp.log(p) + (1 - y) * jnp.log(1 - p))
+
+
+def logistic_gradient(w: Any, x: Any, y: Any) -> Any:
+    """The gradient of `logistic_loss` in w, in closed form."""
+    return x.T @ (jax.nn.sigmoid(x @ w) - y) / x.shape[0]
+
+
+def chained_products(x: Any, y: Any) -> Any:
+    """x * y^100, one product after the other."""
+    for _ in range(100):
+        x = x * y
+    return x
+
+
+def smaller(x: Any, y: Any) -> Any:
+    """A comparison and a selection."""
+    return jnp.where(x < y, x, y)
+
+
+def column_maximum(x: Any) -> Any:
+    """Maximum over the first axis."""
+    return jnp.max(x, axis=0)
+
+
+# --- the inputs --------------------------------------------------------------------------------
+
+
+def _vectors(count: int, size: int) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    return lambda rng: ([rng.uniform(-4, 4, size) for _ in range(count)],)
+
+
+def _weighted(count: int, size: int) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    def make(rng: np.random.Generator) -> tuple[Any, ...]:
+        return [rng.uniform(-4, 4, size) for _ in range(count)], rng.integers(50, 500, count)
+
+    return make
+
+
+def _uniform(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    return lambda rng: tuple(rng.uniform(-4, 4, shape) for shape in shapes)
+
+
+def _scalars(rng: np.random.Generator) -> tuple[Any, ...]:
+    return np.float32(0.9), np.float32(rng.uniform(0.98, 1.0))
+
+
+def _regression(rows: int, features: int) -> Callable[[np.random.Generator], tuple[Any, ...]]:
+    def make(rng: np.random.Generator) -> tuple[Any, ...]:
+        x = rng.uniform(-1, 1, (rows, features))
+        truth, w = rng.normal(0, 1, features), rng.normal(0, 0.3, features)
+        return w, x, x @ truth > 0
+
+    return make
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+BOTH: tuple[Form, ...] = ("declared", "full")
+MODEL = (-8.0, 8.0)  # model weights
+# The widest inputs for which |sum of products| < 2^26: what the peer silently assumes.
+PRODUCT = (-8000.0, 8000.0)
+
+
+def _dot_range(terms: int) -> Range:
+    bound = float(int((2**26 / terms) ** 0.5) - 1)
+    return (-bound, bound)
+
+
+def _matmul(m: int, k: int, n: int, target: float) -> Case:
+    name = f"matmul {m}" if m == k == n else f"matmul {m}x{k}x{n}"
+    ranges = (_dot_range(k),) * 2
+    return Case(name, jnp.matmul, _uniform((m, k), (k, n)), ranges, target)
+
+
+CASES: tuple[Case, ...] = (
+    Case("mean 10x1e5", average, _vectors(10, 10**5), (MODEL,), 10, BOTH),
+    Case("mean 10x1e6", average, _vectors(10, 10**6), (MODEL,), 10, BOTH),
+    Case("mean 100x1e5", average, _vectors(100, 10**5), (MODEL,), 10, BOTH),
+    Case(
+        "mean 10x1e6, sharing and revealing",
+        average,
+        _vectors(10, 10**6),
+        (MODEL,),
+        10,
+        BOTH,
+        scope="io",
+    ),
+    Case(
+        "weighted mean 10x1e5, public weights",
+        weighted_average,
+        _weighted(10, 10**5),
+        (MODEL, (1, 1000)),
+        10,
+        public=(1,),
+    ),
+    Case(
+        "weighted mean 10x1e5, secret weights",
+        weighted_average,
+        _weighted(10, 10**5),
+        (MODEL, (1, 1000)),
+        10,
+    ),
+    Case(
+        "weighted mean 10x1e5, normalised by hand",
+        weighted_average_normalized,
+        _weighted(10, 10**5),
+        (MODEL, (1, 1000)),
+        None,
+        note="secret weights, written to suit the peer, which divides every element otherwise",
+    ),
+    Case("multiply 1e6", jnp.multiply, _uniform((10**6,), (10**6,)), (PRODUCT,) * 2, 4),
+    Case("100 chained products", chained_products, _scalars, ((-1, 1),) * 2, 6),
+    _matmul(256, 256, 256, 4),
+    _matmul(512, 512, 512, 3),
+    _matmul(1024, 1024, 1024, 2),
+    _matmul(64, 4096, 64, 50),
+    Case(
+        "LR gradient 1024x100, autodiff",
+        jax.grad(logistic_loss),
+        _regression(1024, 100),
+        (MODEL, (-4, 4), (0, 1)),
+        6,
+    ),
+    Case(
+        "LR gradient 1024x100, closed form",
+        logistic_gradient,
+        _regression(1024, 100),
+        (MODEL, (-4, 4), (0, 1)),
+        6,
+    ),
+    Case("less + where 1e6", smaller, _uniform((10**6,), (10**6,)), (PRODUCT,) * 2, 5, BOTH),
+    Case("relu 1e6", jax.nn.relu, _uniform((10**6,)), (PRODUCT,), 5, BOTH),
+    Case("max over 10x1e5", column_maximum, _uniform((10, 10**5)), (PRODUCT,), 5, BOTH),
+)
+
+
+def select(pattern: str) -> list[Case]:
+    """Cases whose name contains the pattern or matches it as a shell pattern."""
+    return [c for c in CASES if pattern in c.name or fnmatch.fnmatch(c.name, pattern)]
+
+
+def find(name: str) -> Case:
+    """The case of that name."""
+    return next(c for c in CASES if c.name == name)

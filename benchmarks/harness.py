@@ -1,0 +1,257 @@
+"""Three spawned party processes, timing between a barrier and the last return, a JSON-lines server.
+
+Runs in both environments (the peer's and ours), so it needs nothing beyond the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing as mp
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One call between a barrier and the last party's return.
+
+    ms: the earliest start to the latest return. cpu_s: CPU seconds of all threads of the three
+    processes. peak_mb: the largest resident set that any party reached during the call.
+    """
+
+    ms: float
+    cpu_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class _Span:
+    start: float
+    end: float
+    cpu_s: float
+    peak_mb: float
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that are free now (another process could still take one)."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def reset_peak_memory() -> None:
+    """Let the kernel's high-water mark of this process start again from its present size."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> float:
+    """High-water mark of this process's resident set since the last reset."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM in /proc/self/status: these benchmarks need Linux")
+
+
+def return_free_memory() -> None:
+    """Give freed memory back to the kernel, so that the next case's peak starts from little."""
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _measure(barrier: Any, method: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, _Span]:
+    reset_peak_memory()
+    barrier.wait()
+    cpu, start = _cpu_seconds(), time.perf_counter()
+    result = method(*args)
+    end = time.perf_counter()
+    return result, _Span(start, end, _cpu_seconds() - cpu, peak_memory_mb())
+
+
+def _party_main(
+    host: Callable[..., Any], rank: int, args: tuple[Any, ...], connection: Any, barrier: Any
+) -> None:
+    try:
+        party = host(rank, *args)
+        connection.send((None, None, None))
+    except BaseException:
+        connection.send((None, None, traceback.format_exc()))
+        return
+    while True:
+        try:
+            name, timed, call_args = connection.recv()
+        except EOFError:
+            return
+        if name is None:
+            return
+        try:
+            method = getattr(party, name)
+            if timed:
+                result, span = _measure(barrier, method, call_args)
+            else:
+                result, span = method(*call_args), None
+            connection.send((result, span, None))
+        except BaseException:
+            connection.send((None, None, traceback.format_exc()))
+        call_args = None
+
+
+class Parties:
+    """Three spawned processes, each with an object `host(rank, *args)` whose methods are called."""
+
+    def __init__(self, host: Callable[..., Any], *args: Any) -> None:
+        context = mp.get_context("spawn")
+        barrier = context.Barrier(3)
+        self._connections, self._processes = [], []
+        for rank in range(3):
+            mine, theirs = context.Pipe()
+            process = context.Process(
+                target=_party_main, args=(host, rank, args, theirs, barrier), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._connections.append(mine)
+            self._processes.append(process)
+        self._collect()
+
+    def call(self, name: str, *args: Any) -> list[Any]:
+        """Call `name(*args)` at all three, wait, and return the three results."""
+        return self.call_each(name, [args] * 3)
+
+    def call_each(self, name: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call `name` with other arguments at each rank."""
+        for connection, one in zip(self._connections, args, strict=True):
+            connection.send((name, False, one))
+        return [result for result, _ in self._collect()]
+
+    def timed(self, name: str, *args: Any) -> tuple[list[Any], Timing]:
+        """Call `name(*args)` at all three, released together by a barrier."""
+        for connection in self._connections:
+            connection.send((name, True, args))
+        answers = self._collect()
+        spans = [span for _, span in answers]
+        timing = Timing(
+            ms=1e3 * (max(s.end for s in spans) - min(s.start for s in spans)),
+            cpu_s=sum(s.cpu_s for s in spans),
+            peak_mb=max(s.peak_mb for s in spans),
+        )
+        return [result for result, _ in answers], timing
+
+    def close(self) -> None:
+        """Stop the processes."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.send((None, False, ()))
+        for process in self._processes:
+            process.join(5)
+            if process.is_alive():
+                process.terminate()
+
+    def _collect(self) -> list[tuple[Any, Any]]:
+        answers: list[tuple[Any, Any]] = []
+        failures: list[str] = []
+        for rank, (connection, process) in enumerate(
+            zip(self._connections, self._processes, strict=True)
+        ):
+            while not connection.poll(1.0):
+                if not process.is_alive() and not connection.poll(0):
+                    raise RuntimeError(f"party {rank} ended with code {process.exitcode}")
+            result, span, error = connection.recv()
+            answers.append((result, span))
+            if error:
+                failures.append(f"party {rank} failed: {error}")
+        if failures:
+            raise RuntimeError("\n".join(failures))
+        return answers
+
+
+def serve(operations: Mapping[str, Callable[..., Any]]) -> None:
+    """Answer JSON lines on standard input with JSON lines on the original standard output.
+
+    A request is ``{"op": name, ...keywords}``; an answer ``{"ok": value}`` or ``{"error": text}``.
+    Whatever libraries print goes to standard error.
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            value = operations[request.pop("op")](**request)
+            if isinstance(value, Timing):
+                value = asdict(value)
+            answer = {"ok": value}
+        except BaseException as failure:
+            answer = {"error": f"{type(failure).__name__}: {failure}"}
+            traceback.print_exc()
+        answers.write(json.dumps(answer) + "\n")
+
+
+class SystemFailed(RuntimeError):
+    """A server answered with an error or went away."""
+
+
+class System:
+    """A server process of one system, seen from the process that compares both."""
+
+    def __init__(self, python: str, module: str, *, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                [python, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=ROOT,
+                text=True,
+                bufsize=1,
+            )
+
+    def ask(self, op: str, **keywords: Any) -> Any:
+        """Send one request and wait for its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"op": op, **keywords}) + "\n")
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise SystemFailed(
+                f"the server ended with code {self._process.wait()}; see {self._log}"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise SystemFailed(answer["error"])
+        return answer["ok"]
+
+    def close(self) -> None:
+        """End the server and with it its party processes."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait(5)
