@@ -52,7 +52,7 @@ class Fxp:
         """
         x = np.asarray(values)
         if x.dtype == np.bool_:
-            return np.ascontiguousarray(x).view(np.uint8) & np.uint8(1)
+            return np.asarray(x, order="C").view(np.uint8) & np.uint8(1)
         if x.dtype.kind in "iu":
             _refuse_outside(x, input_range, name)
             if x.dtype.itemsize > self.ring.nbytes:
@@ -62,7 +62,7 @@ class Fxp:
                     expected=f"at most {self.ring.bits} bits",
                     next="use Config(ring=64), or convert to a narrower dtype first",
                 )
-            return np.ascontiguousarray(x).astype(self.ring.signed_dtype).view(self.ring.dtype)
+            return np.asarray(x, order="C").astype(self.ring.signed_dtype).view(self.ring.dtype)
         if x.dtype.kind != "f" and str(x.dtype) != "bfloat16":
             raise ValueRangeError(
                 f"{name}: cannot share values of dtype {x.dtype}",
@@ -91,7 +91,7 @@ class Fxp:
             )
         _refuse_outside(wide, input_range, name)
         scaled = np.rint(wide * float(1 << self.frac_bits))
-        return np.ascontiguousarray(scaled.astype(self.ring.signed_dtype)).view(self.ring.dtype)
+        return np.asarray(scaled, self.ring.signed_dtype, order="C").view(self.ring.dtype)
 
     def decode(self, encoded: RingArray, dtype: str, frac: int) -> npt.NDArray[Any]:
         """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype."""

@@ -74,4 +74,4 @@ class Ring:
         if a.dtype == object:
             flat = [self.wrap(int(v)) for v in a.ravel()]
             return np.array(flat, dtype=self.dtype).reshape(a.shape)
-        return np.ascontiguousarray(a).astype(self.dtype)
+        return np.asarray(a, order="C").astype(self.dtype)

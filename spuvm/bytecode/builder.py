@@ -32,7 +32,7 @@ def type_of_constant(ring: Ring, array: npt.NDArray[Any], frac: int = 0, width: 
         )
     if width or not array.size:
         return Type("p", array.shape, frac, width)
-    signed = ring.signed(np.ascontiguousarray(array))
+    signed = ring.signed(np.asarray(array, order="C"))
     return Type("p", array.shape, frac, 0, int(signed.min()), int(signed.max()))
 
 

@@ -7,8 +7,7 @@
     output %1 : float32 "out" from "alice", "bob"
 
 A type is its kind, ``.f18`` fraction bits or ``.w8`` bit width (nothing for 0), shape, bounds.
-Longer
-constants are base64 of the little-endian bytes. ``  # `` starts the user's source line.
+Longer constants are base64 of the little-endian bytes. ``  # `` starts the user's source line.
 """
 
 from __future__ import annotations

@@ -1,0 +1,318 @@
+"""The plaintext protocol: the executable meaning of every instruction, with no secrets at all.
+
+Slow and obvious on purpose. Ring elements are unsigned numpy integers (Python integers in object
+arrays where numpy has no such width); single bits are uint8, wider bit strings ring elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.bytecode.isa import OPS
+from spuvm.bytecode.program import Program
+from spuvm.bytecode.types import Type
+from spuvm.errors import ProtocolError
+from spuvm.ring import Ring
+
+Array = npt.NDArray[Any]
+Meaning = Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a rule may use: the ring, where stochastic rounding gets its choices, whether to check.
+
+    rng     None rounds to nearest; otherwise every truncation draws one of its allowed results.
+    checks  ``ranges`` raises where a value leaves its stated bounds or a truncation its domain.
+    """
+
+    ring: Ring
+    rng: np.random.Generator | None = None
+    checks: Literal["off", "ranges"] = "off"
+
+    def wrap(self, x: Array) -> Array:
+        """Reduce modulo 2^bits."""
+        return x & (self.ring.modulus - 1) if x.dtype == object else x.astype(self.ring.dtype)
+
+    def signed(self, x: Array) -> Array:
+        """Read as signed integers."""
+        if x.dtype == object:
+            return np.where(x >> (self.ring.bits - 1), x - self.ring.modulus, x)
+        return self.ring.signed(x)
+
+    def trunc(self, x: Array, bits: int) -> Array:
+        """floor((x + r) / 2^bits) of the signed value, r in [0, 2^bits): stochastic rounding."""
+        value = self.signed(x)
+        if self.checks == "ranges" and x.size:
+            worst = max(abs(int(value.max())), abs(int(value.min())))
+            if worst >= self.ring.bound:
+                raise ProtocolError(f"truncation of a value outside |x| < 2^{self.ring.bits - 2}")
+        if self.rng is None:
+            r = np.full(x.shape, 1 << (bits - 1), np.int64)
+        else:
+            r = self.rng.integers(0, 1 << bits, x.shape)
+        low = value & ((1 << bits) - 1)  # split first, so that nothing can overflow
+        carry = (low + r.astype(value.dtype)) >> bits
+        return self.wrap((value >> bits) + carry)
+
+
+MEANING: dict[str, Meaning] = {}
+
+
+def means(name: str) -> Callable[[Meaning], Meaning]:
+    """Register the meaning of one instruction: ``(plain, types, *operands, **attrs) -> array``."""
+
+    def register(f: Meaning) -> Meaning:
+        if name in MEANING:
+            raise ProtocolError(f"the meaning of {name!r} is given twice")
+        MEANING[name] = f
+        return f
+
+    return register
+
+
+def run_plain(
+    program: Program,
+    inputs: Sequence[Array],
+    rng: np.random.Generator | None = None,
+    checks: Literal["off", "ranges"] = "off",
+) -> list[Array]:
+    """Run `program` on encoded inputs (ring elements, or uint8 bits) and return encoded outputs.
+
+    Raises:
+        ProtocolError: a wrong number, shape or dtype of inputs; with ``checks="ranges"`` also a
+            value outside its stated bounds.
+    """
+    plain = Plain(Ring(program.ring), rng, checks)
+    if len(inputs) != len(program.inputs):
+        raise ProtocolError(f"{len(program.inputs)} inputs expected, got {len(inputs)}")
+    values: list[Array] = []
+    for i, (given, array) in enumerate(zip(program.inputs, inputs, strict=True)):
+        if array.shape != given.type.shape:
+            raise ProtocolError(f"input {i}: shape {given.type.shape} expected, got {array.shape}")
+        values.append(array)
+        _check(plain, f"input {i}", given.type, array)
+    types = [x.type for x in program.inputs]
+    for number, instruction in enumerate(program.instructions):
+        if instruction.op == "const":
+            made = program.constants[int(instruction.attrs["index"])]  # type: ignore[arg-type]
+        else:
+            args = [values[a] for a in instruction.args]
+            kinds = [types[a] for a in instruction.args]
+            with np.errstate(over="ignore"):  # numpy warns when a scalar wraps, which is meant
+                made = np.asarray(MEANING[instruction.op](plain, kinds, *args, **instruction.attrs))
+        _check(plain, f"{number} {instruction.op}", instruction.types[0], made)
+        values.append(made)
+        types.append(instruction.types[0])
+    return [values[out.value] for out in program.outputs]
+
+
+def _check(plain: Plain, what: str, t: Type, x: Array) -> None:
+    if x.shape != t.shape:
+        raise ProtocolError(f"{what}: shape {t.shape} expected, got {x.shape}")
+    if plain.checks == "off" or t.bounds is None or not x.size:
+        return
+    value = plain.signed(x)
+    if int(value.min()) < t.bounds[0] or int(value.max()) > t.bounds[1]:
+        raise ProtocolError(f"{what}: a value is outside its stated bounds {t.bounds}")
+
+
+# --- shapes ----------------------------------------------------------------------------------
+
+
+@means("reshape")
+def _reshape(p: Plain, types: Any, x: Array, shape: Any) -> Array:
+    return x.reshape(shape)
+
+
+@means("transpose")
+def _transpose(p: Plain, types: Any, x: Array, permutation: Any) -> Array:
+    return x.transpose(permutation)
+
+
+@means("broadcast")
+def _broadcast(p: Plain, types: Any, x: Array, shape: Any, dims: Any) -> Array:
+    new = [1] * len(shape)
+    for n, d in zip(x.shape, dims, strict=True):
+        new[d] = n
+    return np.broadcast_to(x.reshape(new), shape)
+
+
+@means("slice")
+def _slice(p: Plain, types: Any, x: Array, start: Any, limit: Any, stride: Any) -> Array:
+    return x[tuple(slice(a, b, s) for a, b, s in zip(start, limit, stride, strict=True))]
+
+
+@means("reverse")
+def _reverse(p: Plain, types: Any, x: Array, axes: Any) -> Array:
+    return np.flip(x, axes) if axes else x
+
+
+@means("concat")
+def _concat(p: Plain, types: Any, *xs: Array, axis: int) -> Array:
+    return np.concatenate(xs, axis)
+
+
+@means("pad")
+def _pad(p: Plain, types: Any, x: Array, low: Any, high: Any, interior: Any) -> Array:
+    for axis, (a, b, i) in enumerate(zip(low, high, interior, strict=True)):
+        old = np.moveaxis(x, axis, 0)
+        spread = np.zeros((len(old) + max(0, len(old) - 1) * i, *old.shape[1:]), x.dtype)
+        spread[:: i + 1] = old
+        spread = spread[max(0, -a) : max(0, len(spread) + min(0, b))]
+        zeros = [np.zeros((max(0, n), *old.shape[1:]), x.dtype) for n in (a, b)]
+        x = np.moveaxis(np.concatenate([zeros[0], spread, zeros[1]]), 0, axis)
+    return x
+
+
+@means("take")
+def _take(p: Plain, types: Any, x: Array, index: Array, shape: Any) -> Array:
+    return x.ravel()[index.ravel().astype(np.int64)].reshape(shape)
+
+
+# --- arithmetic ------------------------------------------------------------------------------
+
+
+@means("add_aa")
+@means("add_ap")
+def _add(p: Plain, types: Any, x: Array, y: Array) -> Array:
+    return p.wrap(x + y)
+
+
+@means("sub_aa")
+@means("sub_pa")
+def _sub(p: Plain, types: Any, x: Array, y: Array) -> Array:
+    return p.wrap(x - y)
+
+
+@means("lincomb_a")
+def _lincomb(p: Plain, types: Any, *xs: Array, coefficients: Any) -> Array:
+    terms = (
+        p.wrap(x * p.ring.array(np.array(c, object))) for x, c in zip(xs, coefficients, strict=True)
+    )
+    return reduce(lambda a, b: p.wrap(a + b), terms)
+
+
+@means("neg_a")
+def _neg(p: Plain, types: Any, x: Array) -> Array:
+    return p.wrap(~x + x.dtype.type(1)) if x.dtype != object else p.wrap(-x)
+
+
+@means("mul_ap")
+def _mul_ap(p: Plain, types: Any, x: Array, y: Array) -> Array:
+    return p.wrap(x * y)
+
+
+@means("shl_a")
+def _shl(p: Plain, types: Any, x: Array, bits: int, frac: int) -> Array:
+    return p.wrap(x << np.asarray(bits, x.dtype))
+
+
+@means("retype_a")
+def _retype(p: Plain, types: Any, x: Array, frac: int, range: Any) -> Array:
+    return x
+
+
+@means("sum_a")
+def _sum(p: Plain, types: Any, x: Array, axes: Any) -> Array:
+    return p.wrap(np.asarray(np.sum(x, axis=axes, dtype=x.dtype)))
+
+
+@means("dot_ap")
+@means("dot_pa")
+def _dot(p: Plain, types: Any, x: Array, y: Array) -> Array:
+    return p.wrap(x @ y)
+
+
+def _product(p: Plain, x: Array, y: Array, trunc: int, form: str, times: Any) -> Array:
+    if trunc == 0:
+        return p.wrap(times(x, y))
+    if form == "narrow":
+        return p.trunc(p.wrap(times(x, y)), trunc)
+    half = trunc // 2  # x = xh 2^half + xl; xl*yl is below the last place and left out
+    scale = np.asarray(half, x.dtype)
+    xh, yh = p.trunc(x, half), p.trunc(y, half)
+    xl, yl = p.wrap(x - (xh << scale)), p.wrap(y - (yh << scale))
+    cross = p.wrap(times(xh, yl) + times(xl, yh))
+    return p.wrap(times(xh, yh) + p.trunc(cross, half))
+
+
+@means("mul_aa")
+def _mul_aa(p: Plain, types: Any, x: Array, y: Array, trunc: int, form: str) -> Array:
+    return _product(p, x, y, trunc, form, lambda a, b: a * b)
+
+
+@means("dot_aa")
+def _dot_aa(p: Plain, types: Any, x: Array, y: Array, trunc: int, form: str) -> Array:
+    return _product(p, x, y, trunc, form, lambda a, b: a @ b)
+
+
+@means("trunc_a")
+def _trunc(p: Plain, types: Any, x: Array, bits: int) -> Array:
+    return p.trunc(x, bits)
+
+
+# --- bits ------------------------------------------------------------------------------------
+
+
+def _low(x: Array, low: int, width: int) -> Array:
+    made: Array = (x >> np.asarray(low, x.dtype)) & np.asarray((1 << width) - 1, x.dtype)
+    return made.astype(np.uint8) if width == 1 else made
+
+
+@means("msb_a")
+def _msb(p: Plain, types: Any, x: Array, bits: int) -> Array:
+    return _low(x, bits - 1, 1)
+
+
+@means("eqz_a")
+def _eqz(p: Plain, types: Any, x: Array, bits: int) -> Array:
+    return np.asarray(x & np.asarray((1 << bits) - 1, x.dtype) == 0, np.uint8)
+
+
+@means("a2b")
+def _a2b(p: Plain, types: Any, x: Array, bits: int) -> Array:
+    return _low(x, 0, bits)
+
+
+@means("b2a")
+def _b2a(p: Plain, types: Any, x: Array) -> Array:
+    return np.asarray(x, p.ring.dtype)
+
+
+@means("mul_ba")
+def _mul_ba(p: Plain, types: Any, b: Array, x: Array) -> Array:
+    return p.wrap(b.astype(x.dtype) * x)
+
+
+@means("and_bb")
+@means("and_bp")
+def _and(p: Plain, types: Any, x: Array, y: Array) -> Array:
+    return np.asarray(x & y)
+
+
+@means("xor_bb")
+@means("xor_bp")
+def _xor(p: Plain, types: Any, x: Array, y: Array) -> Array:
+    return np.asarray(x ^ y)
+
+
+@means("not_b")
+def _not(p: Plain, types: Sequence[Type], x: Array) -> Array:
+    return np.asarray(x ^ np.asarray((1 << types[0].width) - 1, x.dtype))
+
+
+@means("bits_b")
+def _bits(p: Plain, types: Any, x: Array, low: int, width: int) -> Array:
+    return _low(x, low, width)
+
+
+def missing() -> set[str]:
+    """Instructions of the table that have no meaning here (a test keeps this empty)."""
+    return set(OPS) - set(MEANING) - {"const"}
