@@ -62,3 +62,7 @@ class ProtocolError(SpuvmError):
 
 class ChannelError(SpuvmError):
     """A link failed: a peer is gone, a deadline passed, or a frame is not the one expected."""
+
+
+class PartyError(SpuvmError):
+    """A user's function failed at a party, or the party is gone; the text names the party."""

@@ -1,0 +1,225 @@
+"""Arithmetic kernels: products of replicated pairs and the steps of truncation.
+
+All arrays are flat and contiguous. Ring arrays are unsigned; `small` arrays hold integers modulo
+2^m in the smallest unsigned dtype that has m bits. Shift counts come as scalars of the ring dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spuvm.kernels.jit import kernel
+
+
+@kernel
+def cross_terms(x0: Any, x1: Any, y0: Any, y1: Any, mask: Any, offset: Any, out: Any) -> None:
+    """out = x0*y0 + x0*y1 + x1*y0 + mask + offset; `out` may be `mask`."""
+    for i in range(out.size):
+        out[i] = x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i] + mask[i] + offset
+
+
+@kernel
+def cross_terms_minus(x0: Any, x1: Any, y0: Any, y1: Any, m: Any, n: Any, out: Any) -> None:
+    """out = x0*y0 + x0*y1 + x1*y0 - m - n."""
+    for i in range(out.size):
+        out[i] = x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i] - m[i] - n[i]
+
+
+@kernel
+def add_terms(z: Any, mask: Any, offset: Any, out: Any) -> None:
+    """out = z + mask + offset."""
+    for i in range(out.size):
+        out[i] = z[i] + mask[i] + offset
+
+
+@kernel
+def truncation_deal(
+    z: Any, a0: Any, b0: Any, t0: Any, t2: Any, m: Any, a2: Any, b2: Any, z0: Any, z2: Any
+) -> None:
+    """Party 2 of the fused truncation: from its additive share z of x (mask r = -z).
+
+    a = -(r mod 2^(k-1) >> m) + msb(r) 2^(k-1-m);  a2 = a - a0;  b2 = msb(r) - b0;
+    z0 = a0 - t0 2^(k-m);  z2 = a2 - t2 2^(k-m). `z0` may be `a0`.
+    """
+    T = z0.dtype.type
+    S = b2.dtype.type
+    k1 = T(z0.itemsize * 8 - 1)
+    low = T(T(T(1) << k1) - T(1))
+    for i in range(z0.size):
+        r = T(T(0) - z[i])
+        top = T(r >> k1)
+        second = T(T(top << T(k1 - m)) - T(T(r & low) >> m) - a0[i])
+        a2[i] = second
+        b2[i] = S(S(top) - b0[i])
+        z2[i] = T(second - T(T(t2[i]) << T(k1 + T(1) - m)))
+        z0[i] = T(a0[i] - T(T(t0[i]) << T(k1 + T(1) - m)))
+
+
+@kernel
+def truncation_correct(mine: Any, theirs: Any, b: Any, t: Any, c: Any, d: Any) -> None:
+    """Parties 0 and 1: c = mine + theirs, d = msb(c) * b - t; `c` may be `mine`, `d` may be `b`."""
+    T = c.dtype.type
+    S = d.dtype.type
+    k1 = T(c.itemsize * 8 - 1)
+    for i in range(c.size):
+        total = T(mine[i] + theirs[i])
+        c[i] = total
+        d[i] = S(S(total >> k1) * b[i] - t[i])
+
+
+@kernel
+def truncation_finish(c: Any, d: Any, e: Any, m: Any, z1: Any) -> None:
+    """z1 = (c mod 2^(k-1) >> m) + msb(c) 2^(k-1-m) - 2^(k-2-m) - (d + e) 2^(k-m)."""
+    T = z1.dtype.type
+    S = d.dtype.type
+    k1 = T(z1.itemsize * 8 - 1)
+    low = T(T(T(1) << k1) - T(1))
+    half = T(T(1) << T(k1 - T(1) - m))
+    for i in range(z1.size):
+        q = S(d[i] + e[i])
+        head = T(T(T(c[i] & low) >> m) + T(T(c[i] >> k1) << T(k1 - m)))
+        z1[i] = T(head - half - T(T(q) << T(k1 + T(1) - m)))
+
+
+@kernel
+def shift_shares(a: Any, t: Any, m: Any, out: Any) -> None:
+    """out = a - t 2^(k-m): what both holders of a dealt share do with their small mask."""
+    T = out.dtype.type
+    k = T(out.itemsize * 8)
+    for i in range(out.size):
+        out[i] = T(a[i] - T(T(t[i]) << T(k - m)))
+
+
+@kernel
+def shift_first(x0: Any, x1: Any, c: Any, s0: Any, z0: Any, m: Any, e: Any, d: Any) -> None:
+    """Party 0 of truncation by the sign bits: u = x0 + x1 + 2^(k-2) - 1, a = msb(u).
+
+    e = a xor c;  d = asr(u, m) + (1 - 2e) s0 2^(k-m) - (2^(k-2-m) - 1) - z0. `c` holds bits.
+    """
+    T = d.dtype.type
+    k1 = T(d.itemsize * 8 - 1)
+    one = T(1)
+    offset = T(T(one << T(k1 - one)) - one)
+    after = T(T(one << T(k1 - one - m)) - one)
+    up = T(k1 + one - m)
+    for i in range(d.size):
+        u = T(x0[i] + x1[i] + offset)
+        a = T(u >> k1)
+        bit = T(a ^ T(c[i] & 1))
+        e[i] = bit
+        shifted = T(T(u >> m) - T(a << up))
+        signed = T(T(one - bit - bit) * T(s0[i]))
+        d[i] = T(shifted + T(signed << up) - after - z0[i])
+
+
+@kernel
+def shift_deal(x2: Any, c: Any, s0: Any, t2: Any, m: Any, s1: Any, z2: Any) -> None:
+    """Party 2: b = msb(x2), s1 = c*b - s0, z2 = asr(x2, m) + t2 2^(k-m)."""
+    T = z2.dtype.type
+    S = s1.dtype.type
+    k1 = T(z2.itemsize * 8 - 1)
+    up = T(k1 + T(1) - m)
+    for i in range(z2.size):
+        b = T(x2[i] >> k1)
+        s1[i] = S(S(b & T(c[i] & 1)) - s0[i])
+        z2[i] = T(T(x2[i] >> m) - T(b << up) + T(T(t2[i]) << up))
+
+
+@kernel
+def shift_second(
+    x2: Any, e: Any, s1: Any, t2: Any, d: Any, m: Any, y: Any, z1: Any, z2: Any
+) -> None:
+    """Party 1: y = e*b + (1 - 2e) s1 - t2, z1 = d + y 2^(k-m), z2 as party 2 computes it."""
+    T = z2.dtype.type
+    S = y.dtype.type
+    k1 = T(z2.itemsize * 8 - 1)
+    up = T(k1 + T(1) - m)
+    one = S(1)
+    for i in range(z2.size):
+        b = T(x2[i] >> k1)
+        bit = S(e[i])
+        part = S(S(bit * S(b)) + S(S(one - bit - bit) * s1[i]) - t2[i])
+        y[i] = part
+        z1[i] = T(d[i] + T(T(part) << up))
+        z2[i] = T(T(x2[i] >> m) - T(b << up) + T(T(t2[i]) << up))
+
+
+@kernel
+def shift_finish(d: Any, y: Any, m: Any, z1: Any) -> None:
+    """z1 = d + y 2^(k-m)."""
+    T = z1.dtype.type
+    k = T(z1.itemsize * 8)
+    for i in range(z1.size):
+        z1[i] = T(d[i] + T(T(y[i]) << T(k - m)))
+
+
+@kernel
+def accumulate(x: Any, coefficient: Any, out: Any) -> None:
+    """out += coefficient * x."""
+    for i in range(out.size):
+        out[i] += coefficient * x[i]
+
+
+@kernel
+def sum_rows(x: Any, out: Any) -> None:
+    """out[j] = sum over i of x[i, j], x of shape (rows, columns); column blocks stay in cache."""
+    rows, columns = x.shape
+    block = 4096
+    for start in range(0, columns, block):
+        stop = min(columns, start + block)
+        for j in range(start, stop):
+            out[j] = x[0, j]
+        for i in range(1, rows):
+            for j in range(start, stop):
+                out[j] += x[i, j]
+
+
+@kernel
+def inject_first(
+    b0: Any, b1: Any, x0: Any, x1: Any, s0: Any, s1: Any, c2: Any, m0: Any, m1: Any, c1: Any
+) -> None:
+    """Party 0 of bit injection: c = b0^b1, e = x0+x1; m0 = c e - s0, m1 = (1-c) e - s1, c1 = c - c2."""
+    T = m0.dtype.type
+    for i in range(m0.size):
+        e = T(x0[i] + x1[i])
+        c = T(T(b0[i] ^ b1[i]) & T(1))
+        kept = T(c * e)
+        m0[i] = T(kept - s0[i])
+        m1[i] = T(e - kept - s1[i])
+        c1[i] = T(c - c2[i])
+
+
+@kernel
+def inject_second(
+    b2: Any, x2: Any, m0: Any, m1: Any, c: Any, sign: Any, mask: Any, out: Any
+) -> None:
+    """Parties 1 and 2: out = m_d + [first party: d x2] + c (1-2d) x2 - mask with d = b2.
+
+    `sign` is 1 at the party that adds the public-to-both term d*x2, else 0.
+    """
+    T = out.dtype.type
+    one = T(1)
+    for i in range(out.size):
+        d = T(T(b2[i]) & one)
+        chosen = m1[i] if d else m0[i]
+        out[i] = T(chosen + sign * d * x2[i] + c[i] * T(one - d - d) * x2[i] - mask[i])
+
+
+@kernel
+def bit_to_ring(b2: Any, c: Any, sign: Any, out: Any) -> None:
+    """out = c (1-2d) + sign*d with d = b2 (bit): one additive part of an arithmetic bit."""
+    T = out.dtype.type
+    one = T(1)
+    for i in range(out.size):
+        d = T(T(b2[i]) & one)
+        out[i] = T(c[i] * T(one - d - d) + sign * d)
+
+
+def small_dtype(bits: int) -> np.dtype[Any]:
+    """Smallest unsigned dtype that holds integers modulo 2^bits, bits <= 64."""
+    for width in (8, 16, 32, 64):
+        if bits <= width:
+            return np.dtype(f"<u{width // 8}")
+    raise ValueError(f"no dtype of {bits} bits")

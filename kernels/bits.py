@@ -1,0 +1,119 @@
+"""Bit kernels: the carry tree on words whose bits are ordered so that each level halves them.
+
+Bit i of a word of w = 2^n bits moves to the position whose n-bit index is i's index reversed
+(`fold_order`). Neighbours 2j and 2j+1 then sit in the lower and the upper half at the same place,
+and after combining halves the same holds for the result: every level is a shift by half a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spuvm.kernels.jit import kernel
+
+
+@kernel
+def fold_order(x: Any, up: Any, masks: Any, shifts: Any, out: Any) -> None:
+    """out = bits of (x * 2^up) in index-reversed order; see `fold_constants` for the tables."""
+    T = out.dtype.type
+    for i in range(out.size):
+        v = T(T(x[i]) << up)
+        for s in range(masks.size):
+            moved = T(T(T(v >> shifts[s]) ^ v) & masks[s])
+            v = T(v ^ moved ^ T(moved << shifts[s]))
+        out[i] = v
+
+
+@kernel
+def carry_deal(u: Any, mask_u: Any, mask_m: Any, half: Any, out_u: Any, out_m: Any) -> None:
+    """Party 0 of the sign circuit: mask u and the products of neighbouring bits (upper * lower).
+
+    The upper bit of the last pair is the sign bit; the carry chain must pass that place, so its
+    product is taken as if that bit were 1.
+    """
+    W = u.dtype.type
+    H = out_m.dtype.type
+    top = W(W(1) << W(half - W(1)))
+    for i in range(u.size):
+        w = u[i]
+        out_u[i] = W(w ^ mask_u[i])
+        out_m[i] = H(H(W(W(W(w >> half) | top) & w)) ^ mask_m[i])
+
+
+@kernel
+def carry_first(u: Any, m: Any, v: Any, half: Any, public: Any, mask: Any, out: Any) -> None:
+    """Parties 1 and 2: their part of (generate, propagate) of all pairs, v known to both.
+
+    u, m: this party's share of party 0's bits and neighbour products. `public` is 1 at the party
+    that adds what depends on v alone. out = generate | propagate << half, xor mask.
+    """
+    W = out.dtype.type
+    low = W(W(W(1) << half) - W(1))
+    top = W(W(1) << W(half - W(1)))
+    for i in range(out.size):
+        u_low = W(u[i] & low)
+        u_high = W(W(u[i] >> half) & W(~top))
+        v_low = W(v[i] & low)
+        v_high = W(W(v[i] >> half) & W(~top))
+        both = W(v_high & v_low)
+        product = W(m[i])
+        generate = W(W(v_high & u_high) ^ W(v_low & product) ^ W(both & u_low))
+        propagate = W(product ^ W(v_low & u_high) ^ W(v_high & u_low))
+        if public:
+            propagate = W(propagate ^ both ^ W(v_low & top))
+        out[i] = W(W(generate | W(propagate << half)) ^ mask[i])
+
+
+@kernel
+def carry_level(
+    s0: Any, s1: Any, mask0: Any, mask1: Any, quarter: Any, last: Any, out: Any
+) -> None:
+    """One level of the carry tree on replicated words: additive part of the combined word.
+
+    A word holds n generate bits below n propagate bits, n = 2*quarter; upper halves absorb lower
+    ones: g = g_high ^ p_high g_low, p = p_high p_low (left out at the last level).
+    """
+    W = s0.dtype.type
+    H = out.dtype.type
+    low = W(W(W(1) << quarter) - W(1))
+    for i in range(out.size):
+        a = s0[i]
+        b = s1[i]
+        p0 = W(W(a >> W(W(3) * quarter)) & low)
+        p1 = W(W(b >> W(W(3) * quarter)) & low)
+        if last:
+            l0 = W(a & low)
+            l1 = W(b & low)
+            z = W(W(p0 & W(l0 ^ l1)) ^ W(p1 & l0) ^ W(W(a >> quarter) & low))
+        else:
+            # lower halves of generate and propagate side by side, times p_high twice
+            l0 = W(W(a & low) | W(W(W(a >> W(W(2) * quarter)) & low) << quarter))
+            l1 = W(W(b & low) | W(W(W(b >> W(W(2) * quarter)) & low) << quarter))
+            q0 = W(p0 | W(p0 << quarter))
+            q1 = W(p1 | W(p1 << quarter))
+            z = W(W(q0 & W(l0 ^ l1)) ^ W(q1 & l0) ^ W(W(a >> quarter) & low))
+        out[i] = H(H(z) ^ mask0[i] ^ mask1[i])
+
+
+@kernel
+def and_terms(x0: Any, x1: Any, y0: Any, y1: Any, mask0: Any, mask1: Any, out: Any) -> None:
+    """out = x0&y0 ^ x0&y1 ^ x1&y0 ^ mask0 ^ mask1."""
+    T = out.dtype.type
+    for i in range(out.size):
+        out[i] = T((x0[i] & (y0[i] ^ y1[i])) ^ (x1[i] & y0[i]) ^ mask0[i] ^ mask1[i])
+
+
+@kernel
+def xor3(x: Any, y: Any, z: Any, out: Any) -> None:
+    """out = x ^ y ^ z; `out` may be any operand."""
+    T = out.dtype.type
+    for i in range(out.size):
+        out[i] = T(x[i] ^ y[i] ^ z[i])
+
+
+@kernel
+def sign_share(carry: Any, word: Any, top: Any, out: Any) -> None:
+    """out = (carry ^ bit `top` of word) & 1."""
+    W = word.dtype.type
+    for i in range(out.size):
+        out[i] = (carry[i] ^ W(word[i] >> top)) & 1

@@ -1,0 +1,132 @@
+"""PLAINTEXT: where owners deal shares and receivers reconstruct; nothing else touches clear data.
+
+An owner splits x = x_0 + x_1 + x_2. Two of the three components come from one-time seeds that the
+owner agrees with exactly their two holders, so only one component travels in full.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spuvm.errors import UsageError
+from spuvm.protocol.aby3.prss import expand
+from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
+from spuvm.ring import Ring
+
+SEED_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Dealt:
+    """What an owner gives one party: seeds and arrays by component; missing components are 0.
+
+    `width` is 0 for arithmetic shares, else the bits per element of Boolean ones.
+    """
+
+    rank: int
+    shape: tuple[int, ...]
+    dtype: str
+    width: int
+    seeds: dict[int, bytes]
+    arrays: dict[int, Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Payload bytes: seeds and arrays."""
+        return sum(map(len, self.seeds.values())) + sum(a.nbytes for a in self.arrays.values())
+
+    def __repr__(self) -> str:
+        return f"Dealt(rank={self.rank}, shape={self.shape}, width={self.width}, redacted)"
+
+
+def deal(
+    encoded: Array, ring: Ring, *, width: int = 0, owner: int | None = None
+) -> tuple[Dealt, Dealt, Dealt]:
+    """Split encoded values into what each of the three parties gets.
+
+    Args:
+        encoded: ring elements (width 0), or unsigned integers of `width` bits.
+        owner: rank of the owner when it is one of the three parties: its missing component is 0,
+            one component comes from a seed and one is sent; else None: two seeds, one sent twice.
+
+    Sends: 16 bytes per seed and holder, and the full component to its holders (once when the owner
+    is a party). Each party's components are uniform: seeds are fresh from the operating system.
+    """
+    expected = ring.dtype if width == 0 else None
+    if expected is not None and encoded.dtype != expected:
+        raise UsageError(
+            "cannot deal values that are not encoded",
+            got=str(encoded.dtype),
+            expected=str(expected),
+        )
+    values = flat(encoded)
+    dtype, size = values.dtype, values.size
+    seeded = [0, 1] if owner is None else [owner]
+    full = 2 if owner is None else (owner + 1) % 3
+    seeds = {c: os.urandom(SEED_BYTES) for c in seeded}
+    rest = values.copy()
+    for seed in seeds.values():
+        mask = expand(seed, dtype, size)
+        if width:
+            rest ^= mask & dtype.type((1 << width) - 1)
+        else:
+            rest -= mask
+    dealt = []
+    for rank in range(3):
+        held = (rank, (rank + 1) % 3)
+        dealt.append(
+            Dealt(
+                rank,
+                encoded.shape,
+                dtype.str,
+                width,
+                {c: s for c, s in seeds.items() if c in held},
+                {full: rest} if full in held else {},
+            )
+        )
+    return dealt[0], dealt[1], dealt[2]
+
+
+def accept(dealt: Dealt) -> AShare | BShare:
+    """A party's shares from what an owner dealt it."""
+    dtype = np.dtype(dealt.dtype)
+    size = int(np.prod(dealt.shape, dtype=np.int64))
+    parts = []
+    for component in (dealt.rank, (dealt.rank + 1) % 3):
+        if component in dealt.seeds:
+            part = expand(dealt.seeds[component], dtype, size)
+            if dealt.width:
+                part &= dtype.type((1 << dealt.width) - 1)
+        elif component in dealt.arrays:
+            part = dealt.arrays[component]
+        else:
+            part = np.zeros(size, dtype)
+        parts.append(part.reshape(dealt.shape))
+    if dealt.width:
+        return BShare(parts[0], parts[1], dealt.width)
+    return AShare(parts[0], parts[1])
+
+
+def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = None) -> int:
+    """Bytes that an owner sends for `size` elements (nothing is sent to the owner itself)."""
+    item = ring.nbytes if width == 0 else max(1, -(-width // 8))
+    if owner is None:
+        return 4 * SEED_BYTES + 2 * size * item
+    return SEED_BYTES + size * item
+
+
+def reconstruct(parts: Sequence[Any], width: int = 0) -> Array:
+    """The value from additive parts (xor for bits); parts that are None are skipped."""
+    present = [p for p in parts if p is not None]
+    total = np.array(present[0], copy=True)
+    for part in present[1:]:
+        if width:
+            total ^= part
+        else:
+            total += part
+    return total

@@ -1,0 +1,250 @@
+"""Instructions that each party does alone: shapes of any kind, linear arithmetic, public bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from spuvm.kernels import arith
+from spuvm.kernels.matmul import matmul
+from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
+from spuvm.protocol.aby3.table import TABLE
+from spuvm.protocol.base import Party
+
+Value = AShare | BShare | Array
+
+_BLOCK = 1 << 15
+
+
+def each(value: Any, fn: Callable[[Array], Array]) -> Any:
+    """Apply a data movement to a public array or to both components of a share."""
+    if isinstance(value, AShare):
+        return AShare(fn(value.x0), fn(value.x1))
+    if isinstance(value, BShare):
+        return BShare(fn(value.x0), fn(value.x1), value.width)
+    return fn(value)
+
+
+@TABLE.on_shares("reshape")
+def reshape(p: Party, x: Any, *, shape: tuple[int, ...]) -> Any:
+    return each(x, lambda a: a.reshape(shape))
+
+
+@TABLE.on_shares("transpose")
+def transpose(p: Party, x: Any, *, permutation: tuple[int, ...]) -> Any:
+    return each(x, lambda a: a.transpose(permutation))
+
+
+@TABLE.on_shares("broadcast")
+def broadcast(p: Party, x: Any, *, shape: tuple[int, ...], dims: tuple[int, ...]) -> Any:
+    def spread(a: Array) -> Array:
+        inner = [1] * len(shape)
+        for n, d in zip(a.shape, dims, strict=True):
+            inner[d] = n
+        return np.broadcast_to(a.reshape(inner), shape)
+
+    return each(x, spread)
+
+
+@TABLE.on_shares("slice")
+def slice_(
+    p: Party,
+    x: Any,
+    *,
+    start: tuple[int, ...],
+    limit: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> Any:
+    index = tuple(slice(a, b, s) for a, b, s in zip(start, limit, stride, strict=True))
+    return each(x, lambda a: a[index])
+
+
+@TABLE.on_shares("reverse")
+def reverse(p: Party, x: Any, *, axes: tuple[int, ...]) -> Any:
+    return each(x, lambda a: np.flip(a, axes))
+
+
+@TABLE.on_shares("concat")
+def concat(p: Party, *xs: Any, axis: int) -> Any:
+    first = xs[0]
+    if isinstance(first, AShare | BShare):
+        parts = (np.concatenate([x.x0 for x in xs], axis), np.concatenate([x.x1 for x in xs], axis))
+        return AShare(*parts) if isinstance(first, AShare) else BShare(*parts, first.width)
+    return np.concatenate(xs, axis)
+
+
+@TABLE.on_shares("pad")
+def pad(
+    p: Party, x: Any, *, low: tuple[int, ...], high: tuple[int, ...], interior: tuple[int, ...]
+) -> Any:
+    def fill(a: Array) -> Array:
+        # Negative padding crops after the interior gaps are in, so build the uncropped array first.
+        shape = [
+            n + max(lo, 0) + max(hi, 0) + max(0, n - 1) * i
+            for n, lo, hi, i in zip(a.shape, low, high, interior, strict=True)
+        ]
+        out = np.zeros(shape, a.dtype)
+        where = tuple(
+            slice(max(lo, 0), max(lo, 0) + (n - 1) * (i + 1) + 1 if n else 0, i + 1)
+            for n, lo, i in zip(a.shape, low, interior, strict=True)
+        )
+        out[where] = a
+        crop = tuple(
+            slice(max(0, -lo), max(0, n - max(0, -hi)))
+            for n, lo, hi in zip(shape, low, high, strict=True)
+        )
+        return out[crop]
+
+    return each(x, fill)
+
+
+@TABLE.on_shares("take")
+def take(p: Party, x: Any, index: Array, *, shape: tuple[int, ...]) -> Any:
+    positions = index.reshape(shape).astype(np.int64)
+    return each(x, lambda a: a.reshape(-1)[positions])
+
+
+def add_public(p: Party, x: AShare, public: Array) -> AShare:
+    """x + public: component 0 takes it, which parties 0 (first) and 2 (second) hold."""
+    if p.rank == 0:
+        return AShare(x.x0 + public, x.x1)
+    if p.rank == 2:
+        return AShare(x.x0, x.x1 + public)
+    return x
+
+
+@TABLE.on_shares("add_aa")
+def add_aa(p: Party, x: AShare, y: AShare) -> AShare:
+    return AShare(x.x0 + y.x0, x.x1 + y.x1)
+
+
+@TABLE.on_shares("sub_aa")
+def sub_aa(p: Party, x: AShare, y: AShare) -> AShare:
+    return AShare(x.x0 - y.x0, x.x1 - y.x1)
+
+
+@TABLE.on_shares("neg_a")
+def neg_a(p: Party, x: AShare) -> AShare:
+    return AShare(_negative(x.x0), _negative(x.x1))
+
+
+def _negative(a: Array) -> Array:
+    zero = a.dtype.type(0)
+    result: Array = zero - a
+    return np.asarray(result)
+
+
+@TABLE.on_shares("add_ap")
+def add_ap(p: Party, x: AShare, public: Array) -> AShare:
+    return add_public(p, x, public)
+
+
+@TABLE.on_shares("sub_pa")
+def sub_pa(p: Party, public: Array, x: AShare) -> AShare:
+    return add_public(p, neg_a(p, x), public)
+
+
+@TABLE.on_shares("mul_ap")
+def mul_ap(p: Party, x: AShare, public: Array) -> AShare:
+    return AShare(x.x0 * public, x.x1 * public)
+
+
+@TABLE.on_shares("shl_a")
+def shl_a(p: Party, x: AShare, *, bits: int, frac: int) -> AShare:
+    count = p.ring.dtype.type(bits)
+    return AShare(x.x0 << count, x.x1 << count)
+
+
+@TABLE.on_shares("retype_a")
+def retype_a(p: Party, x: AShare, *, frac: int, range: tuple[int, ...]) -> AShare:
+    return x
+
+
+@TABLE.on_shares("lincomb_a")
+def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
+    cs = [p.ring.dtype.type(p.ring.wrap(c)) for c in coefficients]
+    shape = xs[0].shape
+    first = _combine([flat(x.x0) for x in xs], cs)
+    second = _combine([flat(x.x1) for x in xs], cs)
+    return AShare(first.reshape(shape), second.reshape(shape))
+
+
+def _combine(arrays: list[Array], coefficients: list[Any]) -> Array:
+    # Block by block, so that the accumulator stays in the cache and every operand is read once.
+    out = np.zeros_like(arrays[0])
+    for start in range(0, out.size, _BLOCK):
+        target = out[start : start + _BLOCK]
+        for a, c in zip(arrays, coefficients, strict=True):
+            arith.accumulate(a[start : start + _BLOCK], c, target)
+    return out
+
+
+@TABLE.on_shares("sum_a")
+def sum_a(p: Party, x: AShare, *, axes: tuple[int, ...]) -> AShare:
+    return AShare(_sum(x.x0, axes), _sum(x.x1, axes))
+
+
+def _sum(a: Array, axes: tuple[int, ...]) -> Array:
+    if axes and a.size and sorted(axes) == list(range(len(axes))) and a.flags.c_contiguous:
+        rest = a.shape[len(axes) :]
+        if math.prod(rest) >= 64:
+            out = np.empty(math.prod(rest), a.dtype)
+            arith.sum_rows(a.reshape(-1, out.size), out)
+            return out.reshape(rest)
+    return np.asarray(a.sum(axis=tuple(axes), dtype=a.dtype))
+
+
+def product(x: Array, y: Array) -> Array:
+    """Batched matrix product modulo 2^k."""
+    out = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.dtype)
+    matmul(x, y, out)
+    return out
+
+
+@TABLE.on_shares("dot_ap")
+def dot_ap(p: Party, x: AShare, public: Array) -> AShare:
+    return AShare(product(x.x0, public), product(x.x1, public))
+
+
+@TABLE.on_shares("dot_pa")
+def dot_pa(p: Party, public: Array, x: AShare) -> AShare:
+    return AShare(product(public, x.x0), product(public, x.x1))
+
+
+@TABLE.on_shares("xor_bb")
+def xor_bb(p: Party, x: BShare, y: BShare) -> BShare:
+    return BShare(x.x0 ^ y.x0, x.x1 ^ y.x1, x.width)
+
+
+@TABLE.on_shares("xor_bp")
+def xor_bp(p: Party, x: BShare, public: Array) -> BShare:
+    if p.rank == 0:
+        return BShare(x.x0 ^ public, x.x1, x.width)
+    if p.rank == 2:
+        return BShare(x.x0, x.x1 ^ public, x.width)
+    return x
+
+
+@TABLE.on_shares("not_b")
+def not_b(p: Party, x: BShare) -> BShare:
+    ones = x.x0.dtype.type((1 << x.width) - 1)
+    return xor_bp(p, x, np.asarray(ones))  # type: ignore[no-any-return]
+
+
+@TABLE.on_shares("and_bp")
+def and_bp(p: Party, x: BShare, public: Array) -> BShare:
+    return BShare(x.x0 & public, x.x1 & public, x.width)
+
+
+@TABLE.on_shares("bits_b")
+def bits_b(p: Party, x: BShare, *, low: int, width: int) -> BShare:
+    dtype = arith.small_dtype(width)
+    shift, mask = x.x0.dtype.type(low), x.x0.dtype.type((1 << width) - 1)
+
+    def cut(a: Array) -> Array:
+        return ((a >> shift) & mask).astype(dtype)
+
+    return BShare(cut(x.x0), cut(x.x1), width)

@@ -1,0 +1,51 @@
+"""Bits and half bytes packed for the wire; in memory every element has its own byte."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spuvm.protocol.aby3.share import Array
+
+
+def packed_size(size: int, bits: int = 1) -> int:
+    """Bytes on the wire for `size` elements of `bits` bits (1, 2, 4, or whole bytes)."""
+    return -(-size * bits // 8)
+
+
+def pack_bits(x: Array) -> Array:
+    """Eight elements of one bit per byte."""
+    return np.packbits(x, bitorder="little")
+
+
+def unpack_bits(packed: Array, size: int) -> Array:
+    """The inverse of pack_bits."""
+    return np.unpackbits(packed, count=size, bitorder="little")
+
+
+def pack(x: Array, bits: int) -> Array:
+    """Elements of 1, 2 or 4 bits packed into bytes; wider ones are returned as they are."""
+    if bits >= 8:
+        return x
+    if bits == 1:
+        return pack_bits(x)
+    per_byte = 8 // bits
+    padded = np.zeros(packed_size(x.size, bits) * per_byte, np.uint8)
+    padded[: x.size] = x
+    out = padded[0::per_byte].copy()
+    for i in range(1, per_byte):
+        out |= padded[i::per_byte] << np.uint8(i * bits)
+    return out
+
+
+def unpack(packed: Array, bits: int, size: int) -> Array:
+    """The inverse of pack."""
+    if bits >= 8:
+        return packed
+    if bits == 1:
+        return unpack_bits(packed, size)
+    per_byte = 8 // bits
+    out = np.empty(packed.size * per_byte, np.uint8)
+    mask = np.uint8((1 << bits) - 1)
+    for i in range(per_byte):
+        out[i::per_byte] = (packed >> np.uint8(i * bits)) & mask
+    return out[:size]

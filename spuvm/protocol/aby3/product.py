@@ -1,0 +1,204 @@
+"""Products of shares: elementwise and matrix, exact or with fused truncation, narrow or full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spuvm.bytecode.types import Type
+from spuvm.kernels import arith
+from spuvm.kernels.matmul import matmul
+from spuvm.protocol.aby3.local import product
+from spuvm.protocol.aby3.share import Array, AShare, flat
+from spuvm.protocol.aby3.table import TABLE
+from spuvm.protocol.aby3.truncation import (
+    shift_cost,
+    trunc_a,
+    truncate_product,
+    truncated_product_cost,
+)
+from spuvm.protocol.base import Exchange, OpCost, Party, Received, Steps, spec
+from spuvm.ring import Ring
+
+LocalProduct = Callable[[AShare, AShare], Array]
+
+
+def reshare_cost(ring: Ring, size: int) -> OpCost:
+    """One ring element per party and element, one round."""
+    return OpCost(1, (ring.nbytes * size,) * 3)
+
+
+def reshare(p: Party, z: Array) -> Steps:
+    """Additive parts z_0 + z_1 + z_2 (flat) -> replicated shares of their sum.
+
+    Local:    z_i += alpha_i with alpha_0 + alpha_1 + alpha_2 = 0 from the pair streams.
+    Sends:    P_i -> P_{i-1}: z_i.
+    Requires: nothing.
+    Error:    exact.
+    Opens:    nothing; z_i is uniform to its receiver: alpha_i has a mask that P_{i-1} does not know.
+    Security: semi-honest, one of three corrupt; computational (PRF).
+    Ref:      Araki et al. 2016, section 3.2, eprint 2016/768.
+    """
+    ring, n = p.ring, z.size
+    nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
+    (plus,) = p.draw(nxt, (ring.dtype, n))
+    (minus,) = p.draw(prv, (ring.dtype, n))
+    np.add(plus, z, out=plus)
+    np.subtract(plus, minus, out=plus)
+    got = yield Exchange(send={prv: [plus]}, receive={nxt: [spec(ring.dtype, n)]})
+    return AShare(plus, got[nxt][0])
+
+
+def elementwise(x: AShare, y: AShare) -> Array:
+    """Additive part of x * y: x_i y_i + x_i y_{i+1} + x_{i+1} y_i, flat."""
+    (x0, x1), (y0, y1) = x.flat(), y.flat()
+    out = np.zeros(x0.size, x0.dtype)
+    arith.cross_terms(x0, x1, y0, y1, out, x0.dtype.type(0), out)
+    return out
+
+
+def matrix(x: AShare, y: AShare) -> Array:
+    """Additive part of x @ y for x [B,M,K], y [B,K,N], flat."""
+    out = product(x.x0, y.x0 + y.x1)
+    matmul(x.x1, y.x0, out)
+    return flat(out)
+
+
+def _product(
+    p: Party,
+    x: AShare,
+    y: AShare,
+    shape: tuple[int, ...],
+    trunc: int,
+    form: str,
+    multiply: LocalProduct,
+) -> Steps:
+    if trunc == 0:
+        z = yield from reshare(p, multiply(x, y))
+    elif form == "narrow":
+        z = yield from truncate_product(p, multiply(x, y), trunc)
+    else:
+        z = yield from _full(p, x, y, trunc, multiply)
+    return AShare(z.x0.reshape(shape), z.x1.reshape(shape))
+
+
+def _full(p: Party, x: AShare, y: AShare, trunc: int, multiply: LocalProduct) -> Steps:
+    """[x], [y] -> [x y / 2^m] whenever the result is representable.
+
+    Local:    h = m/2; xh = x / 2^h, xl = x - 2^h xh, the same for y;
+              x y / 2^m = xh yh + (xh yl + xl yh) / 2^h + xl yl / 2^m, the last term is dropped.
+    Sends:    as trunc_a (both operands at once), then truncate_product beside reshare.
+    Requires: |x|, |y| < 2^(k-2) and |x y| / 2^m < 2^(k-2) (for dot products: with absolute values).
+    Error:    less than 2 units per product term, exact when x and y are multiples of 2^h.
+    Opens:    nothing of its own.
+    Security: as its parts.
+    Ref:      schoolbook splitting; parts as cited there.
+    """
+    half = trunc // 2
+    both = AShare(
+        np.concatenate([flat(x.x0), flat(y.x0)]), np.concatenate([flat(x.x1), flat(y.x1)])
+    )
+    high = yield from trunc_a(p, both, bits=half)
+    count = p.ring.dtype.type(half)
+    low = AShare(both.x0 - (high.x0 << count), both.x1 - (high.x1 << count))
+    cut = x.size
+
+    def part(s: AShare, like: AShare, first: int) -> AShare:
+        stop = first + like.size
+        return AShare(s.x0[first:stop].reshape(like.shape), s.x1[first:stop].reshape(like.shape))
+
+    xh, xl, yh, yl = part(high, x, 0), part(low, x, 0), part(high, y, cut), part(low, y, cut)
+    middle = multiply(xh, yl)
+    middle += multiply(xl, yh)
+    upper, lower = yield from together(
+        reshare(p, multiply(xh, yh)), truncate_product(p, middle, half)
+    )
+    return AShare(upper.x0 + lower.x0, upper.x1 + lower.x1)
+
+
+def together(*runs: Steps) -> Steps:
+    """Run sub-protocols in shared rounds; the results in order."""
+    results: list[Any] = [None] * len(runs)
+    inbox: list[Received | None] = [None] * len(runs)
+    live = list(range(len(runs)))
+    while live:
+        joint, shares, still = Exchange(), {}, []
+        for i in live:
+            try:
+                step = runs[i].send(inbox[i]) if inbox[i] is not None else next(runs[i])
+            except StopIteration as stop:
+                results[i] = stop.value
+                continue
+            still.append(i)
+            shares[i] = {peer: len(specs) for peer, specs in step.receive.items()}
+            for peer, arrays in step.send.items():
+                joint.send.setdefault(peer, []).extend(arrays)
+            for peer, specs in step.receive.items():
+                joint.receive.setdefault(peer, []).extend(specs)
+        live = still
+        if not live:
+            break
+        got = yield joint
+        queues = {peer: iter(arrays) for peer, arrays in got.items()}
+        for i in live:
+            inbox[i] = {
+                peer: [next(queues[peer]) for _ in range(count)]
+                for peer, count in shares[i].items()
+            }
+    return results
+
+
+def _cost(out_size: int, ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+    trunc = attrs["trunc"]
+    if trunc == 0:
+        return reshare_cost(ring, out_size)
+    if attrs["form"] == "narrow":
+        return truncated_product_cost(ring, out_size, trunc)
+    split = shift_cost(ring, args[0].size + args[1].size, trunc // 2)
+    middle = truncated_product_cost(ring, out_size, trunc // 2)
+    upper = reshare_cost(ring, out_size)
+    total = zip(split.bytes_sent, middle.bytes_sent, upper.bytes_sent, strict=True)
+    b0, b1, b2 = (sum(t) for t in total)
+    return OpCost(split.rounds + max(middle.rounds, upper.rounds), (b0, b1, b2))
+
+
+def _mul_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+    return _cost(args[0].size, ring, args, attrs)
+
+
+def _dot_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+    x, y = args
+    return _cost(x.shape[0] * x.shape[1] * y.shape[2], ring, args, attrs)
+
+
+@TABLE.kernel("mul_aa", _mul_cost)
+def mul_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
+    """[x], [y] -> [x y / 2^trunc], elementwise.
+
+    Local:    elementwise(), then reshare (trunc = 0), truncate_product (narrow) or _full.
+    Sends:    as those.
+    Requires: narrow: |x y| < 2^(k-2) before truncation; full: after it.
+    Error:    exact (trunc = 0), < 1 unit (narrow), < 2 units (full); see those.
+    Opens:    as those.
+    Security: semi-honest, one of three corrupt; computational (PRF).
+    Ref:      Araki et al. 2016, section 3.2, eprint 2016/768; ABY3 section 5.1, eprint 2018/403.
+    """
+    return (yield from _product(p, x, y, x.shape, trunc, form, elementwise))
+
+
+@TABLE.kernel("dot_aa", _dot_cost)
+def dot_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
+    """[x] of shape [B,M,K], [y] of shape [B,K,N] -> [x @ y / 2^trunc], communication as B M N products.
+
+    Local:    matrix(), then as mul_aa.
+    Sends:    as mul_aa.
+    Requires: as mul_aa, for the sum of K absolute products.
+    Error:    exact (trunc = 0), < 1 unit (narrow: one truncation per entry), < K + 1 units (full).
+    Opens:    as mul_aa.
+    Security: semi-honest, one of three corrupt; computational (PRF).
+    Ref:      ABY3 section 5.2 (vectorised multiplication), eprint 2018/403.
+    """
+    shape = (x.shape[0], x.shape[1], y.shape[2])
+    return (yield from _product(p, x, y, shape, trunc, form, matrix))

@@ -1,0 +1,83 @@
+"""Pseudo-random masks that pairs of parties draw in step (pseudo-random secret sharing).
+
+Every pair of parties has an AES-128 key. A mask's place in the pair's stream is its 128-bit
+counter: run (48 bits), instruction of the run (40 bits, counted as executed, so iterations of a loop
+differ), block (40 bits). A place is used once: runs only count upwards, an instruction is started
+once, and its draws follow each other. Reference: Cramer, Damgård, Ishai 2005 (TCC) for the idea.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+Array = npt.NDArray[Any]
+Request = tuple[np.dtype[Any], int]
+
+RUN_BITS, INSTRUCTION_BITS, BLOCK_BITS = 48, 40, 40
+_CHUNK = 1 << 18
+_ZEROS = memoryview(bytes(_CHUNK))
+
+
+class Stream:
+    """AES-CTR output of one key at places chosen by the caller."""
+
+    __slots__ = ("_encryptor",)
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def fill(self, out: memoryview, place: int) -> None:
+        """Fill `out` with the stream's bytes from counter block `place` on."""
+        encryptor = self._encryptor
+        encryptor.reset_nonce(place.to_bytes(16, "big"))
+        size = len(out)
+        if size <= _CHUNK:
+            encryptor.update_into(_ZEROS[:size], out)
+            return
+        for start in range(0, size, _CHUNK):
+            piece = out[start : start + _CHUNK]
+            encryptor.update_into(_ZEROS[: len(piece)], piece)
+
+
+def expand(seed: bytes, dtype: np.dtype[Any], size: int) -> Array:
+    """`size` elements from a fresh one-time seed: how dealt shares are compressed."""
+    out = np.empty(size, dtype)
+    if size:
+        Stream(seed).fill(memoryview(out).cast("B"), 0)
+    return out
+
+
+class Masks:
+    """The pair streams of one party for one instruction; draws are in step with the other holder."""
+
+    __slots__ = ("_place", "_streams", "_used")
+
+    def __init__(self, streams: Mapping[int, Stream], run: int, instruction: int) -> None:
+        self._streams = streams
+        self._place = (run << (INSTRUCTION_BITS + BLOCK_BITS)) | (instruction << BLOCK_BITS)
+        self._used: dict[int, int] = {}
+
+    def draw(self, other: int, *requests: Request) -> list[Array]:
+        """One flat array per (dtype, size), the same ones that party `other` draws.
+
+        Both parties must make the same requests in the same order; each takes whole blocks.
+        """
+        offsets = []
+        total = 0
+        for dtype, size in requests:
+            offsets.append(total)
+            total += -(-size * dtype.itemsize // 16) * 16
+        data = np.empty(total, np.uint8)
+        first = self._used.get(other, 0)
+        self._used[other] = first + total // 16
+        if total:
+            self._streams[other].fill(memoryview(data), self._place + first)
+        return [
+            data[o : o + size * dtype.itemsize].view(dtype)
+            for o, (dtype, size) in zip(offsets, requests, strict=True)
+        ]

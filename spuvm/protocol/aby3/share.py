@@ -1,0 +1,97 @@
+"""Replicated shares and the one picture of their indices.
+
+A secret is split into three: x = x_0 + x_1 + x_2 mod 2^k (Boolean: x_0 ^ x_1 ^ x_2, bit by bit).
+
+            component 0     component 1     component 2
+    party 0     x0              x1
+    party 1                     x0              x1
+    party 2     x1                              x0
+
+Party i holds (x_i, x_{i+1}); in code `x0` is its first and `x1` its second component. So component
+0 is unknown to party 1 only, component 1 to party 2 only, component 2 to party 0 only. Many
+protocols use that parties 1 and 2 both know component 2 while party 0 knows the sum of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.errors import UsageError
+
+Array = npt.NDArray[Any]
+
+
+class _Redacted:
+    """Shares show no data and refuse to be used as numbers."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
+        raise UsageError(
+            "a share is not a value",
+            got=repr(self),
+            next="run instructions on it, or open it to a named receiver",
+        )
+
+    __array__ = __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
+    __int__ = __float__ = __index__ = __iter__ = __reduce_ex__ = _refuse
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class AShare(_Redacted):
+    """Arithmetic shares of one party: two ring arrays of the value's shape."""
+
+    x0: Array
+    x1: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x0.shape
+
+    @property
+    def size(self) -> int:
+        return self.x0.size
+
+    def flat(self) -> tuple[Array, Array]:
+        """Both components as flat, contiguous arrays (views where possible)."""
+        return flat(self.x0), flat(self.x1)
+
+    def __repr__(self) -> str:
+        return f"AShare(shape={self.shape}, dtype={self.x0.dtype}, redacted)"
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class BShare(_Redacted):
+    """Boolean shares of one party: `width` bits in the low end of each unsigned element."""
+
+    x0: Array
+    x1: Array
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x0.shape
+
+    @property
+    def size(self) -> int:
+        return self.x0.size
+
+    def flat(self) -> tuple[Array, Array]:
+        """Both components as flat, contiguous arrays (views where possible)."""
+        return flat(self.x0), flat(self.x1)
+
+    def __repr__(self) -> str:
+        return f"BShare(shape={self.shape}, width={self.width}, redacted)"
+
+
+Share = AShare | BShare
+
+
+def flat(x: Array) -> Array:
+    """`x` as a flat contiguous array without a copy where possible."""
+    return np.ascontiguousarray(x).reshape(-1)

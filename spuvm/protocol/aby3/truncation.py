@@ -1,0 +1,151 @@
+"""Truncation without large errors: of a fresh product (fused) and of a shared value.
+
+Both use that a sum of two 64-bit numbers c = x' + r with 0 <= x' < 2^(k-1) reveals its carry by the
+top bits alone. Rounding is stochastic: x/2^m is rounded up with probability equal to its fraction,
+so multiples of 2^m are exact. The rounding depends on the mask, which one party knows; the
+functionality that is realised hands that party the mask's low bits: see SECURITY.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spuvm.bytecode.types import Type
+from spuvm.kernels import arith
+from spuvm.kernels.arith import small_dtype
+from spuvm.protocol.aby3.open import open_
+from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
+from spuvm.protocol.aby3.share import Array, AShare
+from spuvm.protocol.aby3.table import TABLE
+from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
+from spuvm.ring import Ring
+
+BYTE = np.dtype(np.uint8)
+
+
+def truncated_product_cost(ring: Ring, size: int, bits: int) -> OpCost:
+    """24 + 3 * ceil(m) bytes per element in two rounds (k = 64, m = 18: 36 bytes)."""
+    word, small = ring.nbytes * size, small_dtype(bits).itemsize * size
+    return OpCost(2, (word + small, word + small, word + small))
+
+
+def truncate_product(p: Party, z: Array, bits: int) -> Steps:
+    """Additive parts z_0 + z_1 + z_2 = x of an unmasked product -> [x / 2^m].
+
+    Local:    P2 takes r = -(z_2 - f02 - f12); P0 and P1 learn c = x + 2^(k-2) + r from their parts,
+              masked by f02 and f12. With hat(v) = (v mod 2^(k-1)) >> m the result is
+              hat(c) - hat(r) + (msb c xor msb r) 2^(k-1-m) - 2^(k-2-m).
+              P2 deals a = -hat(r) + msb(r) 2^(k-1-m) as a0 + a2, and msb(r) as b0 + b2 mod 2^m;
+              msb(c) msb(r) 2^(k-m) is computed on the parts b0, b2 and re-shared mod 2^m.
+    Sends:    round 1: P0 -> P1 z_0 + f02 + 2^(k-2); P1 -> P0 z_1 + f12; P2 -> P1 a2, b2.
+              round 2: P0 -> P1 msb(c) b0 - t0; P1 -> P0 msb(c) b2 - t2.
+    Requires: |x| < 2^(k-2).
+    Error:    less than 1 unit: floor or ceiling of x / 2^m, exact for multiples of 2^m.
+    Opens:    c to P0 and P1 only: uniform to P0 because f12 is fresh, to P1 because f02 is.
+    Security: semi-honest, one of three corrupt; computational (PRF). P2 receives nothing.
+    Ref:      carry from top bits: Dalskov, Escudero, Keller 2020, section 3, arXiv 1910.12435;
+              dealer's mask taken from its own additive part: this file.
+    """
+    ring, n = p.ring, z.size
+    small = small_dtype(bits)
+    m = ring.dtype.type(bits)
+    if p.rank == 2:
+        f02, a0, b0, t0 = p.draw(0, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
+        f12, t2 = p.draw(1, (ring.dtype, n), (small, n))
+        # z_2 - f02 - f12, in the buffer of f02
+        np.subtract(z, f02, out=f02)
+        np.subtract(f02, f12, out=f02)
+        a2, b2, z2 = np.empty(n, ring.dtype), np.empty(n, small), f12
+        arith.truncation_deal(f02, a0, b0, t0, t2, m, a2, b2, a0, z2)
+        yield from open_(p, z[:0], Exchange(send={1: [a2, b2]}))
+        yield Exchange()
+        return AShare(z2, a0)
+    if p.rank == 0:
+        f02, a0, b0, t0 = p.draw(2, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
+        offset = ring.dtype.type(1 << (ring.bits - 2))
+        mine = f02
+        arith.add_terms(z, f02, offset, mine)
+        got = yield from open_(p, mine, Exchange())
+        (theirs,) = got[1]
+        c, d = np.empty(n, ring.dtype), np.empty(n, small)
+        arith.truncation_correct(mine, theirs, b0, t0, c, d)
+        got = yield Exchange(send={1: [d]}, receive={1: [spec(small, n)]})
+        arith.shift_shares(a0, t0, m, a0)
+        z1 = c
+        arith.truncation_finish(c, d, got[1][0], m, z1)
+        return AShare(a0, z1)
+    f12, t2 = p.draw(2, (ring.dtype, n), (small, n))
+    mine = f12
+    arith.add_terms(z, f12, ring.dtype.type(0), mine)
+    dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
+    got = yield from open_(p, mine, dealt)
+    (theirs,), (a2, b2) = got[0], got[2]
+    c, d = np.empty(n, ring.dtype), np.empty(n, small)
+    arith.truncation_correct(mine, theirs, b2, t2, c, d)
+    got = yield Exchange(send={0: [d]}, receive={0: [spec(small, n)]})
+    z2 = np.empty(n, ring.dtype)
+    arith.shift_shares(a2, t2, m, z2)
+    z1 = c
+    arith.truncation_finish(c, d, got[0][0], m, z1)
+    return AShare(z1, z2)
+
+
+def shift_cost(ring: Ring, size: int, bits: int) -> OpCost:
+    """8 + 2 * ceil(m) bytes and one bit per element in two rounds (k = 64, m = 18: 16.1 bytes)."""
+    small = small_dtype(bits).itemsize * size
+    return OpCost(2, (ring.nbytes * size + packed_size(size), small, small))
+
+
+def _trunc_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+    return shift_cost(ring, args[0].size, attrs["bits"])
+
+
+@TABLE.kernel("trunc_a", _trunc_cost)
+def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
+    """[x] -> [x / 2^m], the sum split between P0 (u = x_0 + x_1) and P1, P2 (v = x_2).
+
+    Local:    x' = x + 2^(k-2) - 1 = u + v - w 2^k with the wrap w = a or b, a = msb(u), b = msb(v),
+              because x' < 2^(k-1). So x >> m = asr(u) + asr(v) + a b 2^(k-m) - (2^(k-2-m) - 1).
+              a b mod 2^m: P0 masks a as e = a xor c (c drawn with P2), P2 deals c b as s0 + s1,
+              a b = e b + (1 - 2e)(s0 + s1).
+    Sends:    round 1: P0 -> P1 e and d = asr(u) + (1 - 2e) s0 2^(k-m) - offset - z0; P2 -> P1 s1.
+              round 2: P1 -> P0 y = e b + (1 - 2e) s1 - t2, m bits.
+    Requires: |x| < 2^(k-2).
+    Error:    less than 1 unit, exact for multiples of 2^m.
+    Opens:    e to P1, uniform because c is fresh; d, y and s1 are masked by z0, t2 and s0.
+    Security: semi-honest, one of three corrupt; computational (PRF). P2 receives nothing.
+    Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the wrap
+              bit; wrap from top bits as in arXiv 1910.12435, section 3.
+    """
+    ring, shape, n = p.ring, x.shape, x.size
+    small = small_dtype(bits)
+    m = ring.dtype.type(bits)
+    x0, x1 = x.flat()
+    if p.rank == 0:
+        c, s0, z0 = p.draw(2, (BYTE, n), (small, n), (ring.dtype, n))
+        e, d = np.empty(n, np.uint8), np.empty(n, ring.dtype)
+        arith.shift_first(x0, x1, c, s0, z0, m, e, d)
+        yield Exchange(send={1: [pack_bits(e), d]})
+        got = yield Exchange(receive={1: [spec(small, n)]})
+        z1 = np.empty(n, ring.dtype)
+        arith.shift_finish(d, got[1][0], m, z1)
+        return AShare(z0.reshape(shape), z1.reshape(shape))
+    if p.rank == 2:
+        c, s0, z0 = p.draw(0, (BYTE, n), (small, n), (ring.dtype, n))
+        (t2,) = p.draw(1, (small, n))
+        s1, z2 = np.empty(n, small), np.empty(n, ring.dtype)
+        arith.shift_deal(x0, c, s0, t2, m, s1, z2)
+        yield Exchange(send={1: [s1]})
+        yield Exchange()
+        return AShare(z2.reshape(shape), z0.reshape(shape))
+    (t2,) = p.draw(2, (small, n))
+    expected = [spec(BYTE, packed_size(n)), spec(ring.dtype, n)]
+    got = yield Exchange(receive={0: expected, 2: [spec(small, n)]})
+    (packed, d), (s1,) = got[0], got[2]
+    y, z1, z2 = np.empty(n, small), np.empty(n, ring.dtype), np.empty(n, ring.dtype)
+    arith.shift_second(x1, unpack_bits(packed, n), s1, t2, d, m, y, z1, z2)
+    yield Exchange(send={0: [y]})
+    return AShare(z1.reshape(shape), z2.reshape(shape))

@@ -1,0 +1,322 @@
+"""One party's virtual machine: values under names, programs run round by round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.bytecode.program import Instruction, Program
+from spuvm.errors import ProtocolError, SpuvmError, UsageError
+from spuvm.kernels.arith import small_dtype
+from spuvm.net.channel import Channel, Spec
+from spuvm.net.keys import agree
+from spuvm.protocol.aby3 import ABY3
+from spuvm.protocol.aby3.io import Dealt, accept
+from spuvm.protocol.aby3.packing import pack_bits
+from spuvm.protocol.aby3.prss import RUN_BITS, Masks, Stream
+from spuvm.protocol.aby3.share import AShare, BShare, Share
+from spuvm.protocol.base import Exchange, Party, Protocol, Received, Steps
+from spuvm.ring import Ring
+from spuvm.vm.schedule import Schedule, schedule
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """What one run took at this party: rounds, payload bytes sent, seconds, bytes by instruction.
+
+    `views` holds every array received, in order, when the run recorded them.
+    """
+
+    rounds: int
+    bytes_sent: int
+    seconds: float
+    rows: tuple[tuple[str, int, str], ...] = ()
+    views: tuple[Array, ...] | None = None
+
+
+@dataclass(slots=True)
+class _Active:
+    """An interactive instruction between two of its rounds."""
+
+    number: int
+    instruction: Instruction
+    steps: Steps
+    pending: Exchange
+
+
+@dataclass(slots=True)
+class _Run:
+    """Registers and counters of one run."""
+
+    program: Program
+    plan: Schedule
+    values: dict[int, Any]
+    left: dict[int, int]
+    sent: dict[int, int] = field(default_factory=dict)
+    views: list[Array] | None = None
+
+
+class Machine:
+    """The virtual machine of party `rank`.
+
+    Construction blocks until the three parties have agreed on pairwise keys and a session. A machine
+    that failed stays failed: masks of a broken run are never used again.
+    """
+
+    def __init__(
+        self, rank: int, channel: Channel, ring: Ring, names: tuple[str, str, str]
+    ) -> None:
+        self.rank, self.ring, self.party_names = rank, ring, names
+        self._channel = channel
+        self._protocol: Protocol = ABY3
+        keys = agree(channel)
+        self.session = keys.session
+        self._streams = {peer: Stream(key) for peer, key in keys.pair.items()}
+        self._values: dict[str, Share] = {}
+        self._plans: dict[str, Schedule] = {}
+        self._last_run = -1
+        self._failure: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the values that are alive."""
+        return list(self._values)
+
+    def put(self, name: str, dealt: Dealt) -> None:
+        """Keep what an owner dealt to this party under `name`."""
+        if dealt.rank != self.rank:
+            raise UsageError(f"shares of party {dealt.rank} came to party {self.rank}")
+        self._values[name] = accept(dealt)
+
+    def free(self, names: Iterable[str]) -> None:
+        """Forget values; unknown names are ignored."""
+        for name in names:
+            self._values.pop(name, None)
+
+    def abort(self, message: str) -> None:
+        """Mark this machine as failed and tell the peers."""
+        self._failure = self._failure or message
+        self._channel.abort(message)
+
+    def close(self) -> None:
+        """Forget everything and close the links."""
+        self._values.clear()
+        self._channel.close()
+
+    def run(
+        self,
+        run_id: int,
+        program: Program,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        record: str = "none",
+    ) -> RunStats:
+        """Run `program` on the values named `inputs`; keep its outputs under the names `outputs`.
+
+        All parties call it with the same arguments. `record="views"` keeps what was received.
+
+        Raises:
+            ProtocolError: an instruction failed here; the text names party, instruction and source.
+            ChannelError: a peer failed or did not answer.
+        """
+        self._begin(run_id)
+        started = time.perf_counter()
+        plan = self._plans.get(program.digest)
+        if plan is None:
+            plan = self._plans[program.digest] = schedule(program, self._protocol)
+        values: dict[int, Any] = {i: self._value(name) for i, name in enumerate(inputs)}
+        run = _Run(program, plan, values, dict(plan.uses), {}, [] if record == "views" else None)
+        before = self._channel.stats.bytes_sent
+        try:
+            self._execute(run_id, run)
+        except SpuvmError as error:
+            self.abort(f"party {self.party_names[self.rank]}: {error.message}")
+            raise
+        except Exception as error:
+            message = f"party {self.party_names[self.rank]} failed: {type(error).__name__}"
+            self.abort(message)
+            raise ProtocolError(message) from error
+        for name, output in zip(outputs, program.outputs, strict=True):
+            self._values[name] = _as_share(
+                run.values[output.value], self.rank, program, output.value
+            )
+        rows = tuple(
+            (program.instructions[i].op, count, program.instructions[i].source)
+            for i, count in sorted(run.sent.items())
+        )
+        return RunStats(
+            plan.rounds,
+            self._channel.stats.bytes_sent - before,
+            time.perf_counter() - started,
+            rows,
+            None if run.views is None else tuple(run.views),
+        )
+
+    def part(self, run_id: int, name: str, *, to: int | None, bits: int) -> Array | None:
+        """This party's additive part of a value for opening it: low `bits` bits only, bits packed.
+
+        To an outsider (to=None) all three parts are re-randomised, so the receiver learns the sum
+        alone. To party `to` it adds what it has, the next party adds the component it lacks, and
+        the third sends nothing (None).
+        """
+        self._begin(run_id)
+        value = self._value(name)
+        x0, x1 = value.flat()
+        boolean = isinstance(value, BShare)
+        if to is None:
+            nxt, prv = (self.rank + 1) % 3, (self.rank + 2) % 3
+            masks = Masks(self._streams, run_id, 0)
+            (plus,) = masks.draw(nxt, (x0.dtype, x0.size))
+            (minus,) = masks.draw(prv, (x0.dtype, x0.size))
+            part = x0 ^ plus ^ minus if boolean else x0 + plus - minus
+        elif to == self.rank:
+            part = x0 ^ x1 if boolean else x0 + x1
+        elif self.rank == (to + 1) % 3:
+            part = x1
+        else:
+            return None
+        if isinstance(value, BShare) and value.width == 1:
+            return pack_bits(part & np.uint8(1))
+        if isinstance(value, BShare):
+            return part & part.dtype.type((1 << value.width) - 1)
+        return part.astype(small_dtype(bits))
+
+    def describe(self, name: str) -> tuple[tuple[int, ...], int]:
+        """(shape, width) of a value; width 0 for arithmetic shares."""
+        value = self._value(name)
+        return value.shape, value.width if isinstance(value, BShare) else 0
+
+    def _begin(self, run_id: int) -> None:
+        if self._failure is not None:
+            raise ProtocolError(
+                "this machine failed before and cannot be used again",
+                got=self._failure,
+                next="make a new SPU; a failed session is never continued",
+            )
+        if not self._last_run < run_id < 1 << RUN_BITS:
+            raise ProtocolError(
+                "run numbers must count upwards, or masks would be used twice",
+                got=f"run {run_id} after {self._last_run}",
+            )
+        self._last_run = run_id
+
+    def _value(self, name: str) -> Share:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise UsageError(
+                f"party {self.party_names[self.rank]} has no value named {name!r}",
+                next="it was freed or never shared",
+            ) from None
+
+    def _execute(self, run_id: int, run: _Run) -> None:
+        active: list[_Active] = []
+        inbox: dict[int, Received] = {}
+        for starting in run.plan.starts:
+            still: list[_Active] = []
+            for task in active:
+                if self._advance(run, task, inbox[task.number]):
+                    still.append(task)
+            for number in starting:
+                fresh = self._start(run_id, run, number)
+                if fresh is not None:
+                    still.append(fresh)
+            active = still
+            inbox = self._exchange(run, active)
+        if active:
+            raise ProtocolError("an instruction took more rounds than its declared cost")
+
+    def _start(self, run_id: int, run: _Run, number: int) -> _Active | None:
+        instruction = run.program.instructions[number]
+        if instruction.op == "const":
+            index = instruction.attrs["index"]
+            assert isinstance(index, int)
+            run.values[instruction.results[0]] = run.program.constants[index]
+            return None
+        args = [run.values[a] for a in instruction.args]
+        local = self._protocol.local.get(instruction.op)
+        try:
+            if local is not None:
+                party = Party(self.rank, self.ring, None)
+                self._finish(run, instruction, local(party, *args, **instruction.attrs))
+                return None
+            party = Party(self.rank, self.ring, Masks(self._streams, run_id, number))
+            steps = self._protocol.steps[instruction.op](party, *args, **instruction.attrs)
+            return _Active(number, instruction, steps, next(steps))
+        except SpuvmError:
+            raise
+        except Exception as error:
+            raise self._wrapped(instruction, error) from error
+
+    def _advance(self, run: _Run, task: _Active, received: Received) -> bool:
+        """Give a running instruction what came in; True when it has another round."""
+        try:
+            task.pending = task.steps.send(received)
+            return True
+        except StopIteration as stop:
+            self._finish(run, task.instruction, stop.value)
+            return False
+        except SpuvmError:
+            raise
+        except Exception as error:
+            raise self._wrapped(task.instruction, error) from error
+
+    def _finish(self, run: _Run, instruction: Instruction, value: Any) -> None:
+        run.values[instruction.results[0]] = value
+        for argument in instruction.args:
+            run.left[argument] -= 1
+            if not run.left[argument]:
+                del run.values[argument]
+
+    def _exchange(self, run: _Run, active: Sequence[_Active]) -> dict[int, Received]:
+        """One round: all messages to a peer in one frame."""
+        if not active:
+            return {}
+        sends: dict[int, list[Array]] = {}
+        receives: dict[int, list[Spec]] = {}
+        for task in active:
+            for peer, arrays in task.pending.send.items():
+                sends.setdefault(peer, []).extend(arrays)
+                run.sent[task.number] = run.sent.get(task.number, 0) + sum(a.nbytes for a in arrays)
+            for peer, specs in task.pending.receive.items():
+                receives.setdefault(peer, []).extend(specs)
+        got = self._channel.exchange(sends, receives) if sends or receives else {}
+        if run.views is not None:
+            for peer in sorted(got):
+                run.views.extend(np.array(a) for a in got[peer])
+        cursor = dict.fromkeys(got, 0)
+        inbox: dict[int, Received] = {}
+        for task in active:
+            mine: Received = {}
+            for peer, specs in task.pending.receive.items():
+                first = cursor[peer]
+                cursor[peer] = first + len(specs)
+                mine[peer] = got[peer][first : cursor[peer]]
+            inbox[task.number] = mine
+        return inbox
+
+    def _wrapped(self, instruction: Instruction, error: Exception) -> ProtocolError:
+        return ProtocolError(
+            f"party {self.party_names[self.rank]}: instruction {instruction.op} failed "
+            f"({type(error).__name__})",
+            at=instruction.source or None,
+        )
+
+
+def _as_share(value: Any, rank: int, program: Program, number: int) -> Share:
+    """A result that turned out public is kept as a trivial share: component 0 is the value."""
+    if isinstance(value, AShare | BShare):
+        return value
+    zero = np.zeros_like(value)
+    first = value if rank == 0 else zero
+    second = value if rank == 2 else zero
+    width = program.types[number].width
+    return BShare(first, second, width) if width else AShare(first, second)
