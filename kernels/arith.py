@@ -180,7 +180,10 @@ def sum_rows(x: Any, out: Any) -> None:
 def inject_first(
     b0: Any, b1: Any, x0: Any, x1: Any, s0: Any, s1: Any, c2: Any, m0: Any, m1: Any, c1: Any
 ) -> None:
-    """Party 0 of bit injection: c = b0^b1, e = x0+x1; m0 = c e - s0, m1 = (1-c) e - s1, c1 = c - c2."""
+    """Party 0 of bit injection, c = b0^b1, e = x0+x1.
+
+    m0 = c e - s0, m1 = (1-c) e - s1, c1 = c - c2.
+    """
     T = m0.dtype.type
     for i in range(m0.size):
         e = T(x0[i] + x1[i])

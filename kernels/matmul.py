@@ -50,13 +50,10 @@ def matmul_dots(x: Any, yt: Any, out: Any) -> None:
 
 
 def matmul(x: Any, y: Any, out: Any) -> None:
-    """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype; any strides for x, y."""
+    """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype, any strides."""
     for b in range(x.shape[0]):
         if y.shape[2] < 8:
             columns = np.ascontiguousarray(y[b].T)
             matmul_dots(np.ascontiguousarray(x[b]), columns, out[b])
-        elif x.shape[1] < 8:
-            # A thin result: compute the transpose, so that the long axis of y is walked in order.
-            matmul_rows(np.ascontiguousarray(x[b]), np.ascontiguousarray(y[b]), out[b])
         else:
             matmul_rows(np.ascontiguousarray(x[b]), np.ascontiguousarray(y[b]), out[b])

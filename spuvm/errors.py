@@ -1,4 +1,4 @@
-"""What can go wrong, as a small tree of exceptions: what was got, what was expected, what to do next."""
+"""What can go wrong: a small tree of exceptions with what was got, what was expected, what next."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Fxp:
         """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype."""
         target = np.dtype(dtype)
         if target == np.bool_:
-            return (encoded & encoded.dtype.type(1)).astype(np.bool_)
+            return np.asarray(encoded & encoded.dtype.type(1), np.bool_)
         if target.kind in "iu":
             return encoded.astype(target)
         return np.ldexp(self.ring.signed(encoded).astype(np.float64), -frac).astype(target)

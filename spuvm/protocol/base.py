@@ -33,7 +33,7 @@ Steps = Generator[Exchange, Received, Any]
 
 @dataclass(slots=True)
 class Party:
-    """The context of one instruction at one party; the first argument of every protocol function."""
+    """Context of one instruction at one party: first argument of every protocol function."""
 
     rank: int
     ring: Ring

@@ -19,8 +19,8 @@ Bytes3 = tuple[int, int, int]
 class CostRow:
     """Cost of one instruction (or of sharing an input, of opening an output).
 
-    `what` is the instruction; `rounds` its own rounds (instructions share rounds, so rows do not add
-    up to the program's); `source` the user's line.
+    `what` is the instruction; `rounds` its own rounds (instructions share rounds, so rows do not
+    add up to the program's); `source` the user's line.
     """
 
     what: str
@@ -69,7 +69,7 @@ def open_cost(t: Type, ring: Ring, *, bits: int, to: int | None) -> CostRow:
 
 
 def part_bytes(size: int, ring: Ring, width: int, bits: int) -> int:
-    """Payload of one party's part of an opening: packed bits, or the low bytes of a ring element."""
+    """Payload of one part of an opening: packed bits, or the low bytes of ring elements."""
     if width == 1:
         return -(-size // 8)
     if width:

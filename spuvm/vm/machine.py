@@ -66,8 +66,8 @@ class _Run:
 class Machine:
     """The virtual machine of party `rank`.
 
-    Construction blocks until the three parties have agreed on pairwise keys and a session. A machine
-    that failed stays failed: masks of a broken run are never used again.
+    Construction blocks until the three parties have agreed on pairwise keys and a session. A
+    machine that failed stays failed: masks of a broken run are never used again.
     """
 
     def __init__(

@@ -56,9 +56,8 @@ def _msb_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpC
     n, word = args[0].size, _word(attrs["bits"])
     nbytes = word.itemsize
     half = small_dtype(nbytes * 4)
-    tree = fold_levels(nbytes * 8)[1:-1] if nbytes > 1 else fold_levels(8)[1:-1]
-    tree_bits = [wire * 2 if wire >= 4 else wire * 2 for _, wire in tree]
-    each = sum(packed_size(n, b) for b in tree_bits) + packed_size(n, 1)
+    tree = [2 * wire for _, wire in fold_levels(nbytes * 8)[1:-1]]
+    each = sum(packed_size(n, bits) for bits in tree) + packed_size(n, 1)
     deal = n * (nbytes + half.itemsize)
     return OpCost(2 + len(tree) + 1, (deal + each, n * nbytes + each, n * nbytes + each))
 

@@ -109,9 +109,10 @@ def b2a(p: Party, x: BShare) -> Steps:
     """[x] Boolean -> [x] arithmetic, read as an unsigned integer.
 
     Local:    per bit: b = c ^ d with c = b_0 ^ b_1 at P0 and d = b_2 at P1 and P2;
-              b = d + c (1 - 2d), linear in c: P0 deals c = c_1 + c_2 in the ring, P1 and P2 multiply
-              by what they know; the sum over bits with weights 2^i is re-shared once.
-    Sends:    round 1: P0 -> P1 c_1 per bit; P2 -> P1 its part - z_0. round 2: P1 -> P2 its part - z_1.
+              b = d + c (1 - 2d), linear in c: P0 deals c = c_1 + c_2 in the ring, P1 and P2
+              multiply by what they know; the sum over bits with weights 2^i is re-shared once.
+    Sends:    round 1: P0 -> P1 c_1 per bit; P2 -> P1 its part - z_0.
+              round 2: P1 -> P2 its part - z_1.
     Requires: nothing.
     Error:    exact modulo 2^k.
     Opens:    nothing; c_1, and both parts, are masked by draws that the receiver cannot make.
@@ -163,8 +164,8 @@ def mul_ba(p: Party, b: BShare, x: AShare) -> Steps:
     """[b] one bit, [x] -> [b x].
 
     Local:    c = b_0 ^ b_1, e = x_0 + x_1 at P0; d = b_2, x_2 at P1 and P2.
-              b x = [c e if d = 0 else (1-c) e] + d x_2 + c (1 - 2d) x_2: P0 deals c e, (1-c) e and c
-              additively, P1 and P2 take the one that d names and multiply c by what they know.
+              b x = [c e if d = 0 else (1-c) e] + d x_2 + c (1 - 2d) x_2: P0 deals c e, (1-c) e and
+              c additively, P1 and P2 take the one that d names and multiply c by what they know.
     Sends:    round 1: P0 -> P1 c e - s0, (1-c) e - s1, c - c2; P2 -> P1 its part - z_0.
               round 2: P1 -> P2 its part - z_1.
     Requires: nothing.

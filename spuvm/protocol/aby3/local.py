@@ -231,7 +231,8 @@ def xor_bp(p: Party, x: BShare, public: Array) -> BShare:
 @TABLE.on_shares("not_b")
 def not_b(p: Party, x: BShare) -> BShare:
     ones = x.x0.dtype.type((1 << x.width) - 1)
-    return xor_bp(p, x, np.asarray(ones))  # type: ignore[no-any-return]
+    result: BShare = xor_bp(p, x, np.asarray(ones))
+    return result
 
 
 @TABLE.on_shares("and_bp")

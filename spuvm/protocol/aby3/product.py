@@ -37,7 +37,7 @@ def reshare(p: Party, z: Array) -> Steps:
     Sends:    P_i -> P_{i-1}: z_i.
     Requires: nothing.
     Error:    exact.
-    Opens:    nothing; z_i is uniform to its receiver: alpha_i has a mask that P_{i-1} does not know.
+    Opens:    nothing; z_i is uniform to P_{i-1}, who lacks one of the two masks in alpha_i.
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      Araki et al. 2016, section 3.2, eprint 2016/768.
     """
@@ -127,7 +127,8 @@ def together(*runs: Steps) -> Steps:
         joint, shares, still = Exchange(), {}, []
         for i in live:
             try:
-                step = runs[i].send(inbox[i]) if inbox[i] is not None else next(runs[i])
+                got_i = inbox[i]
+                step = next(runs[i]) if got_i is None else runs[i].send(got_i)
             except StopIteration as stop:
                 results[i] = stop.value
                 continue
@@ -190,7 +191,7 @@ def mul_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
 
 @TABLE.kernel("dot_aa", _dot_cost)
 def dot_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
-    """[x] of shape [B,M,K], [y] of shape [B,K,N] -> [x @ y / 2^trunc], communication as B M N products.
+    """[x] of shape [B,M,K], [y] of shape [B,K,N] -> [x @ y / 2^trunc].
 
     Local:    matrix(), then as mul_aa.
     Sends:    as mul_aa.

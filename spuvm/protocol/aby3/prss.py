@@ -1,9 +1,10 @@
 """Pseudo-random masks that pairs of parties draw in step (pseudo-random secret sharing).
 
 Every pair of parties has an AES-128 key. A mask's place in the pair's stream is its 128-bit
-counter: run (48 bits), instruction of the run (40 bits, counted as executed, so iterations of a loop
-differ), block (40 bits). A place is used once: runs only count upwards, an instruction is started
-once, and its draws follow each other. Reference: Cramer, Damgård, Ishai 2005 (TCC) for the idea.
+counter: run (48 bits), instruction of the run (40 bits, counted as executed, so that iterations of
+a loop differ), block (40 bits). A place is used once: runs only count upwards, an instruction is
+started once, and its draws follow each other.
+Reference for the idea: Cramer, Damgård, Ishai 2005 (TCC).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def expand(seed: bytes, dtype: np.dtype[Any], size: int) -> Array:
 
 
 class Masks:
-    """The pair streams of one party for one instruction; draws are in step with the other holder."""
+    """One party's pair streams for one instruction; draws are in step with the other holder."""
 
     __slots__ = ("_place", "_streams", "_used")
 

@@ -38,7 +38,8 @@ class _Redacted:
             next="run instructions on it, or open it to a named receiver",
         )
 
-    __array__ = __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
+    __array__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __eq__ = __ne__ = _refuse  # type: ignore[assignment]
     __int__ = __float__ = __index__ = __iter__ = __reduce_ex__ = _refuse
 
 

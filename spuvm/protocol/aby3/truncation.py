@@ -117,8 +117,8 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Error:    less than 1 unit, exact for multiples of 2^m.
     Opens:    e to P1, uniform because c is fresh; d, y and s1 are masked by z0, t2 and s0.
     Security: semi-honest, one of three corrupt; computational (PRF). P2 receives nothing.
-    Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the wrap
-              bit; wrap from top bits as in arXiv 1910.12435, section 3.
+    Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the
+              wrap bit; wrap from top bits as in arXiv 1910.12435, section 3.
     """
     ring, shape, n = p.ring, x.shape, x.size
     small = small_dtype(bits)
