@@ -14,24 +14,18 @@ from spuvm.kernels.jit import kernel
 
 
 @kernel
-def cross_terms(x0: Any, x1: Any, y0: Any, y1: Any, mask: Any, offset: Any, out: Any) -> None:
-    """out = x0*y0 + x0*y1 + x1*y0 + mask + offset; `out` may be `mask`."""
+def cross_terms(x0: Any, x1: Any, y0: Any, y1: Any, out: Any) -> None:
+    """out += x0*y0 + x0*y1 + x1*y0."""
     for i in range(out.size):
-        out[i] = x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i] + mask[i] + offset
+        out[i] += x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i]
 
 
 @kernel
-def cross_terms_minus(x0: Any, x1: Any, y0: Any, y1: Any, m: Any, n: Any, out: Any) -> None:
-    """out = x0*y0 + x0*y1 + x1*y0 - m - n."""
+def minus_sum(x: Any, y: Any, out: Any) -> None:
+    """out = -(x + y); `out` may be `x`."""
+    T = out.dtype.type
     for i in range(out.size):
-        out[i] = x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i] - m[i] - n[i]
-
-
-@kernel
-def add_terms(z: Any, mask: Any, offset: Any, out: Any) -> None:
-    """out = z + mask + offset."""
-    for i in range(out.size):
-        out[i] = z[i] + mask[i] + offset
+        out[i] = T(T(0) - x[i] - y[i])
 
 
 @kernel
@@ -58,15 +52,22 @@ def truncation_deal(
 
 
 @kernel
-def truncation_correct(mine: Any, theirs: Any, b: Any, t: Any, c: Any, d: Any) -> None:
-    """Parties 0 and 1: c = mine + theirs, d = msb(c) * b - t; `c` may be `mine`, `d` may be `b`."""
+def truncation_correct(
+    mine: Any, theirs: Any, a: Any, b: Any, t: Any, m: Any, c: Any, d: Any, z: Any
+) -> None:
+    """Parties 0 and 1: c = mine + theirs + 2^(k-2), d = msb(c) b - t, z = a - t 2^(k-m).
+
+    `z` may be `a`.
+    """
     T = c.dtype.type
     S = d.dtype.type
     k1 = T(c.itemsize * 8 - 1)
+    offset = T(T(1) << T(k1 - T(1)))
     for i in range(c.size):
-        total = T(mine[i] + theirs[i])
+        total = T(mine[i] + theirs[i] + offset)
         c[i] = total
         d[i] = S(S(total >> k1) * b[i] - t[i])
+        z[i] = T(a[i] - T(T(t[i]) << T(k1 + T(1) - m)))
 
 
 @kernel
@@ -81,15 +82,6 @@ def truncation_finish(c: Any, d: Any, e: Any, m: Any, z1: Any) -> None:
         q = S(d[i] + e[i])
         head = T(T(T(c[i] & low) >> m) + T(T(c[i] >> k1) << T(k1 - m)))
         z1[i] = T(head - half - T(T(q) << T(k1 + T(1) - m)))
-
-
-@kernel
-def shift_shares(a: Any, t: Any, m: Any, out: Any) -> None:
-    """out = a - t 2^(k-m): what both holders of a dealt share do with their small mask."""
-    T = out.dtype.type
-    k = T(out.itemsize * 8)
-    for i in range(out.size):
-        out[i] = T(a[i] - T(T(t[i]) << T(k - m)))
 
 
 @kernel

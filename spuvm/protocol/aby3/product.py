@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.matmul import matmul
-from spuvm.protocol.aby3.local import product
 from spuvm.protocol.aby3.share import Array, AShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (
@@ -22,7 +22,7 @@ from spuvm.protocol.aby3.truncation import (
 from spuvm.protocol.base import Exchange, OpCost, Party, Received, Steps, spec
 from spuvm.ring import Ring
 
-LocalProduct = Callable[[AShare, AShare], Array]
+LocalProduct = Callable[[AShare, AShare, Array], None]
 
 
 def reshare_cost(ring: Ring, size: int) -> OpCost:
@@ -30,8 +30,10 @@ def reshare_cost(ring: Ring, size: int) -> OpCost:
     return OpCost(1, (ring.nbytes * size,) * 3)
 
 
-def reshare(p: Party, z: Array) -> Steps:
-    """Additive parts z_0 + z_1 + z_2 (flat) -> replicated shares of their sum.
+def reshare(p: Party, accumulate: Callable[[Array], None], size: int) -> Steps:
+    """Additive parts z_0 + z_1 + z_2 -> replicated shares of their sum, flat.
+
+    `accumulate(out)` adds this party's part z_i to `out`.
 
     Local:    z_i += alpha_i with alpha_0 + alpha_1 + alpha_2 = 0 from the pair streams.
     Sends:    P_i -> P_{i-1}: z_i.
@@ -41,29 +43,26 @@ def reshare(p: Party, z: Array) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      Araki et al. 2016, section 3.2, eprint 2016/768.
     """
-    ring, n = p.ring, z.size
+    ring = p.ring
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
-    (plus,) = p.draw(nxt, (ring.dtype, n))
-    (minus,) = p.draw(prv, (ring.dtype, n))
-    np.add(plus, z, out=plus)
-    np.subtract(plus, minus, out=plus)
-    got = yield Exchange(send={prv: [plus]}, receive={nxt: [spec(ring.dtype, n)]})
-    return AShare(plus, got[nxt][0])
+    (part,) = p.draw(nxt, (ring.dtype, size))
+    (minus,) = p.draw(prv, (ring.dtype, size))
+    np.subtract(part, minus, out=part)
+    accumulate(part)
+    got = yield Exchange(send={prv: [part]}, receive={nxt: [spec(ring.dtype, size)]})
+    return AShare(part, got[nxt][0])
 
 
-def elementwise(x: AShare, y: AShare) -> Array:
-    """Additive part of x * y: x_i y_i + x_i y_{i+1} + x_{i+1} y_i, flat."""
-    (x0, x1), (y0, y1) = x.flat(), y.flat()
-    out = np.zeros(x0.size, x0.dtype)
-    arith.cross_terms(x0, x1, y0, y1, out, x0.dtype.type(0), out)
-    return out
+def elementwise(x: AShare, y: AShare, out: Array) -> None:
+    """out += x_i y_i + x_i y_{i+1} + x_{i+1} y_i, flat: the additive part of x * y."""
+    arith.cross_terms(*x.flat(), *y.flat(), out)
 
 
-def matrix(x: AShare, y: AShare) -> Array:
-    """Additive part of x @ y for x [B,M,K], y [B,K,N], flat."""
-    out = product(x.x0, y.x0 + y.x1)
-    matmul(x.x1, y.x0, out)
-    return flat(out)
+def matrix(x: AShare, y: AShare, out: Array) -> None:
+    """out += the additive part of x @ y for x [B,M,K], y [B,K,N], flat."""
+    entries = out.reshape(x.shape[0], x.shape[1], y.shape[2])
+    matmul(x.x0, y.x0 + y.x1, entries)
+    matmul(x.x1, y.x0, entries)
 
 
 def _product(
@@ -75,16 +74,17 @@ def _product(
     form: str,
     multiply: LocalProduct,
 ) -> Steps:
+    size = math.prod(shape)
     if trunc == 0:
-        z = yield from reshare(p, multiply(x, y))
+        z = yield from reshare(p, lambda out: multiply(x, y, out), size)
     elif form == "narrow":
-        z = yield from truncate_product(p, multiply(x, y), trunc)
+        z = yield from truncate_product(p, lambda out: multiply(x, y, out), size, trunc)
     else:
-        z = yield from _full(p, x, y, trunc, multiply)
+        z = yield from _full(p, x, y, size, trunc, multiply)
     return AShare(z.x0.reshape(shape), z.x1.reshape(shape))
 
 
-def _full(p: Party, x: AShare, y: AShare, trunc: int, multiply: LocalProduct) -> Steps:
+def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: LocalProduct) -> Steps:
     """[x], [y] -> [x y / 2^m] whenever the result is representable.
 
     Local:    h = m/2; xh = x / 2^h, xl = x - 2^h xh, the same for y;
@@ -110,10 +110,14 @@ def _full(p: Party, x: AShare, y: AShare, trunc: int, multiply: LocalProduct) ->
         return AShare(s.x0[first:stop].reshape(like.shape), s.x1[first:stop].reshape(like.shape))
 
     xh, xl, yh, yl = part(high, x, 0), part(low, x, 0), part(high, y, cut), part(low, y, cut)
-    middle = multiply(xh, yl)
-    middle += multiply(xl, yh)
+
+    def middle(out: Array) -> None:
+        multiply(xh, yl, out)
+        multiply(xl, yh, out)
+
     upper, lower = yield from together(
-        reshare(p, multiply(xh, yh)), truncate_product(p, middle, half)
+        reshare(p, lambda out: multiply(xh, yh, out), size),
+        truncate_product(p, middle, size, half),
     )
     return AShare(upper.x0 + lower.x0, upper.x1 + lower.x1)
 

@@ -8,7 +8,7 @@ functionality that is realised hands that party the mask's low bits: see SECURIT
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,17 @@ def truncated_product_cost(ring: Ring, size: int, bits: int) -> OpCost:
     return OpCost(2, (word + small, word + small, word + small))
 
 
-def truncate_product(p: Party, z: Array, bits: int) -> Steps:
-    """Additive parts z_0 + z_1 + z_2 = x of an unmasked product -> [x / 2^m].
+def truncate_product(p: Party, accumulate: Callable[[Array], None], size: int, bits: int) -> Steps:
+    """Additive parts z_0 + z_1 + z_2 = x of an unmasked product -> [x / 2^m], flat.
 
-    Local:    P2 takes r = -(z_2 - f02 - f12); P0 and P1 learn c = x + 2^(k-2) + r from their parts,
+    `accumulate(out)` adds this party's part z_i to `out`, so that products land on their masks.
+
+    Local:    P2 takes r = f02 + f12 - z_2; P0 and P1 learn c = x + 2^(k-2) + r from their parts,
               masked by f02 and f12. With hat(v) = (v mod 2^(k-1)) >> m the result is
               hat(c) - hat(r) + (msb c xor msb r) 2^(k-1-m) - 2^(k-2-m).
               P2 deals a = -hat(r) + msb(r) 2^(k-1-m) as a0 + a2, and msb(r) as b0 + b2 mod 2^m;
               msb(c) msb(r) 2^(k-m) is computed on the parts b0, b2 and re-shared mod 2^m.
-    Sends:    round 1: P0 -> P1 z_0 + f02 + 2^(k-2); P1 -> P0 z_1 + f12; P2 -> P1 a2, b2.
+    Sends:    round 1: P0 -> P1 z_0 + f02; P1 -> P0 z_1 + f12; P2 -> P1 a2, b2.
               round 2: P0 -> P1 msb(c) b0 - t0; P1 -> P0 msb(c) b2 - t2.
     Requires: |x| < 2^(k-2).
     Error:    less than 1 unit: floor or ceiling of x / 2^m, exact for multiples of 2^m.
@@ -49,48 +51,38 @@ def truncate_product(p: Party, z: Array, bits: int) -> Steps:
     Ref:      carry from top bits: Dalskov, Escudero, Keller 2020, section 3, arXiv 1910.12435;
               dealer's mask taken from its own additive part: this file.
     """
-    ring, n = p.ring, z.size
+    ring, n = p.ring, size
     small = small_dtype(bits)
     m = ring.dtype.type(bits)
     if p.rank == 2:
         f02, a0, b0, t0 = p.draw(0, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
         f12, t2 = p.draw(1, (ring.dtype, n), (small, n))
-        # z_2 - f02 - f12, in the buffer of f02
-        np.subtract(z, f02, out=f02)
-        np.subtract(f02, f12, out=f02)
+        part = f02
+        arith.minus_sum(f02, f12, part)
+        accumulate(part)
         a2, b2, z2 = np.empty(n, ring.dtype), np.empty(n, small), f12
-        arith.truncation_deal(f02, a0, b0, t0, t2, m, a2, b2, a0, z2)
-        yield from open_(p, z[:0], Exchange(send={1: [a2, b2]}))
+        arith.truncation_deal(part, a0, b0, t0, t2, m, a2, b2, a0, z2)
+        yield from open_(p, part[:0], Exchange(send={1: [a2, b2]}))
         yield Exchange()
         return AShare(z2, a0)
     if p.rank == 0:
-        f02, a0, b0, t0 = p.draw(2, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
-        offset = ring.dtype.type(1 << (ring.bits - 2))
-        mine = f02
-        arith.add_terms(z, f02, offset, mine)
+        mine, a0, b0, t0 = p.draw(2, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
+        accumulate(mine)
         got = yield from open_(p, mine, Exchange())
-        (theirs,) = got[1]
-        c, d = np.empty(n, ring.dtype), np.empty(n, small)
-        arith.truncation_correct(mine, theirs, b0, t0, c, d)
-        got = yield Exchange(send={1: [d]}, receive={1: [spec(small, n)]})
-        arith.shift_shares(a0, t0, m, a0)
-        z1 = c
-        arith.truncation_finish(c, d, got[1][0], m, z1)
-        return AShare(a0, z1)
-    f12, t2 = p.draw(2, (ring.dtype, n), (small, n))
-    mine = f12
-    arith.add_terms(z, f12, ring.dtype.type(0), mine)
-    dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
-    got = yield from open_(p, mine, dealt)
-    (theirs,), (a2, b2) = got[0], got[2]
-    c, d = np.empty(n, ring.dtype), np.empty(n, small)
-    arith.truncation_correct(mine, theirs, b2, t2, c, d)
-    got = yield Exchange(send={0: [d]}, receive={0: [spec(small, n)]})
-    z2 = np.empty(n, ring.dtype)
-    arith.shift_shares(a2, t2, m, z2)
+        own, other, t = (a0, b0), 1, t0
+    else:
+        mine, t2 = p.draw(2, (ring.dtype, n), (small, n))
+        accumulate(mine)
+        dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
+        got = yield from open_(p, mine, dealt)
+        a2, b2 = got[2]
+        own, other, t = (a2, b2), 0, t2
+    c, d, z = np.empty(n, ring.dtype), np.empty(n, small), np.empty(n, ring.dtype)
+    arith.truncation_correct(mine, got[other][0], *own, t, m, c, d, z)
+    got = yield Exchange(send={other: [d]}, receive={other: [spec(small, n)]})
     z1 = c
-    arith.truncation_finish(c, d, got[0][0], m, z1)
-    return AShare(z1, z2)
+    arith.truncation_finish(c, d, got[other][0], m, z1)
+    return AShare(z, z1) if p.rank == 0 else AShare(z1, z)
 
 
 def shift_cost(ring: Ring, size: int, bits: int) -> OpCost:
