@@ -7,41 +7,45 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Form, digest, find, max_error
-from benchmarks.harness import Parties, Timing, free_ports, return_free_memory, serve
+from benchmarks.cases import Case, Form, digest, find, max_error
+from benchmarks.harness import (
+    Parties,
+    ThreadParties,
+    Timing,
+    free_ports,
+    io_answer,
+    operations,
+    return_free_memory,
+    serve,
+)
 from benchmarks.light import Work, run_light
 
-RING, FRAC_BITS = 64, 18
+RING = 64
 NAMES = ("alice", "bob", "carol")
 
 
 class Party:
     """One party: its channel, its VM, and the names of the values of the present case."""
 
-    def __init__(self, rank: int, ports: list[int]) -> None:
+    def __init__(self, rank: int, channel: Any, ring_bits: int) -> None:
+        from spuvm.ring import Ring
         from spuvm.vm.machine import Machine
 
-        from spuvm.net import tcp
-        from spuvm.ring import Ring
-
-        addresses = [("127.0.0.1", port) for port in ports]
-        self._channel = tcp.connect(rank, addresses, timeout=60.0)
-        self._machine = Machine(rank, self._channel, Ring(RING), NAMES)
+        self._channel = channel
+        self._machine = Machine(rank, channel, Ring(ring_bits), NAMES)
         self._run_id = 0
-        self._program: Any = None
+        self._programs: dict[str, Any] = {}
         self._inputs: list[str] = []
-        self._outputs: list[str] = []
         self._dealt: list[Any] = []
 
-    def program(self, program: Any) -> None:
+    def program(self, form: str, program: Any) -> None:
         """Take a compiled program."""
-        self._program = program
-        self._inputs = [f"in{i}" for i in range(len(program.inputs))]
-        self._outputs = [f"out{i}" for i in range(len(program.outputs))]
+        self._programs[form] = program
 
     def receive(self, dealt: list[Any]) -> None:
         """Hold what the owner sent, not yet expanded."""
@@ -49,6 +53,7 @@ class Party:
 
     def load(self) -> None:
         """Expand and store the received shares."""
+        self._inputs = [f"in{i}" for i in range(len(self._dealt))]
         for name, dealt in zip(self._inputs, self._dealt, strict=True):
             self._machine.put(name, dealt)
 
@@ -56,23 +61,26 @@ class Party:
         """Drop what the owner sent."""
         self._dealt = []
 
-    def run(self) -> tuple[int, int]:
+    def run(self, form: str) -> tuple[int, int]:
         """Run the program on the stored inputs: rounds, bytes sent by this party."""
         self._run_id += 1
-        stats = self._machine.run(self._run_id, self._program, self._inputs, self._outputs)
+        stats = self._machine.run(
+            self._run_id, self._programs[form], self._inputs, self._outputs(form)
+        )
         return stats.rounds, stats.bytes_sent
 
-    def free_outputs(self) -> None:
+    def free_outputs(self, form: str) -> None:
         """Drop the results of the last run."""
-        self._machine.free(self._outputs)
+        self._machine.free(self._outputs(form))
 
-    def reveal(self) -> list[Any]:
+    def reveal(self, form: str) -> list[Any]:
         """This party's parts for opening the outputs to an outsider."""
         parts = []
-        for name, output in zip(self._outputs, self._program.outputs, strict=True):
+        program = self._programs[form]
+        for name, output in zip(self._outputs(form), program.outputs, strict=True):
             self._run_id += 1
-            t = self._program.types[output.value]
-            bits = t.width or _visible_bits(output.dtype)
+            t = program.types[output.value]
+            bits = t.width or _visible_bits(output.dtype, program.ring)
             parts.append(self._machine.part(self._run_id, name, to=None, bits=bits))
         return parts
 
@@ -81,37 +89,62 @@ class Party:
         run_light(self._channel, work)
 
     def clear(self) -> None:
-        """Free everything of the case."""
-        self._machine.free([*self._inputs, *self._outputs])
-        self._dealt = []
+        """Free the inputs and programs of the case (the results are freed one by one)."""
+        self._machine.free(self._inputs)
+        self._programs, self._dealt = {}, []
         return_free_memory()
 
+    def _outputs(self, form: str) -> list[str]:
+        return [f"{form}{i}" for i in range(len(self._programs[form].outputs))]
 
-def _visible_bits(dtype: str) -> int:
+
+def tcp_party(rank: int, ports: list[int], ring_bits: int = RING) -> Party:
+    """A party that talks over TCP loopback, in a process of its own."""
+    from spuvm.net import tcp
+
+    return Party(rank, tcp.connect(rank, [("127.0.0.1", port) for port in ports]), ring_bits)
+
+
+def _visible_bits(dtype: str, ring_bits: int) -> int:
     target = np.dtype(dtype)
-    return 8 * target.itemsize if target.kind in "iu" else RING
+    return 8 * target.itemsize if target.kind in "iu" else ring_bits
 
 
 class Server:
     """Compiles, deals, runs and reconstructs one case at a time."""
 
-    def __init__(self, parties: Parties) -> None:
-        from spuvm.fxp import Fxp
+    def __init__(self, parties: Parties | ThreadParties, ring: int = RING) -> None:
+        from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
         from spuvm.ring import Ring
 
         self._parties = parties
-        self._ring = Ring(RING)
-        self._fxp = Fxp(self._ring, FRAC_BITS)
-        self._has_outputs = False
+        self._ring = Ring(ring)
+        self._fxp = Fxp(self._ring, DEFAULT_FRAC_BITS[ring])
+        self._programs: dict[str, Any] = {}
+        self._live: set[str] = set()  # forms whose results the parties hold
 
-    def prepare(self, case: str, form: Form = "declared") -> dict[str, Any]:
-        """Compile a case, share its inputs, run it once to warm up and count its traffic."""
+    def open(self, case: str) -> dict[str, Any]:
+        """Take a case of the table, share and load its inputs."""
+        return self.open_case(find(case))
+
+    def open_case(self, case: Case) -> dict[str, Any]:
+        """Take any case, share and load its inputs."""
+        import jax
+
+        self._case = case
+        self._args = self._case.inputs()
+        self._leaves = jax.tree.leaves(self._case.secrets(self._args))
+        self._share()
+        self._parties.call("load")
+        self._parties.call("forget")
+        return {"digest": digest(self._args)}
+
+    def prepare(self, form: Form = "declared") -> dict[str, Any]:
+        """Compile the case with or without its declared ranges, run it once to warm up."""
         import jax
 
         from spuvm.compiler import CompileConfig, SecretSpec, compile_function
 
-        self._case, self._form = find(case), form
-        self._args = self._case.inputs()
         secrets = self._case.secrets(self._args)
         specs = tuple(
             jax.tree.map(lambda x, r=r: _spec(SecretSpec, x, r if form == "declared" else None), a)
@@ -124,64 +157,62 @@ class Server:
             config=CompileConfig(ring=self._ring, fxp=self._fxp, on_overflow="warn"),
         )
         compile_s = time.perf_counter() - start
-        self._program = compiled.program
-        self._leaves = jax.tree.leaves(secrets)
-        self._parties.call("program", self._program)
-        self._share()
-        self._parties.call("load")
-        self._parties.call("forget")
-        counts, warm = self._run()
+        program = compiled.program
+        self._programs[form] = program
+        self._parties.call("program", form, program)
+        counts, warm = self._run(form)
         return {
-            "digest": digest(self._args),
             "bytes": sum(sent for _, sent in counts),
             "rounds": counts[0][0],
             "messages": None,
             "compile_s": compile_s,
             "first_run_ms": warm.ms,
-            "instructions": len(self._program.instructions),
+            "instructions": len(program.instructions),
             "warnings": list(compiled.warnings),
         }
 
-    def run(self) -> dict[str, Any]:
+    def run(self, form: Form = "declared") -> dict[str, Any]:
         """One timed run; of an ``io`` case with sharing, loading and revealing around it."""
         if self._case.scope == "run":
-            return _answer(self._run()[1])
+            return asdict(self._run(form)[1])
         share_ms, move_ms = self._share()
         _, load = self._parties.timed("load")
         self._parties.call("forget")
-        _, run = self._run()
-        parts, reveal = self._parties.timed("reveal")
+        _, run = self._run(form)
+        parts, reveal = self._parties.timed("reveal", form)
         start = time.perf_counter()
-        self._reconstruct(parts)
-        reveal_ms = reveal.ms + 1e3 * (time.perf_counter() - start)
-        return {
-            "ms": share_ms + load.ms + run.ms + reveal_ms,
-            "cpu_s": load.cpu_s + run.cpu_s + reveal.cpu_s,
-            "peak_mb": max(load.peak_mb, run.peak_mb, reveal.peak_mb),
-            "steps_ms": {"share": share_ms, "load": load.ms, "run": run.ms, "reveal": reveal_ms},
-            "move_ms": move_ms,
-        }
+        self._reconstruct(form, parts)
+        return io_answer(load, run, reveal, share_ms, move_ms, 1e3 * (time.perf_counter() - start))
 
-    def light(self) -> dict[str, Any]:
+    def light(self, form: Form = "declared") -> dict[str, Any]:
         """One timed speed-of-light run of the present case."""
         from spuvm.vm.cost import static_cost
 
-        work = Work.of(self._program, static_cost(self._program))
-        return {**_answer(self._parties.timed("light", work)[1]), "work": work.summary()}
+        program = self._programs[form]
+        work = Work.of(program, static_cost(program))
+        return {**asdict(self._parties.timed("light", work)[1]), "work": work.summary()}
 
-    def finish(self) -> dict[str, Any]:
-        """Compare the last result with the plaintext and free everything."""
-        got = self._reconstruct(self._parties.call("reveal"))
-        error = max_error(got, self._case.reference(self._args))
+    def finish(self, form: Form = "declared") -> dict[str, Any]:
+        """Compare the last result with the plaintext and free it."""
+        got = self._reconstruct(form, self._parties.call("reveal", form))
+        self._parties.call("free_outputs", form)
+        self._live.discard(form)
+        return {"error": max_error(got, self._case.reference(self._args))}
+
+    def close(self) -> None:
+        """Free everything of the case."""
+        for form in self._live:
+            self._parties.call("free_outputs", form)
+        self._live.clear()
+        self._programs.clear()
         self._parties.call("clear")
-        self._has_outputs = False
-        return {"error": error}
 
-    def _run(self) -> tuple[list[Any], Timing]:
-        if self._has_outputs:
-            self._parties.call("free_outputs")
-        answer = self._parties.timed("run")
-        self._has_outputs = True
+    def _run(self, form: Form) -> tuple[list[Any], Timing]:
+        if form in self._live:
+            self._parties.call("free_outputs", form)
+            self._live.discard(form)
+        answer = self._parties.timed("run", form)
+        self._live.add(form)
         return answer
 
     def _share(self) -> tuple[float, float]:
@@ -203,15 +234,15 @@ class Server:
 
         secrets = self._case.secrets(self._args)
         pairs = zip(secrets, self._case.secret_ranges(), strict=True)
-        declared = [r for a, r in pairs for _ in jax.tree.leaves(a)]
-        return declared if self._form == "declared" else [None] * len(declared)
+        return [r for a, r in pairs for _ in jax.tree.leaves(a)]
 
-    def _reconstruct(self, parts: list[list[Any]]) -> list[Any]:
+    def _reconstruct(self, form: Form, parts: list[list[Any]]) -> list[Any]:
         from spuvm.protocol.aby3 import io
 
         results = []
-        for output, pieces in zip(self._program.outputs, zip(*parts, strict=True), strict=True):
-            t = self._program.types[output.value]
+        program = self._programs[form]
+        for output, pieces in zip(program.outputs, zip(*parts, strict=True), strict=True):
+            t = program.types[output.value]
             encoded = io.reconstruct(pieces, width=t.width)
             results.append(self._fxp.decode(encoded, output.dtype, t.frac).reshape(t.shape))
         return results
@@ -222,23 +253,12 @@ def _spec(make: Any, x: Any, bounds: tuple[float, float] | None) -> Any:
     return make(shape=x.shape, dtype=str(x.dtype), origin="owner", lo=lo, hi=hi)
 
 
-def _answer(timing: Timing) -> dict[str, Any]:
-    return {"ms": timing.ms, "cpu_s": timing.cpu_s, "peak_mb": timing.peak_mb}
-
-
 def main() -> None:
     """Serve until standard input closes."""
-    parties = Parties(Party, free_ports(3))
+    parties = Parties(tcp_party, free_ports(3))
     try:
         server = Server(parties)
-        serve(
-            {
-                "prepare": server.prepare,
-                "run": server.run,
-                "light": server.light,
-                "finish": server.finish,
-            }
-        )
+        serve(operations(server))
     finally:
         parties.close()
 

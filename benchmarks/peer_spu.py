@@ -9,11 +9,20 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Parties, Timing, free_ports, return_free_memory, serve
+from benchmarks.harness import (
+    Parties,
+    free_ports,
+    io_answer,
+    operations,
+    return_free_memory,
+    serve,
+)
 
+FORM = "full"  # the peer knows no declared ranges
 LINK_DETAILS = re.compile(r"Link details: total send bytes (\d+), .*send actions (\d+)")
 
 
@@ -105,8 +114,8 @@ class Server:
         self._parties = parties
         self._io = api.Io(3, _runtime_config())
 
-    def prepare(self, case: str, form: str = "full") -> dict[str, Any]:
-        """Compile a case, share its inputs, count its traffic, run it once to warm up."""
+    def open(self, case: str) -> dict[str, Any]:
+        """Take a case, compile it, share and load its inputs."""
         import jax
         from spu import libspu
         from spu.utils import frontend
@@ -128,25 +137,29 @@ class Server:
             [libspu.Visibility.VIS_SECRET] * len(names),
             lambda outputs: [f"out{i}" for i in range(len(outputs))],
         )
-        compile_s = time.perf_counter() - start
+        self._compile_s = time.perf_counter() - start
         self._parties.call("program", executable.SerializeToString())
         self._share()
+        return {"digest": digest(self._args)}
+
+    def prepare(self, form: str = FORM) -> dict[str, Any]:
+        """Count the traffic of one run, load the inputs, run once to warm up."""
         counts = self._parties.call("count")
         self._parties.call("load")
         self._parties.call("forget")
-        self._parties.timed("run")
+        _, warm = self._parties.timed("run")
         return {
-            "digest": digest(self._args),
             "bytes": sum(sent for sent, _ in counts),
             "messages": sum(messages for _, messages in counts),
             "rounds": None,
-            "compile_s": compile_s,
+            "compile_s": self._compile_s,
+            "first_run_ms": warm.ms,
         }
 
-    def run(self) -> dict[str, Any]:
+    def run(self, form: str = FORM) -> dict[str, Any]:
         """One timed run; of an ``io`` case with sharing, loading and revealing around it."""
         if self._case.scope == "run":
-            return self._answer(self._parties.timed("run")[1])
+            return asdict(self._parties.timed("run")[1])
         share_ms, move_ms = self._share()
         _, load = self._parties.timed("load")
         self._parties.call("forget")
@@ -155,30 +168,19 @@ class Server:
         start = time.perf_counter()
         for parts in zip(*shares, strict=True):
             self._io.reconstruct(list(parts))
-        reconstruct_ms = 1e3 * (time.perf_counter() - start)
-        reveal_ms = reveal.ms + reconstruct_ms
-        return {
-            "ms": share_ms + load.ms + run.ms + reveal_ms,
-            "cpu_s": load.cpu_s + run.cpu_s + reveal.cpu_s,
-            "peak_mb": max(load.peak_mb, run.peak_mb, reveal.peak_mb),
-            "steps_ms": {
-                "share": share_ms,
-                "load": load.ms,
-                "run": run.ms,
-                "reveal": reveal_ms,
-            },
-            "move_ms": move_ms,
-        }
+        return io_answer(load, run, reveal, share_ms, move_ms, 1e3 * (time.perf_counter() - start))
 
-    def finish(self) -> dict[str, Any]:
-        """Compare the last result with the plaintext and free everything."""
+    def finish(self, form: str = FORM) -> dict[str, Any]:
+        """Compare the last result with the plaintext."""
         from benchmarks.cases import max_error
 
         shares = self._parties.call("reveal")
         got = [self._io.reconstruct(list(parts)) for parts in zip(*shares, strict=True)]
-        error = max_error(got, self._case.reference(self._args))
+        return {"error": max_error(got, self._case.reference(self._args))}
+
+    def close(self) -> None:
+        """Free everything of the case."""
         self._parties.call("clear")
-        return {"error": error}
 
     def _share(self) -> tuple[float, float]:
         """Make shares of the inputs and hand them to the parties: (sharing ms, moving ms)."""
@@ -190,10 +192,6 @@ class Server:
         self._parties.call_each("receive", [([s[rank] for s in shares],) for rank in range(3)])
         return 1e3 * (made - start), 1e3 * (time.perf_counter() - made)
 
-    @staticmethod
-    def _answer(timing: Timing) -> dict[str, Any]:
-        return {"ms": timing.ms, "cpu_s": timing.cpu_s, "peak_mb": timing.peak_mb}
-
 
 def main() -> None:
     """Serve until standard input closes."""
@@ -201,7 +199,7 @@ def main() -> None:
         parties = Parties(Party, free_ports(3), folder)
         try:
             server = Server(parties)
-            serve({"prepare": server.prepare, "run": server.run, "finish": server.finish})
+            serve(operations(server))
         finally:
             parties.close()
 
