@@ -104,14 +104,6 @@ def and_terms(x0: Any, x1: Any, y0: Any, y1: Any, mask0: Any, mask1: Any, out: A
 
 
 @kernel
-def xor3(x: Any, y: Any, z: Any, out: Any) -> None:
-    """out = x ^ y ^ z; `out` may be any operand."""
-    T = out.dtype.type
-    for i in range(out.size):
-        out[i] = T(x[i] ^ y[i] ^ z[i])
-
-
-@kernel
 def sign_share(carry: Any, word: Any, top: Any, out: Any) -> None:
     """out = (carry ^ bit `top` of word) & 1."""
     W = word.dtype.type

@@ -103,7 +103,8 @@ def accept(dealt: Dealt) -> AShare | BShare:
             if dealt.width:
                 part &= dtype.type((1 << dealt.width) - 1)
         elif component in dealt.arrays:
-            part = dealt.arrays[component]
+            # Arrays that come out of shared memory are read-only, a type of its own to kernels.
+            part = np.require(dealt.arrays[component], requirements=["C", "W"])
         else:
             part = np.zeros(size, dtype)
         parts.append(part.reshape(dealt.shape))

@@ -200,7 +200,8 @@ def _sum(a: Array, axes: tuple[int, ...]) -> Array:
 def product(x: Array, y: Array) -> Array:
     """Batched matrix product modulo 2^k."""
     out = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.dtype)
-    matmul(x, y, out)
+    # Constants may be read-only, a type of its own to kernels.
+    matmul(np.require(x, requirements="W"), np.require(y, requirements="W"), out)
     return out
 
 
@@ -221,6 +222,11 @@ def xor_bb(p: Party, x: BShare, y: BShare) -> BShare:
 
 @TABLE.on_shares("xor_bp")
 def xor_bp(p: Party, x: BShare, public: Array) -> BShare:
+    return add_public_bits(p, x, public)
+
+
+def add_public_bits(p: Party, x: BShare, public: Array) -> BShare:
+    """x ^ public: component 0 takes it, as in add_public."""
     if p.rank == 0:
         return BShare(x.x0 ^ public, x.x1, x.width)
     if p.rank == 2:
@@ -231,8 +237,7 @@ def xor_bp(p: Party, x: BShare, public: Array) -> BShare:
 @TABLE.on_shares("not_b")
 def not_b(p: Party, x: BShare) -> BShare:
     ones = x.x0.dtype.type((1 << x.width) - 1)
-    result: BShare = xor_bp(p, x, np.asarray(ones))
-    return result
+    return add_public_bits(p, x, np.asarray(ones))
 
 
 @TABLE.on_shares("and_bp")

@@ -39,7 +39,7 @@ class _Redacted:
         )
 
     __array__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __eq__ = __ne__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = _refuse
     __int__ = __float__ = __index__ = __iter__ = __reduce_ex__ = _refuse
 
 
