@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
 
-from spuvm.kernels import arith, bits, matmul
+from spuvm.kernels import arith, bits, fixed, matmul
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
@@ -48,11 +49,11 @@ def ensure_compiled(progress: Progress | None = None) -> bool:
 
 def _fingerprint() -> str:
     """Changes with the kernels' sources, the compiler and the processor."""
-    target = numba.core.codegen.get_host_cpu_features()
+    target = llvmlite.binding.get_host_cpu_features().flatten()
     parts = [numba.__version__, llvmlite.__version__, np.__version__, target]
     digest = hashlib.sha256("|".join(parts).encode())
-    for module in (arith, bits, matmul):
-        digest.update(Path(module.__file__).read_bytes())
+    for module in (arith, bits, fixed, matmul):
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -77,6 +78,11 @@ def samples() -> Iterator[Call]:
 
 def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     r, m, b = np.ones(2, ring), ring.type(1), np.ones(2, np.uint8)
+    yield fixed.subtract_masks, (r, r, r, r.copy())
+    signed = np.ones(2, f"<i{ring.itemsize}")
+    for real in (np.ones(2, np.float32), np.ones(2, np.float64)):
+        yield fixed.encode_floats, (real, 1.0, 2.0, -1.0, 1.0, signed.copy())
+        yield fixed.decode_floats, (signed, 1.0, real.copy())
     yield arith.cross_terms, (r, r, r, r, r.copy())
     yield arith.minus_sum, (r, r, r.copy())
     yield arith.accumulate, (r, m, r.copy())

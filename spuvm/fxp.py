@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from spuvm.errors import UsageError, ValueRangeError
+from spuvm.kernels.fixed import decode_floats, encode_floats
 from spuvm.ring import Ring, RingArray
 
 DEFAULT_FRAC_BITS = {32: 8, 64: 18, 128: 26}
@@ -73,25 +74,30 @@ class Fxp:
     def _encode_floats(
         self, x: npt.NDArray[Any], name: str, input_range: tuple[float, float] | None
     ) -> RingArray:
-        wide = np.asarray(x, np.float64)
-        finite = np.isfinite(wide)
-        if not finite.all():
+        native = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+        flat = np.require(native, requirements=["C", "W"]).reshape(-1)
+        out = np.empty(flat.size, self.ring.signed_dtype)
+        lo, hi = input_range if input_range is not None else (-np.inf, np.inf)
+        scale = float(1 << self.frac_bits)
+        strange, large, outside = encode_floats(
+            flat, scale, self.max_float, float(lo), float(hi), out
+        )
+        if strange:
             raise ValueRangeError(
-                f"{name}: {int((~finite).sum())} of {wide.size} elements are NaN or infinite",
+                f"{name}: {strange} of {x.size} elements are NaN or infinite",
                 expected="finite numbers; the ring cannot represent NaN or infinity",
                 next="clean the data at its owner (numpy.nan_to_num, or drop the rows)",
             )
-        outside = np.abs(wide) >= self.max_float
-        if outside.any():
+        if large:
             raise ValueRangeError(
-                f"{name}: {int(outside.sum())} of {wide.size} elements are out of range",
+                f"{name}: {large} of {x.size} elements are out of range",
                 expected=f"|x| < {self.max_float:g} for ring={self.ring.bits}, "
                 f"frac_bits={self.frac_bits}",
                 next="scale the data, or take fewer fraction bits",
             )
-        _refuse_outside(wide, input_range, name)
-        scaled = np.rint(wide * float(1 << self.frac_bits))
-        return np.asarray(scaled, self.ring.signed_dtype, order="C").view(self.ring.dtype)
+        if outside:
+            _raise_outside(outside, x.size, (lo, hi), name)
+        return out.view(self.ring.dtype).reshape(x.shape)
 
     def decode(self, encoded: RingArray, dtype: str, frac: int) -> npt.NDArray[Any]:
         """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype."""
@@ -100,7 +106,11 @@ class Fxp:
             return np.asarray(encoded & encoded.dtype.type(1), np.bool_)
         if target.kind in "iu":
             return encoded.astype(target)
-        return np.ldexp(self.ring.signed(encoded).astype(np.float64), -frac).astype(target)
+        exact = target if target in (np.float32, np.float64) else np.dtype(np.float64)
+        signed = np.require(self.ring.signed(encoded), requirements=["C", "W"])
+        out = np.empty(signed.size, exact)
+        decode_floats(signed.reshape(-1), 2.0**-frac, out)
+        return out.reshape(signed.shape).astype(target, copy=False)
 
 
 def _refuse_outside(
@@ -108,10 +118,14 @@ def _refuse_outside(
 ) -> None:
     if input_range is None:
         return
-    outside = (x < input_range[0]) | (x > input_range[1])
-    if outside.any():
-        raise ValueRangeError(
-            f"{name}: {int(outside.sum())} of {x.size} elements are outside the declared range",
-            expected=f"{input_range[0]:g} <= x <= {input_range[1]:g}",
-            next="declare a wider Config(input_range=...), or clip the data at its owner",
-        )
+    outside = int(((x < input_range[0]) | (x > input_range[1])).sum())
+    if outside:
+        _raise_outside(outside, x.size, input_range, name)
+
+
+def _raise_outside(count: int, size: int, bounds: tuple[float, float], name: str) -> NoReturn:
+    raise ValueRangeError(
+        f"{name}: {count} of {size} elements are outside the declared range",
+        expected=f"{bounds[0]:g} <= x <= {bounds[1]:g}",
+        next="declare a wider Config(input_range=...), or clip the data at its owner",
+    )

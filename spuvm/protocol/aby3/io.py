@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spuvm.errors import UsageError
+from spuvm.kernels.fixed import subtract_masks
 from spuvm.protocol.aby3.prss import expand
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
 from spuvm.ring import Ring
@@ -69,13 +70,15 @@ def deal(
     seeded = [0, 1] if owner is None else [owner]
     full = 2 if owner is None else (owner + 1) % 3
     seeds = {c: os.urandom(SEED_BYTES) for c in seeded}
-    rest = values.copy()
-    for seed in seeds.values():
-        mask = expand(seed, dtype, size)
-        if width:
-            rest ^= mask & dtype.type((1 << width) - 1)
-        else:
-            rest -= mask
+    masks = [expand(seed, dtype, size) for seed in seeds.values()]
+    if width:
+        used = dtype.type((1 << width) - 1)
+        rest = values ^ (np.bitwise_xor.reduce(masks) & used)
+    elif len(masks) == 2:
+        rest = masks[0]
+        subtract_masks(np.require(values, requirements="W"), masks[0], masks[1], rest)
+    else:
+        rest = values - masks[0]
     dealt = []
     for rank in range(3):
         held = (rank, (rank + 1) % 3)

@@ -194,7 +194,8 @@ def _sum(a: Array, axes: tuple[int, ...]) -> Array:
             out = np.empty(math.prod(rest), a.dtype)
             arith.sum_rows(a.reshape(-1, out.size), out)
             return out.reshape(rest)
-    return np.asarray(a.sum(axis=tuple(axes), dtype=a.dtype))
+    total: Array = a.sum(axis=tuple(axes), dtype=a.dtype)
+    return np.asarray(total)
 
 
 def product(x: Array, y: Array) -> Array:
@@ -251,6 +252,6 @@ def bits_b(p: Party, x: BShare, *, low: int, width: int) -> BShare:
     shift, mask = x.x0.dtype.type(low), x.x0.dtype.type((1 << width) - 1)
 
     def cut(a: Array) -> Array:
-        return ((a >> shift) & mask).astype(dtype)
+        return np.asarray((a >> shift) & mask, dtype)
 
     return BShare(cut(x.x0), cut(x.x1), width)
