@@ -66,3 +66,7 @@ class ChannelError(SpuvmError):
 
 class PartyError(SpuvmError):
     """A user's function failed at a party, or the party is gone; the text names the party."""
+
+
+class RangeWarning(UserWarning):
+    """A program may leave the representable numbers; the text names the user's line."""

@@ -1,0 +1,200 @@
+"""Party processes on Ray: tasks for functions, actors for instances and for virtual machines.
+
+With raybackend.py the only module that imports Ray. A party's values are objects that its own
+process put into the object store: what comes back to the caller is a Box with a reference, because
+Ray would otherwise hand small results to the calling process. Nothing is ever restarted or retried:
+running an instruction twice would use its masks twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.crossings import deal_parts
+from spuvm.devices.failure import Failure, caught
+from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
+from spuvm.errors import PartyError
+from spuvm.net.tcp import connect, listen
+from spuvm.protocol.aby3.io import Dealt
+from spuvm.ring import Ring
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a party's value is: a reference to it, or the reason why there is none."""
+
+    ref: Any
+    failure: Failure | None = None
+
+
+def boxed(results: Sequence[Any]) -> Any:
+    """Results as Boxes, in the form that Ray wants for one or several returns."""
+    boxes = [
+        Box(None, value) if isinstance(value, Failure) else Box(ray.put(value))
+        for value in results
+    ]
+    return boxes[0] if len(boxes) == 1 else tuple(boxes)
+
+
+def unboxed(items: Sequence[Any]) -> list[Any]:
+    """The values behind Boxes; other items are themselves."""
+    refs = [item.ref for item in items if isinstance(item, Box) and item.failure is None]
+    values = iter(ray.get(refs) if refs else ())
+    return [
+        item if not isinstance(item, Box) else item.failure or next(values) for item in items
+    ]
+
+
+def task_of(fn: Callable[..., Any], name: str) -> Any:
+    """A Ray task that runs `fn` at a party."""
+
+    def at_party(party: str, what: str, call: Call, *boxes: Any) -> Any:
+        return boxed(perform(party, what, fn, call, unboxed(boxes)))
+
+    at_party.__name__ = at_party.__qualname__ = name
+    return ray.remote(num_cpus=1, max_retries=0)(at_party)
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def join_at_party(party: str, what: str, join: Callable[..., Any], *parts: Any) -> Any:
+    """Reconstruct a value at the party that it is opened to."""
+    call = Call(tuple(Slot(i) for i in range(len(parts))), {})
+    return boxed(perform(party, what, join, call, unboxed(parts)))
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def deal_at_owner(
+    party: str,
+    what: str,
+    deal: Callable[[Any], Any],
+    name: str,
+    machines: Sequence[tuple[str, Any]],
+    box: Any,
+) -> Any:
+    """Deal a value and give the machines their pieces; returns its public structure."""
+    structure, pieces = perform(party, what, deal, Call((Slot(0),), {}, 2), unboxed([box]))
+    if isinstance(pieces, Failure):
+        pieces = (pieces,) * 3
+    sent = [
+        machine.put.remote(name, mine)
+        for (_, machine), mine in zip(machines, pieces, strict=True)
+    ]
+    for (peer, _), ref in zip(machines, sent, strict=True):
+        try:
+            ray.get(ref)
+        except ray.exceptions.RayError as error:
+            return gone(peer, what, error)
+    return structure
+
+
+def gone(party: str, what: str, error: Exception) -> Failure:
+    """A Failure for what Ray says about a process."""
+    if isinstance(error, ray.exceptions.RayActorError):
+        text = f"its process ended or cannot be reached (in {what})"
+        hint = "make a new SPU (or instance); values held by PYUs are intact"
+    elif isinstance(error, ray.exceptions.GetTimeoutError):
+        text, hint = f"no answer in time (in {what})", "see the log of that party"
+    else:
+        first = str(error).strip().splitlines()
+        text, hint = f"{what} failed ({first[-1] if first else type(error).__name__})", ""
+    return Failure(party, what, PartyError(text, next=hint or None))
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class Resident:
+    """An instance of a user's class that lives at a party."""
+
+    def __init__(self, party: str, what: str, cls: type, call: Call, *boxes: Any) -> None:
+        self._party = party
+        self._instance = perform(party, what, cls, call, unboxed(boxes))[0]
+
+    def invoke(self, method: str, what: str, call: Call, *boxes: Any) -> Any:
+        """Call a method; the results stay here, as Boxes."""
+        if isinstance(self._instance, Failure):
+            return boxed((self._instance,) * (call.results or 1))
+        fn = getattr(self._instance, method)
+        return boxed(perform(self._party, what, fn, call, unboxed(boxes)))
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class MachineProcess:
+    """Hosts one party's virtual machine; the machines talk over their own links, not over Ray."""
+
+    def __init__(self, party: str) -> None:
+        logging.getLogger("spuvm").setLevel(logging.INFO)
+        self._host = Host(party)
+        self._listener: Any = None
+
+    def listen(self, address: tuple[str, int] | None) -> tuple[str, int]:
+        """Open this party's port; an address of None is any port on the node's own address."""
+        host, port = address or (ray.util.get_node_ip_address(), 0)
+        self._listener = listen(host, port)
+        bound: tuple[str, int] = self._listener.getsockname()
+        return bound
+
+    def attach(
+        self,
+        rank: int,
+        addresses: Sequence[tuple[str, int]],
+        ring_bits: int,
+        names: Sequence[str],
+        deadline: float,
+    ) -> Failure | None:
+        """Meet the peers and agree on keys with them."""
+        try:
+            channel = connect(
+                rank, addresses, timeout=deadline, listener=self._listener, names=names
+            )
+            self._host.attach(rank, channel, ring_bits, names)
+            return None
+        except Exception as error:
+            return caught(self._host.party, "connecting to the other parties", error)
+
+    def put(self, name: str, pieces: Sequence[Dealt] | Failure | Box) -> None:
+        """Take this party's pieces of a value."""
+        self._host.put(name, unboxed([pieces])[0])
+
+    def run(self, order: RunOrder, *after: Any) -> Outcome | Failure:
+        """Run a program once what it waits for is there."""
+        return self._host.run(order)
+
+    def open_inline(self, order: OpenOrder, *after: Any) -> list[Part] | Failure:
+        """Parts for the caller itself."""
+        return self._host.open(order)
+
+    def open_boxed(self, order: OpenOrder, *after: Any) -> Box:
+        """Parts for a party: the caller gets only the Box."""
+        box: Box = boxed((self._host.open(order),))
+        return box
+
+    def pass_on(self, order: OpenOrder, ring_bits: int, *after: Any) -> tuple[Box, Box, Box]:
+        """Parts dealt to the machines of another SPU."""
+        call = Call((Slot(0), order, Ring(ring_bits)), {}, 3)
+        parts = self._host.open(order)
+        boxes: tuple[Box, Box, Box] = boxed(
+            perform(self._host.party, "passing on", deal_parts, call, [parts])
+        )
+        return boxes
+
+    def free(self, names: Sequence[str], *after: Any) -> None:
+        """Forget values."""
+        self._host.free(names)
+
+    def pid(self, *after: Any) -> int:
+        """Of this process, for tests and doctors."""
+        return os.getpid()
+
+    def names(self, *after: Any) -> list[str]:
+        """Names of the values that are held."""
+        return self._host.names()
+
+    def close(self) -> None:
+        """Leave the others."""
+        self._host.close()

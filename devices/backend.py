@@ -1,0 +1,115 @@
+"""Where the work of the parties runs: the one interface that Ray and threads both offer.
+
+Every operation names the party that does it and the names and numbers that it uses, so that a
+backend in which each party runs the script itself can do its own part and skip the others'.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spuvm.devices.calls import Call
+from spuvm.devices.host import OpenOrder, RunOrder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ref:
+    """A value that lives at a party, or will; what `handle` is only its backend knows."""
+
+    party: str
+    what: str
+    handle: Any
+
+
+class Backend(ABC):
+    """Runs calls at parties and hosts their virtual machines; nothing here blocks but `fetch`."""
+
+    parties: tuple[str, ...]
+
+    @abstractmethod
+    def call(
+        self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
+    ) -> tuple[Ref, ...]:
+        """Start `fn` at a party; one Ref per result."""
+
+    @abstractmethod
+    def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
+        """Make an instance that lives at a party; its Ref is only good for `invoke`."""
+
+    @abstractmethod
+    def invoke(
+        self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
+    ) -> tuple[Ref, ...]:
+        """Start a method of an instance; calls run one after another in the order they are made."""
+
+    @abstractmethod
+    def move(self, ref: Ref, target: str) -> Ref:
+        """The same value at another party, in clear."""
+
+    @abstractmethod
+    def fetch(self, refs: Sequence[Ref], deadline: float | None = None) -> list[Any]:
+        """The values themselves, here; a Failure stands for what went wrong."""
+
+    @abstractmethod
+    def wait(self, refs: Sequence[Ref]) -> list[Any]:
+        """Block until the values exist; their Failures, without the values."""
+
+    @abstractmethod
+    def start_machines(self, plan: MachinePlan) -> Machines:
+        """Start one virtual machine per party and connect them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything; idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePlan:
+    """Who computes, in which ring, and where each listens (None: any free port)."""
+
+    name: str
+    parties: tuple[str, str, str]
+    ring_bits: int
+    deadline: float
+    addresses: tuple[tuple[str, int], ...] | None = None
+
+
+class Machines(ABC):
+    """The three virtual machines of one SPU.
+
+    Steps are done in the order they are asked for, at all three. A Ref that a step returns holds
+    None, public statistics or a Failure, unless it is said to hold shares.
+    """
+
+    plan: MachinePlan
+
+    @abstractmethod
+    def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
+        """At `owner`, deal the value: the pieces go to the machines, the public facts are the Ref."""
+
+    @abstractmethod
+    def run(self, order: RunOrder) -> tuple[Ref, ...]:
+        """Run a program; one Ref with an Outcome per machine."""
+
+    @abstractmethod
+    def open_here(self, order: OpenOrder) -> tuple[Ref, ...]:
+        """This caller's right to see a value: one Ref with additive parts per machine."""
+
+    @abstractmethod
+    def open_at(self, order: OpenOrder, party: str, what: str, join: Callable[..., Any]) -> Ref:
+        """At `party`, the value that `join` makes of the machines' additive parts."""
+
+    @abstractmethod
+    def pass_on(self, order: OpenOrder, target: Machines, names: Sequence[str]) -> tuple[Ref, ...]:
+        """Each machine deals its additive parts of a value to the machines of another SPU."""
+
+    @abstractmethod
+    def free(self, names: Sequence[str]) -> None:
+        """Forget values, after everything that was asked for before."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the machines; idempotent."""

@@ -1,0 +1,81 @@
+"""A call that travels to a party: where its handles were, and how it runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spuvm.devices.failure import Failure, caught
+from spuvm.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Marks the place in a call's arguments of the value that arrives as number `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Arguments with a Slot wherever a value of the party goes; `results` is None for one result."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: int | None = None
+
+    def bind(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with every Slot replaced by its value."""
+
+        def fill(leaf: Any) -> Any:
+            return values[leaf.index] if type(leaf) is Slot else leaf
+
+        return map_leaves(fill, self.args), map_leaves(fill, self.kwargs)
+
+
+def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:
+    """`tree` with `fn` applied to what is not a dict, list, tuple or named tuple; order is kept."""
+    kind = type(tree)
+    if kind is dict:
+        return {key: map_leaves(fn, value) for key, value in tree.items()}
+    if kind in (list, tuple):
+        return kind(map_leaves(fn, value) for value in tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return kind(*(map_leaves(fn, value) for value in tree))
+    return fn(tree)
+
+
+def perform(
+    party: str, what: str, fn: Callable[..., Any], call: Call, values: Sequence[Any]
+) -> tuple[Any, ...]:
+    """Run `fn` at a party: a value, or the Failure that stands for it, per result; never raises."""
+    count = 1 if call.results is None else call.results
+    for value in values:
+        if isinstance(value, Failure):
+            return (value,) * count
+    try:
+        args, kwargs = call.bind(values)
+        out = fn(*args, **kwargs)
+        if call.results is None:
+            return (out,)
+        return _split(out, count, what)
+    except Exception as error:
+        return (caught(party, what, error),) * count
+
+
+def _split(out: Any, count: int, what: str) -> tuple[Any, ...]:
+    if not isinstance(out, tuple | list) or len(out) != count:
+        size = f" of {len(out)}" if isinstance(out, tuple | list) else ""
+        raise UsageError(
+            f"{what} did not return as many results as num_returns says",
+            got=f"{type(out).__name__}{size}",
+            expected=f"a tuple of {count}",
+        )
+    return tuple(out)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """The name of a function for messages and task lists."""
+    inner = getattr(fn, "func", fn)
+    return str(getattr(inner, "__qualname__", None) or type(inner).__name__)

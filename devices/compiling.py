@@ -1,0 +1,111 @@
+"""From a function and its arguments to a program, once: what SPU calls and simulate share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from spuvm.bytecode.builder import Builder
+from spuvm.bytecode.program import Program
+from spuvm.bytecode.types import Type
+from spuvm.compiler import CompileConfig, Compiled, SecretSpec, compile_function
+from spuvm.devices.config import Config
+from spuvm.devices.crossings import widest_type
+from spuvm.devices.recent import Recent
+from spuvm.devices.statics import Bound, rebind
+from spuvm.devices.structure import ArraySpec, Shared
+from spuvm.errors import RangeWarning, UsageError
+from spuvm.fxp import Fxp
+
+KEPT = 256  # compiled programs kept per SPU
+_JOINT = "+"  # joins the names of several parties whose data one input depends on
+
+
+def secret(leaf: Shared) -> SecretSpec:
+    """What the compiler is told about a shared array."""
+    origin = _JOINT.join(leaf.origins)
+    return SecretSpec(leaf.spec.shape, leaf.spec.dtype, origin, leaf.lo, leaf.hi)
+
+
+def split_origins(origins: Sequence[str]) -> tuple[str, ...]:
+    """Names of parties from the origins of a program's values."""
+    return tuple(sorted({name for origin in origins for name in origin.split(_JOINT)}))
+
+
+class Programs:
+    """Compiled programs by function and arguments; the least recently used one is forgotten."""
+
+    def __init__(self, config: Config) -> None:
+        fxp = config.fxp
+        self._config = CompileConfig(fxp.ring, fxp, config.on_overflow)
+        self._known: Recent[Hashable, Compiled] = Recent(KEPT)
+
+    def get(
+        self, fn: Callable[..., Any], bound: Bound, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Compiled:
+        """The program of ``fn(*args, **kwargs)``; leaves are SecretSpecs or public constants."""
+        leaves, treedef = jax.tree.flatten((args, kwargs))
+        facts = tuple(_fact(leaf) for leaf in leaves)
+        key: Hashable = (fn, bound, treedef, facts, widest_type())
+        try:
+            found = self._known.get(key)
+        except TypeError:  # a callable that cannot be hashed: compiled every time
+            key, found = None, None
+        if found is not None:
+            return found
+        compiled = compile_function(rebind(fn, bound), (args, kwargs), config=self._config)
+        for text in compiled.warnings:
+            warnings.warn(text, RangeWarning, stacklevel=4)
+        if key is not None:
+            self._known.put(key, compiled)
+        return compiled
+
+
+def results_of(compiled: Compiled) -> tuple[Shared, ...]:
+    """How the outputs of a program are to be read."""
+    found = []
+    for out, (shape, dtype) in zip(compiled.program.outputs, compiled.out_specs, strict=True):
+        t = compiled.program.types[out.value]
+        lo, hi = None, None
+        if t.bounds is not None and not t.width:
+            lo, hi = t.bounds[0] / (1 << t.frac), t.bounds[1] / (1 << t.frac)
+        spec = ArraySpec(tuple(shape), str(np.dtype(dtype)))
+        found.append(Shared(spec, t.frac, t.width, split_origins(out.origins), lo, hi))
+    return tuple(found)
+
+
+def _fact(leaf: Any) -> Hashable:
+    if isinstance(leaf, SecretSpec):
+        return leaf
+    if isinstance(leaf, bool | int | float | complex):
+        return type(leaf), leaf
+    try:
+        array = np.asarray(leaf)
+    except (TypeError, ValueError) as error:
+        raise UsageError("an argument is not an array", got=type(leaf).__name__) from error
+    if array.dtype.kind not in "biufV":
+        raise UsageError(
+            "a public argument must be an array of numbers",
+            got=type(leaf).__name__,
+            next="make it static with static_argnames, or capture it in the function",
+        )
+    return type(leaf), array.shape, str(array.dtype), array.tobytes()
+
+
+def sum_of_parts(fxp: Fxp, leaves: Sequence[Shared]) -> Program:
+    """A program that adds three additive parts of every array; the parts are uniform."""
+    builder = Builder(fxp.ring, fxp)
+    parts = []
+    for leaf in leaves:
+        kind: Any = "b" if leaf.width else "a"
+        t = Type(kind, leaf.spec.shape, leaf.frac, leaf.width)
+        parts.append([builder.input(t, _JOINT.join(leaf.origins)) for _ in range(3)])
+    for i, (leaf, (first, second, third)) in enumerate(zip(leaves, parts, strict=True)):
+        add = "xor_bb" if leaf.width else "add_aa"
+        total = builder.emit(add, builder.emit(add, first, second), third)
+        builder.output(total, leaf.spec.dtype, str(i), leaf.origins)
+    return builder.build()

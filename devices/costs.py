@@ -1,0 +1,58 @@
+"""What runs cost: the program's static cost with the rows for sharing and opening around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from spuvm.bytecode.program import Program
+from spuvm.bytecode.types import Type
+from spuvm.devices.structure import Shared
+from spuvm.ring import Ring
+from spuvm.vm.cost import Bytes3, Cost, CostRow, add_bytes, open_cost, share_cost, static_cost
+
+View = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took: rounds, payload bytes sent per party, seconds of the slowest party.
+
+    rows   of (instruction, bytes per party, source line), openings included.
+    views  with record="views": per rank, the arrays it received, in order.
+    """
+
+    rounds: int
+    bytes_sent: Bytes3
+    seconds: float
+    rows: tuple[CostRow, ...] = ()
+    views: tuple[tuple[View, ...], ...] | None = None
+
+
+def program_cost(program: Program, shared: Iterable[tuple[Shared, int | None]]) -> Cost:
+    """Cost of a program and, as rows, of sharing its inputs: pairs of an array and owner's rank."""
+    cost = static_cost(program)
+    ring = Ring(program.ring)
+    rows = [share_cost(type_of(leaf), ring, owner=rank) for leaf, rank in shared]
+    return Cost(cost.rounds, cost.bytes_sent, (*rows, *cost.rows))
+
+
+def with_openings(cost: Cost, rows: Sequence[CostRow]) -> Cost:
+    """A cost with openings added: all of them happen in one round."""
+    total = cost.bytes_sent
+    for row in rows:
+        total = add_bytes(total, row.bytes_sent)
+    return Cost(cost.rounds + (1 if rows else 0), total, (*cost.rows, *rows))
+
+
+def opening_rows(leaves: Sequence[Shared], ring: Ring, to: int | None) -> list[CostRow]:
+    """One row per array that is opened."""
+    return [open_cost(type_of(leaf), ring, bits=leaf.bits(ring.bits), to=to) for leaf in leaves]
+
+
+def type_of(leaf: Shared) -> Type:
+    """The program type of a shared array."""
+    return Type("b" if leaf.width else "a", leaf.spec.shape, leaf.frac, leaf.width)

@@ -1,0 +1,192 @@
+"""PLAINTEXT: every line where clear data meets shares.
+
+    from \\ to    PYU                         SPU                          driver
+    PYU          Backend.move, in clear      Dealer, at the owner         reveal, in clear
+    SPU          Joiner, at the receiver     pass_on: shares of shares    Joiner, at the driver
+    driver       sf.to, in clear             refused: give it to a PYU    -
+
+The owner's process encodes and deals; the receiver's process reconstructs and decodes. Values given
+to an SPU call directly by the driver are public constants of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.devices.failure import Failure
+from spuvm.devices.host import OpenOrder, Part
+from spuvm.devices.structure import ArraySpec, Shared
+from spuvm.errors import UsageError, ValueRangeError
+from spuvm.fxp import Fxp
+from spuvm.protocol.aby3.io import Dealt, deal, reconstruct
+from spuvm.protocol.aby3.packing import unpack_bits
+from spuvm.ring import Ring
+
+Widest = Literal[32, 64]
+Pieces = tuple[list[Dealt], list[Dealt], list[Dealt]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dealer:
+    """Runs at a value's owner: checks, encodes and deals every array of a pytree.
+
+    rank     of the owner among the three parties, None when it is not one of them.
+    widest   64 when JAX's 64-bit types are on where the program is traced.
+    """
+
+    what: str
+    fxp: Fxp
+    input_range: tuple[float, float] | None
+    rank: int | None
+    widest: Widest
+
+    def __call__(self, value: Any) -> tuple[Any, Pieces]:
+        """The public structure of `value`, and the pieces for each of the three machines.
+
+        Raises:
+            ValueRangeError: NaN, infinity, out of range, or a dtype that cannot be shared; the text
+                names the array and shows no value.
+        """
+        paths, treedef = jax.tree_util.tree_flatten_with_path(value)
+        specs: list[ArraySpec] = []
+        pieces: Pieces = ([], [], [])
+        for path, leaf in paths:
+            name = self.what + jax.tree_util.keystr(path)
+            array, spec = as_array(leaf, name, self.widest)
+            encoded = self.fxp.encode(array, name=name, input_range=self.input_range)
+            width = 1 if spec.dtype == "bool" else 0
+            for mine, one in zip(
+                pieces, deal(encoded, self.fxp.ring, width=width, owner=self.rank), strict=True
+            ):
+                mine.append(one)
+            specs.append(spec)
+        return jax.tree.unflatten(treedef, specs), pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Describer:
+    """Runs at a value's owner: its public structure, if it could be shared."""
+
+    what: str
+    widest: Widest
+
+    def __call__(self, value: Any) -> Any:
+        """The tree of `value` with ArraySpecs for leaves."""
+        paths, treedef = jax.tree_util.tree_flatten_with_path(value)
+        keystr = jax.tree_util.keystr
+        return jax.tree.unflatten(
+            treedef, [as_array(x, self.what + keystr(p), self.widest)[1] for p, x in paths]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Joiner:
+    """Runs at the receiver: reconstructs and decodes a pytree of numpy arrays."""
+
+    fxp: Fxp
+    leaves: tuple[Shared, ...]
+    tree: Any
+
+    def __call__(self, *parts: list[Part]) -> Any:
+        """The value from the lists of additive parts of the three machines."""
+        arrays = [
+            self._join(leaf, [machine[i] for machine in parts])
+            for i, leaf in enumerate(self.leaves)
+        ]
+        treedef = jax.tree.structure(self.tree, is_leaf=lambda x: isinstance(x, ArraySpec))
+        return jax.tree.unflatten(treedef, arrays)
+
+    def _join(self, leaf: Shared, parts: Sequence[Part]) -> npt.NDArray[Any]:
+        total = reconstruct(parts, leaf.width)
+        if leaf.width == 1:
+            total = unpack_bits(total, leaf.size)
+        return self.fxp.decode(total, leaf.spec.dtype, leaf.frac).reshape(leaf.spec.shape)
+
+
+def deal_parts(parts: Sequence[Part], order: OpenOrder, ring: Ring) -> Pieces:
+    """Shares of additive parts, for the machines of another SPU; no clear value is involved."""
+    pieces: Pieces = ([], [], [])
+    for part, width, shape in zip(parts, order.widths, order.shapes, strict=True):
+        assert part is not None, "parts for an outsider exist at every party"
+        size = int(np.prod(shape, dtype=np.int64))
+        flat = unpack_bits(part, size) if width == 1 else part
+        for mine, one in zip(pieces, deal(flat.reshape(shape), ring, width=width), strict=True):
+            mine.append(one)
+    return pieces
+
+
+def shared_by_owner(
+    spec: ArraySpec, fxp: Fxp, input_range: tuple[float, float] | None, owner: str
+) -> Shared:
+    """How an array that a Dealer dealt is to be read."""
+    if spec.dtype == "bool":
+        return Shared(spec, 0, 1, (owner,))
+    lo, hi = input_range or (None, None)
+    is_int = np.dtype(spec.dtype).kind in "iu"
+    return Shared(spec, 0 if is_int else fxp.frac_bits, 0, (owner,), lo, hi)
+
+
+def as_array(leaf: Any, name: str, widest: Widest) -> tuple[npt.NDArray[Any], ArraySpec]:
+    """A leaf as numpy array with all its digits, and the JAX dtype that it computes with.
+
+    float64 data keeps its precision until it is encoded; where JAX's 64-bit types are off it
+    computes as float32. 64-bit integers are refused there: they would be cut.
+    """
+    if isinstance(leaf, Failure):
+        leaf.throw()
+    if type(leaf) is int:
+        leaf = _python_int(leaf, name, widest)
+    try:
+        array = np.asarray(leaf)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: not an array", got=type(leaf).__name__) from error
+    dtype = canonical(array.dtype, name, widest)
+    return array, ArraySpec(array.shape, dtype)
+
+
+def canonical(dtype: np.dtype[Any], name: str, widest: Widest) -> str:
+    """Name of the JAX dtype that data of a numpy dtype computes with.
+
+    Raises:
+        UsageError: data that cannot be shared, or 64-bit integers while JAX's 64-bit types are off.
+    """
+    if dtype.kind not in "biuf" and dtype.name not in ("bfloat16", "float16"):
+        raise UsageError(
+            f"{name}: cannot share values of dtype {dtype}",
+            expected="bool, an integer type or a float type",
+            next="convert it at its owner first",
+        )
+    if dtype.kind == "f" and dtype.itemsize > 4 and widest == 32:
+        return "float32"
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return "float64"
+    if dtype.kind in "iu" and dtype.itemsize * 8 > widest:
+        raise UsageError(
+            f"{name}: {dtype} data while JAX's 64-bit types are off",
+            got=str(dtype),
+            expected=f"{dtype.kind}nt{widest} or narrower".replace("unt", "uint"),
+            next="convert it at its owner (x.astype(numpy.int32)), "
+            'or jax.config.update("jax_enable_x64", True)',
+        )
+    return dtype.name
+
+
+def _python_int(value: int, name: str, widest: Widest) -> npt.NDArray[Any]:
+    if not -(1 << (widest - 1)) <= value < 1 << (widest - 1):
+        raise ValueRangeError(
+            f"{name}: an integer does not fit",
+            expected=f"|x| < 2^{widest - 1}",
+            next='jax.config.update("jax_enable_x64", True) gives 64 bits',
+        )
+    return np.asarray(value, f"int{widest}")
+
+
+def widest_type() -> Widest:
+    """64 when JAX's 64-bit types are on here, else 32."""
+    return 64 if jax.config.jax_enable_x64 else 32

@@ -1,0 +1,72 @@
+"""Errors as values: what went wrong at a party travels like any other result and names the party."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from spuvm.errors import ChannelError, PartyError, ProtocolError, SpuvmError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Stands in for the value that could not be made; whoever uses it fails with the same one."""
+
+    party: str
+    what: str
+    error: Exception
+    at: str = ""
+
+    def throw(self) -> NoReturn:
+        """Raise the error here: this package's own class, or PartyError with the cause chained."""
+        if isinstance(self.error, SpuvmError):
+            e = self.error
+            raise type(e)(
+                f"party {self.party!r}: {e.message}",
+                at=e.at or self.at or None,
+                got=e.got,
+                expected=e.expected,
+                next=e.next,
+            ) from e
+        raise PartyError(
+            f"party {self.party!r}: {self.what} raised {type(self.error).__name__}: {self.error}",
+            at=self.at or None,
+        ) from self.error
+
+
+def caught(party: str, what: str, error: Exception) -> Failure:
+    """A Failure for an exception in flight: picklable, with the innermost line of the user's code."""
+    at, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith("spuvm.devices"):
+            code = trace.tb_frame.f_code
+            at = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+        trace = trace.tb_next
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    return Failure(party, what, error.with_traceback(None), at)
+
+
+def checked(results: Sequence[Any]) -> Sequence[Any]:
+    """The results, or the error that explains their Failures best.
+
+    When a process dies or an instruction fails at one party, the others report a broken link or
+    that they stopped: the party that caused it is the one to name.
+    """
+    failures = [result for result in results if isinstance(result, Failure)]
+    if failures:
+        min(failures, key=_consequence).throw()
+    return results
+
+
+def _consequence(failure: Failure) -> int:
+    order = (PartyError, ProtocolError, ChannelError)
+    for rank, kind in enumerate(order):
+        if isinstance(failure.error, kind):
+            return rank
+    return -1
