@@ -8,32 +8,49 @@ import numpy as np
 
 from spuvm.kernels.jit import kernel
 
+BLOCK_K = 64
+BLOCK_J = 512
+
 
 @kernel
 def matmul_rows(x: Any, y: Any, out: Any) -> None:
-    """out += x @ y for x (M,K), y (K,N), N not tiny: rows of `out` accumulate scaled rows of y."""
+    """out += x @ y for x (M,K), y (K,N), N not tiny.
+
+    Two rows of `out` take four scaled rows of y at a time, from a block of y that stays in cache.
+    """
     rows, inner = x.shape
     columns = y.shape[1]
-    block_k = 64
-    block_j = 512
-    for j0 in range(0, columns, block_j):
-        j1 = min(columns, j0 + block_j)
-        for k0 in range(0, inner, block_k):
-            k1 = min(inner, k0 + block_k)
-            for i in range(rows):
-                k = k0
-                while k + 4 <= k1:
+    for j0 in range(0, columns, BLOCK_J):
+        j1 = min(columns, j0 + BLOCK_J)
+        width = j1 - j0
+        for k0 in range(0, inner, BLOCK_K):
+            k1 = min(inner, k0 + BLOCK_K)
+            fours = k0 + (k1 - k0) // 4 * 4
+            for i in range(0, rows - 1, 2):
+                o = out[i, j0:j1]
+                p = out[i + 1, j0:j1]
+                for k in range(k0, fours, 4):
                     a, b, c, d = x[i, k], x[i, k + 1], x[i, k + 2], x[i, k + 3]
-                    for j in range(j0, j1):
-                        out[i, j] += (
-                            a * y[k, j] + b * y[k + 1, j] + c * y[k + 2, j] + d * y[k + 3, j]
-                        )
-                    k += 4
-                while k < k1:
-                    a = x[i, k]
-                    for j in range(j0, j1):
-                        out[i, j] += a * y[k, j]
-                    k += 1
+                    e, f, g, h = x[i + 1, k], x[i + 1, k + 1], x[i + 1, k + 2], x[i + 1, k + 3]
+                    y0, y1 = y[k, j0:j1], y[k + 1, j0:j1]
+                    y2, y3 = y[k + 2, j0:j1], y[k + 3, j0:j1]
+                    for j in range(width):
+                        s, t, u, v = y0[j], y1[j], y2[j], y3[j]
+                        o[j] += a * s + b * t + c * u + d * v
+                        p[j] += e * s + f * t + g * u + h * v
+                for k in range(fours, k1):
+                    a, e = x[i, k], x[i + 1, k]
+                    y0 = y[k, j0:j1]
+                    for j in range(width):
+                        o[j] += a * y0[j]
+                        p[j] += e * y0[j]
+            if rows % 2:
+                o = out[rows - 1, j0:j1]
+                for k in range(k0, k1):
+                    a = x[rows - 1, k]
+                    y0 = y[k, j0:j1]
+                    for j in range(width):
+                        o[j] += a * y0[j]
 
 
 @kernel
@@ -50,10 +67,13 @@ def matmul_dots(x: Any, yt: Any, out: Any) -> None:
 
 
 def matmul(x: Any, y: Any, out: Any) -> None:
-    """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype, any strides."""
+    """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype, any strides.
+
+    Operands may be read-only (constants, broadcasts), which would be a type of its own to compile.
+    """
     for b in range(x.shape[0]):
+        left = np.require(x[b], requirements=["C", "W"])
         if y.shape[2] < 8:
-            columns = np.ascontiguousarray(y[b].T)
-            matmul_dots(np.ascontiguousarray(x[b]), columns, out[b])
+            matmul_dots(left, np.require(y[b].T, requirements=["C", "W"]), out[b])
         else:
-            matmul_rows(np.ascontiguousarray(x[b]), np.ascontiguousarray(y[b]), out[b])
+            matmul_rows(left, np.require(y[b], requirements=["C", "W"]), out[b])
