@@ -100,13 +100,17 @@ def _add_bounds(ring: int, t: Type, xs: Sequence[Type], coefs: Sequence[int]) ->
     return ranged(t, ring, lo, hi)
 
 
-def _product_bounds(ring: int, t: Type, x: Type, y: Type, terms: int, trunc: int) -> Type:
+def _product_bounds(
+    ring: int, t: Type, x: Type, y: Type, terms: int, trunc: int, form: str = "narrow"
+) -> Type:
     if x.bounds is None or y.bounds is None:
         return t.with_(lo=None, hi=None)
     ends = [a * b * terms for a in x.bounds for b in y.bounds]
     lo, hi = min(ends), max(ends)
     if trunc:  # stochastic rounding goes to either neighbour
         lo, hi = lo >> trunc, -(-hi >> trunc)
+    if form == "full":  # drops less than one unit per term before it rounds
+        lo, hi = lo - terms, hi + terms
     return ranged(t, ring, lo, hi)
 
 
@@ -308,14 +312,14 @@ def _sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _add_bounds(ring, t, (x,), (count,)) if count else t.with_(lo=0, hi=0)
 
 
-def _dot(op: str, ring: int, x: Type, y: Type, trunc: int) -> Type:
+def _dot(op: str, ring: int, x: Type, y: Type, trunc: int, form: str = "narrow") -> Type:
     fits = (
         len(x.shape) == len(y.shape) == 3 and x.shape[0] == y.shape[0] and x.shape[2] == y.shape[1]
     )
     need(fits, f"{op}: needs [B,M,K] and [B,K,N], got {x.shape} and {y.shape}")
     _is_ring(op, x, y)
     t = Type("a", (x.shape[0], x.shape[1], y.shape[2]), x.frac + y.frac - trunc)
-    return _product_bounds(ring, t, x, y, x.shape[2], trunc)
+    return _product_bounds(ring, t, x, y, x.shape[2], trunc, form)
 
 
 @local("dot_ap", "ap", "", "batched matrix product x[B,M,K] @ p[B,K,N]; fraction bits add up")
@@ -354,13 +358,13 @@ def _mul_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     shape = _same_shape("mul_aa", args)
     _check_form("mul_aa", ring, x, y, 1, attrs)
     t = Type("a", shape, x.frac + y.frac - attrs["trunc"])
-    return _product_bounds(ring, t, x, y, 1, attrs["trunc"])
+    return _product_bounds(ring, t, x, y, 1, attrs["trunc"], attrs["form"])
 
 
 @interactive("dot_aa", "aa", "trunc form", "batched matrix product [B,M,K]@[B,K,N] / 2^trunc")
 def _dot_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     x, y = args
-    t = _dot("dot_aa", ring, x, y, attrs["trunc"])
+    t = _dot("dot_aa", ring, x, y, attrs["trunc"], attrs["form"])
     _check_form("dot_aa", ring, x, y, x.shape[2], attrs)
     return t
 

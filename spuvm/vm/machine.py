@@ -93,6 +93,13 @@ class Machine:
         """Keep what an owner dealt to this party under `name`."""
         if dealt.rank != self.rank:
             raise UsageError(f"shares of party {dealt.rank} came to party {self.rank}")
+        expected = small_dtype(dealt.width) if dealt.width else self.ring.dtype
+        if dealt.dtype != expected.str:
+            raise UsageError(
+                "shares of another ring",
+                got=f"dtype {dealt.dtype}",
+                expected=f"dtype {expected.str}",
+            )
         self._values[name] = accept(dealt)
 
     def free(self, names: Iterable[str]) -> None:
@@ -124,9 +131,12 @@ class Machine:
         All parties call it with the same arguments. `record="views"` keeps what was received.
 
         Raises:
+            UsageError: the values do not fit the program's inputs; nothing was sent and the machine
+                can be used on.
             ProtocolError: an instruction failed here; the text names party, instruction and source.
             ChannelError: a peer failed or did not answer.
         """
+        self._check_call(program, inputs, outputs, record)
         self._begin(run_id)
         started = time.perf_counter()
         plan = self._plans.get(program.digest)
@@ -166,9 +176,15 @@ class Machine:
         To an outsider (to=None) all three parts are re-randomised, so the receiver learns the sum
         alone. To party `to` it adds what it has, the next party adds the component it lacks, and
         the third sends nothing (None).
+
+        Raises:
+            UsageError: no value of that name, or ring elements to be opened to another number of
+                bits than 8, 16, 32, 64: parts are whole words, so more would be seen.
         """
-        self._begin(run_id)
         value = self._value(name)
+        if isinstance(value, AShare) and small_dtype(bits).itemsize * 8 != bits:
+            raise UsageError(f"ring elements cannot be opened to {bits} bits")
+        self._begin(run_id)
         x0, x1 = value.flat()
         boolean = isinstance(value, BShare)
         if to is None:
@@ -193,6 +209,34 @@ class Machine:
         """(shape, width) of a value; width 0 for arithmetic shares."""
         value = self._value(name)
         return value.shape, value.width if isinstance(value, BShare) else 0
+
+    def _check_call(
+        self, program: Program, inputs: Sequence[str], outputs: Sequence[str], record: str
+    ) -> None:
+        if program.ring != self.ring.bits:
+            raise UsageError(
+                "the program is for another ring",
+                got=f"ring={program.ring}",
+                expected=f"ring={self.ring.bits}",
+            )
+        counts = (len(inputs), len(outputs))
+        if counts != (len(program.inputs), len(program.outputs)):
+            raise UsageError(
+                "the program takes and gives other numbers of values",
+                got=f"{counts[0]} inputs, {counts[1]} outputs",
+                expected=f"{len(program.inputs)} inputs, {len(program.outputs)} outputs",
+            )
+        if record not in ("none", "views"):
+            raise UsageError(f"cannot record {record!r}", expected="'none' or 'views'")
+        for name, expected in zip(inputs, program.inputs, strict=True):
+            self._value(name)
+            if self.describe(name) != (expected.type.shape, expected.type.width):
+                shape, width = self.describe(name)
+                raise UsageError(
+                    f"value {name!r} does not fit the program's input",
+                    got=f"shape {shape}, width {width}",
+                    expected=f"shape {expected.type.shape}, width {expected.type.width}",
+                )
 
     def _begin(self, run_id: int) -> None:
         if self._failure is not None:
@@ -315,8 +359,10 @@ def _as_share(value: Any, rank: int, program: Program, number: int) -> Share:
     """A result that turned out public is kept as a trivial share: component 0 is the value."""
     if isinstance(value, AShare | BShare):
         return value
+    width = program.types[number].width
+    if width:
+        value = value.astype(small_dtype(width))
     zero = np.zeros_like(value)
     first = value if rank == 0 else zero
     second = value if rank == 2 else zero
-    width = program.types[number].width
     return BShare(first, second, width) if width else AShare(first, second)

@@ -1,7 +1,9 @@
 """PLAINTEXT: where owners deal shares and receivers reconstruct; nothing else touches clear data.
 
 An owner splits x = x_0 + x_1 + x_2. Two of the three components come from one-time seeds that the
-owner agrees with exactly their two holders, so only one component travels in full.
+owner agrees with exactly their two holders, so only one component travels in full. An owner who is
+a party knows x anyway, so the component that it does not hold can be 0. Except component 2 of party
+0: truncation rounds by the fraction of x_2, and would always round down where that is 0.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spuvm.errors import UsageError
+from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.fixed import subtract_masks
 from spuvm.protocol.aby3.prss import expand
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
@@ -51,24 +54,22 @@ def deal(
     """Split encoded values into what each of the three parties gets.
 
     Args:
-        encoded: ring elements (width 0), or unsigned integers of `width` bits.
-        owner: rank of the owner when it is one of the three parties: its missing component is 0,
-            one component comes from a seed and one is sent; else None: two seeds, one sent twice.
+        encoded: ring elements (width 0), or unsigned integers of any dtype, below 2^width.
+        owner: rank of the owner when it is one of the three parties, else None.
 
     Sends: 16 bytes per seed and holder, and the full component to its holders (once when the owner
     is a party). Each party's components are uniform: seeds are fresh from the operating system.
+
+    Raises:
+        UsageError: another dtype, a width or owner that does not exist, or bits above the width
+            (they would travel without a mask).
     """
-    expected = ring.dtype if width == 0 else None
-    if expected is not None and encoded.dtype != expected:
-        raise UsageError(
-            "cannot deal values that are not encoded",
-            got=str(encoded.dtype),
-            expected=str(expected),
-        )
+    _check_dealing(encoded, ring, width, owner)
     values = flat(encoded)
+    if width:
+        values = values.astype(small_dtype(width), copy=False)
     dtype, size = values.dtype, values.size
-    seeded = [0, 1] if owner is None else [owner]
-    full = 2 if owner is None else (owner + 1) % 3
+    seeded, full = _SPLIT[owner]
     seeds = {c: os.urandom(SEED_BYTES) for c in seeded}
     masks = [expand(seed, dtype, size) for seed in seeds.values()]
     if width:
@@ -95,6 +96,32 @@ def deal(
     return dealt[0], dealt[1], dealt[2]
 
 
+# Owner: components from seeds, and the one that is sent in full; what is left is 0.
+_SPLIT: dict[int | None, tuple[tuple[int, ...], int]] = {
+    None: ((0, 1), 2),
+    0: ((0, 2), 1),
+    1: ((1,), 2),
+    2: ((2,), 0),
+}
+
+
+def _check_dealing(encoded: Array, ring: Ring, width: int, owner: int | None) -> None:
+    if owner not in _SPLIT or not 0 <= width <= ring.bits:
+        raise UsageError(
+            "cannot deal so",
+            got=f"owner={owner!r}, width={width!r}",
+            expected=f"owner 0, 1, 2 or None, width 0 to {ring.bits}",
+        )
+    if encoded.dtype.kind != "u" if width else encoded.dtype != ring.dtype:
+        raise UsageError(
+            "cannot deal values that are not encoded",
+            got=str(encoded.dtype),
+            expected="unsigned integers" if width else str(ring.dtype),
+        )
+    if width and encoded.size and int(encoded.max()) >> width:
+        raise UsageError(f"values to deal as {width} bits have more than {width} bits")
+
+
 def accept(dealt: Dealt) -> AShare | BShare:
     """A party's shares from what an owner dealt it."""
     dtype = np.dtype(dealt.dtype)
@@ -118,10 +145,11 @@ def accept(dealt: Dealt) -> AShare | BShare:
 
 def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = None) -> int:
     """Bytes that an owner sends for `size` elements (nothing is sent to the owner itself)."""
-    item = ring.nbytes if width == 0 else max(1, -(-width // 8))
-    if owner is None:
-        return 4 * SEED_BYTES + 2 * size * item
-    return SEED_BYTES + size * item
+    item = small_dtype(width).itemsize if width else ring.nbytes
+    seeded, full = _SPLIT[owner]
+    receivers = {c: [r for r in (c, (c + 2) % 3) if r != owner] for c in range(3)}
+    seeds = sum(len(receivers[c]) for c in seeded)
+    return SEED_BYTES * seeds + len(receivers[full]) * size * item
 
 
 def reconstruct(parts: Sequence[Any], width: int = 0) -> Array:

@@ -25,7 +25,7 @@ def each(value: Any, fn: Callable[[Array], Array]) -> Any:
         return AShare(fn(value.x0), fn(value.x1))
     if isinstance(value, BShare):
         return BShare(fn(value.x0), fn(value.x1), value.width)
-    return fn(value)
+    return np.asarray(fn(value))
 
 
 @TABLE.on_shares("reshape")
@@ -192,7 +192,7 @@ def _sum(a: Array, axes: tuple[int, ...]) -> Array:
         rest = a.shape[len(axes) :]
         if math.prod(rest) >= 64:
             out = np.empty(math.prod(rest), a.dtype)
-            arith.sum_rows(a.reshape(-1, out.size), out)
+            arith.sum_rows(flat(a).reshape(-1, out.size), out)
             return out.reshape(rest)
     total: Array = a.sum(axis=tuple(axes), dtype=a.dtype)
     return np.asarray(total)
@@ -201,8 +201,7 @@ def _sum(a: Array, axes: tuple[int, ...]) -> Array:
 def product(x: Array, y: Array) -> Array:
     """Batched matrix product modulo 2^k."""
     out = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.dtype)
-    # Constants may be read-only, a type of its own to kernels.
-    matmul(np.require(x, requirements="W"), np.require(y, requirements="W"), out)
+    matmul(x, y, out)
     return out
 
 
@@ -228,10 +227,11 @@ def xor_bp(p: Party, x: BShare, public: Array) -> BShare:
 
 def add_public_bits(p: Party, x: BShare, public: Array) -> BShare:
     """x ^ public: component 0 takes it, as in add_public."""
+    own = public.astype(x.x0.dtype, copy=False)  # public words may be wider than the shares
     if p.rank == 0:
-        return BShare(x.x0 ^ public, x.x1, x.width)
+        return BShare(x.x0 ^ own, x.x1, x.width)
     if p.rank == 2:
-        return BShare(x.x0, x.x1 ^ public, x.width)
+        return BShare(x.x0, x.x1 ^ own, x.width)
     return x
 
 
@@ -243,7 +243,8 @@ def not_b(p: Party, x: BShare) -> BShare:
 
 @TABLE.on_shares("and_bp")
 def and_bp(p: Party, x: BShare, public: Array) -> BShare:
-    return BShare(x.x0 & public, x.x1 & public, x.width)
+    own = public.astype(x.x0.dtype, copy=False)
+    return BShare(x.x0 & own, x.x1 & own, x.width)
 
 
 @TABLE.on_shares("bits_b")

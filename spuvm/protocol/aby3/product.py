@@ -41,7 +41,7 @@ def reshare(p: Party, accumulate: Callable[[Array], None], size: int) -> Steps:
     Error:    exact.
     Opens:    nothing; z_i is uniform to P_{i-1}, who lacks one of the two masks in alpha_i.
     Security: semi-honest, one of three corrupt; computational (PRF).
-    Ref:      Araki et al. 2016, section 3.2, eprint 2016/768.
+    Ref:      Araki et al. 2016, section 2 (the variant for rings), eprint 2016/768.
     """
     ring = p.ring
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
@@ -90,8 +90,10 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: Local
     Local:    h = m/2; xh = x / 2^h, xl = x - 2^h xh, the same for y;
               x y / 2^m = xh yh + (xh yl + xl yh) / 2^h + xl yl / 2^m, the last term is dropped.
     Sends:    as trunc_a (both operands at once), then truncate_product beside reshare.
-    Requires: |x|, |y| < 2^(k-2) and |x y| / 2^m < 2^(k-2) (for dot products: with absolute values).
-    Error:    less than 2 units per product term, exact when x and y are multiples of 2^h.
+    Requires: |x|, |y| < 2^(k-2), |xh yl + xl yh| < 2^(k-2) and |x y| / 2^m < 2^(k-2). For single
+              products the second follows from the third while m <= (k-4)/2; for a dot product of K
+              terms it holds where the sum of all |x| + |y| is below 2^(k-2) - K 2^(h+1).
+    Error:    less than 2 units, of a dot product K + 1; exact for multiples of 2^h.
     Opens:    nothing of its own.
     Security: as its parts.
     Ref:      schoolbook splitting; parts as cited there.
@@ -184,11 +186,11 @@ def mul_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
 
     Local:    elementwise(), then reshare (trunc = 0), truncate_product (narrow) or _full.
     Sends:    as those.
-    Requires: narrow: |x y| < 2^(k-2) before truncation; full: after it.
+    Requires: narrow: |x y| < 2^(k-2) before truncation; full: after it, see _full.
     Error:    exact (trunc = 0), < 1 unit (narrow), < 2 units (full); see those.
     Opens:    as those.
     Security: semi-honest, one of three corrupt; computational (PRF).
-    Ref:      Araki et al. 2016, section 3.2, eprint 2016/768; ABY3 section 5.1, eprint 2018/403.
+    Ref:      Araki et al. 2016, section 2, eprint 2016/768; ABY3 section 5.1, eprint 2018/403.
     """
     return (yield from _product(p, x, y, x.shape, trunc, form, elementwise))
 
@@ -199,7 +201,7 @@ def dot_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
 
     Local:    matrix(), then as mul_aa.
     Sends:    as mul_aa.
-    Requires: as mul_aa, for the sum of K absolute products.
+    Requires: as mul_aa, for the sum of K absolute products; full: see _full.
     Error:    exact (trunc = 0), < 1 unit (narrow: one truncation per entry), < K + 1 units (full).
     Opens:    as mul_aa.
     Security: semi-honest, one of three corrupt; computational (PRF).

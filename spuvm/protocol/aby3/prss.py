@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from spuvm.errors import ProtocolError
+
 Array = npt.NDArray[Any]
 Request = tuple[np.dtype[Any], int]
 
@@ -59,6 +61,13 @@ class Masks:
     __slots__ = ("_place", "_streams", "_used")
 
     def __init__(self, streams: Mapping[int, Stream], run: int, instruction: int) -> None:
+        if run >> RUN_BITS or instruction >> INSTRUCTION_BITS:
+            raise ProtocolError(
+                "the mask streams of this session are used up",
+                got=f"run {run}, instruction {instruction}",
+                expected=f"run below 2^{RUN_BITS}, instruction below 2^{INSTRUCTION_BITS}",
+                next="make a new SPU: a new session has new keys",
+            )
         self._streams = streams
         self._place = (run << (INSTRUCTION_BITS + BLOCK_BITS)) | (instruction << BLOCK_BITS)
         self._used: dict[int, int] = {}
@@ -67,15 +76,20 @@ class Masks:
         """One flat array per (dtype, size), the same ones that party `other` draws.
 
         Both parties must make the same requests in the same order; each takes whole blocks.
+
+        Raises:
+            ProtocolError: the instruction would run into the places of the next one.
         """
         offsets = []
         total = 0
         for dtype, size in requests:
             offsets.append(total)
             total += -(-size * dtype.itemsize // 16) * 16
-        data = np.empty(total, np.uint8)
         first = self._used.get(other, 0)
+        if (first + total // 16) >> BLOCK_BITS:
+            raise ProtocolError(f"an instruction needs more than 2^{BLOCK_BITS} blocks of masks")
         self._used[other] = first + total // 16
+        data = np.empty(total, np.uint8)
         if total:
             self._streams[other].fill(memoryview(data), self._place + first)
         return [

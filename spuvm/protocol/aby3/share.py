@@ -45,10 +45,16 @@ class _Redacted:
 
 @dataclass(slots=True, eq=False, repr=False)
 class AShare(_Redacted):
-    """Arithmetic shares of one party: two ring arrays of the value's shape."""
+    """Arithmetic shares of one party: two ring arrays of the value's shape.
+
+    Always arrays: numpy turns sums of 0-d arrays into scalars, which warn when they wrap.
+    """
 
     x0: Array
     x1: Array
+
+    def __post_init__(self) -> None:
+        self.x0, self.x1 = np.asarray(self.x0), np.asarray(self.x1)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,6 +80,9 @@ class BShare(_Redacted):
     x1: Array
     width: int
 
+    def __post_init__(self) -> None:
+        self.x0, self.x1 = np.asarray(self.x0), np.asarray(self.x1)
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.x0.shape
@@ -94,5 +103,9 @@ Share = AShare | BShare
 
 
 def flat(x: Array) -> Array:
-    """`x` as a flat contiguous array without a copy where possible."""
-    return np.ascontiguousarray(x).reshape(-1)
+    """`x` as a flat, contiguous, writeable array without a copy where possible.
+
+    Views that broadcast are read-only, which to kernels is a type of its own to compile for.
+    """
+    made = np.ascontiguousarray(x).reshape(-1)
+    return made if made.flags.writeable else made.copy()

@@ -2,8 +2,10 @@
 
 Both use that a sum of two 64-bit numbers c = x' + r with 0 <= x' < 2^(k-1) reveals its carry by the
 top bits alone. Rounding is stochastic: x/2^m is rounded up with probability equal to its fraction,
-so multiples of 2^m are exact. The rounding depends on the mask, which one party knows; the
-functionality that is realised hands that party the mask's low bits: see SECURITY.md.
+so multiples of 2^m are exact. The coin lies in the low m bits of two numbers: x = c - r (fused; P0
+and P1 know c, P2 knows r) or x = u + v (shared value; P0 knows u, P1 and P2 know v). Each of them
+alone is uniform, so the functionality that is realised is: a party is given a uniform threshold,
+and the result is rounded by it. See SECURITY.md.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ BYTE = np.dtype(np.uint8)
 
 
 def truncated_product_cost(ring: Ring, size: int, bits: int) -> OpCost:
-    """24 + 3 * ceil(m) bytes per element in two rounds (k = 64, m = 18: 36 bytes)."""
+    """Three words and three m-bit numbers per element in two rounds (k = 64, m = 18: 36 bytes)."""
     word, small = ring.nbytes * size, small_dtype(bits).itemsize * size
     return OpCost(2, (word + small, word + small, word + small))
 
@@ -86,7 +88,7 @@ def truncate_product(p: Party, accumulate: Callable[[Array], None], size: int, b
 
 
 def shift_cost(ring: Ring, size: int, bits: int) -> OpCost:
-    """8 + 2 * ceil(m) bytes and one bit per element in two rounds (k = 64, m = 18: 16.1 bytes)."""
+    """A word, two m-bit numbers and a bit per element, two rounds (k = 64, m = 18: 16.1 bytes)."""
     small = small_dtype(bits).itemsize * size
     return OpCost(2, (ring.nbytes * size + packed_size(size), small, small))
 
@@ -105,7 +107,8 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
               a b = e b + (1 - 2e)(s0 + s1).
     Sends:    round 1: P0 -> P1 e and d = asr(u) + (1 - 2e) s0 2^(k-m) - offset - z0; P2 -> P1 s1.
               round 2: P1 -> P0 y = e b + (1 - 2e) s1 - t2, m bits.
-    Requires: |x| < 2^(k-2).
+    Requires: |x| < 2^(k-2); for rounding without bias also a uniform x_2, as dealing and every
+              interactive instruction leave it.
     Error:    less than 1 unit, exact for multiples of 2^m.
     Opens:    e to P1, uniform because c is fresh; d, y and s1 are masked by z0, t2 and s0.
     Security: semi-honest, one of three corrupt; computational (PRF). P2 receives nothing.
