@@ -324,18 +324,22 @@ class Machine:
         """One round: all messages to a peer in one frame."""
         if not active:
             return {}
-        sends: dict[int, list[Array]] = {}
-        receives: dict[int, list[Spec]] = {}
         for task in active:
-            for peer, arrays in task.pending.send.items():
-                sends.setdefault(peer, []).extend(arrays)
-                run.sent[task.number] = run.sent.get(task.number, 0) + sum(a.nbytes for a in arrays)
-            for peer, specs in task.pending.receive.items():
-                receives.setdefault(peer, []).extend(specs)
+            count = 0
+            for arrays in task.pending.send.values():
+                for array in arrays:
+                    count += array.nbytes
+            run.sent[task.number] = run.sent.get(task.number, 0) + count
+        if len(active) == 1:
+            sends, receives = active[0].pending.send, active[0].pending.receive
+        else:
+            sends, receives = _joined(active)
         got = self._channel.exchange(sends, receives) if sends or receives else {}
         if run.views is not None:
             for peer in sorted(got):
                 run.views.extend(np.array(a) for a in got[peer])
+        if len(active) == 1:
+            return {active[0].number: got}
         cursor = dict.fromkeys(got, 0)
         inbox: dict[int, Received] = {}
         for task in active:
@@ -353,6 +357,20 @@ class Machine:
             f"({type(error).__name__})",
             at=instruction.source or None,
         )
+
+
+def _joined(
+    active: Sequence[_Active],
+) -> tuple[dict[int, list[Array]], dict[int, list[Spec]]]:
+    """The messages of several instructions, in program order, as one frame per peer."""
+    sends: dict[int, list[Array]] = {}
+    receives: dict[int, list[Spec]] = {}
+    for task in active:
+        for peer, arrays in task.pending.send.items():
+            sends.setdefault(peer, []).extend(arrays)
+        for peer, specs in task.pending.receive.items():
+            receives.setdefault(peer, []).extend(specs)
+    return sends, receives
 
 
 def _as_share(value: Any, rank: int, program: Program, number: int) -> Share:
