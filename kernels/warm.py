@@ -86,6 +86,7 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     yield arith.cross_terms, (r, r, r, r, r.copy())
     yield arith.minus_sum, (r, r, r.copy())
     yield arith.accumulate, (r, m, r.copy())
+    yield arith.accumulate4, (r, r, r, r, np.ones(4, ring), r.copy())
     yield arith.sum_rows, (np.ones((2, 2), ring), r.copy())
     yield arith.inject_first, (b, b, r, r, r, r, r, r.copy(), r.copy(), r.copy())
     yield arith.inject_second, (b, r, r, r, r, m, r, r.copy())

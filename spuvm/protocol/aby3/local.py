@@ -16,7 +16,7 @@ from spuvm.protocol.base import Party
 
 Value = AShare | BShare | Array
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 
 
 def each(value: Any, fn: Callable[[Array], Array]) -> Any:
@@ -175,10 +175,15 @@ def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
 def _combine(arrays: list[Array], coefficients: list[Any]) -> Array:
     # Block by block, so that the accumulator stays in the cache and every operand is read once.
     out = np.zeros_like(arrays[0])
+    fours = len(arrays) // 4 * 4
+    table = np.array(coefficients, out.dtype)
     for start in range(0, out.size, _BLOCK):
         target = out[start : start + _BLOCK]
-        for a, c in zip(arrays, coefficients, strict=True):
-            arith.accumulate(a[start : start + _BLOCK], c, target)
+        pieces = [a[start : start + _BLOCK] for a in arrays]
+        for i in range(0, fours, 4):
+            arith.accumulate4(*pieces[i : i + 4], table[i : i + 4], target)
+        for i in range(fours, len(arrays)):
+            arith.accumulate(pieces[i], table[i], target)
     return out
 
 
