@@ -1,0 +1,404 @@
+"""The conformance table: one record per instruction, its operand types and attributes per ring.
+
+A new protocol needs no new tests: every record runs on every protocol and ring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spuvm.bytecode.builder import Builder
+from spuvm.bytecode.program import Program
+from spuvm.bytecode.types import Type
+from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
+from spuvm.ring import Ring
+
+RINGS = (32, 64)
+SHAPES = ((), (0,), (1,), (7,), (8,), (9,), (2, 3))
+
+Values = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to use an instruction.
+
+    `units` is the declared error class: 0 is exact; otherwise the result differs from the exact
+    quotient by less than so many units. `adapt` makes random operands meet a joint precondition.
+    """
+
+    ring: Ring
+    op: str
+    types: tuple[Type, ...]
+    attrs: Mapping[str, Any]
+    units: int = 0
+    adapt: Callable[[Ring, Values], Values] | None = None
+
+    def __str__(self) -> str:
+        shapes = ",".join(f"{t.kind}{list(t.shape)}{t.width or ''}" for t in self.types)
+        return f"{self.op} {shapes} {dict(self.attrs)}"
+
+    def values(self, rng: np.random.Generator) -> Values:
+        """Random encoded operands: magnitudes spaced logarithmically, both signs, borders."""
+        made = [fill(t, self.ring, rng) for t in self.types]
+        return self.adapt(self.ring, made) if self.adapt else made
+
+    def program(self, values: Sequence[np.ndarray]) -> Program:
+        """The instruction alone; public operands become constants."""
+        b = builder(self.ring)
+        secret = {i: b.input(t, "o") for i, t in enumerate(self.types) if t.kind != "p"}
+        ids = [
+            secret[i] if i in secret else b.constant(values[i], t.frac, t.width)
+            for i, t in enumerate(self.types)
+        ]
+        out = ids[0] if self.op == "const" else b.emit(self.op, *ids, **self.attrs)
+        b.output(out, "bool" if b.type(out).width == 1 else f"int{self.ring.bits}", "out")
+        return b.build()
+
+    def secrets(self, values: Sequence[np.ndarray]) -> Values:
+        """The operands that are inputs of the program."""
+        return [v for v, t in zip(values, self.types, strict=True) if t.kind != "p"]
+
+    def quotient(self, values: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+        """For rounding instructions: (exact numerator as Python integers, bits to divide by)."""
+        signed = [to_ints(self.ring, v) for v in values]
+        if self.op == "trunc_a":
+            return signed[0], self.attrs["bits"]
+        made = signed[0] * signed[1] if self.op == "mul_aa" else signed[0] @ signed[1]
+        return np.asarray(made, object), self.attrs["trunc"]
+
+
+def builder(ring: Ring) -> Builder:
+    """An empty program with the ring's default fraction bits."""
+    return Builder(ring, Fxp(ring, DEFAULT_FRAC_BITS[ring.bits]))
+
+
+def to_ints(ring: Ring, x: np.ndarray) -> np.ndarray:
+    """Signed Python integers."""
+    flat = [ring.to_signed(int(v)) for v in np.asarray(x).reshape(-1)]
+    made = np.empty(len(flat), object)
+    made[:] = flat
+    return made.reshape(np.shape(x))
+
+
+def fill(t: Type, ring: Ring, rng: np.random.Generator) -> np.ndarray:
+    """Random encoded values of a type."""
+    bits = t.width or ring.bits
+    half = 1 << (bits - 1)
+    lo, hi = t.bounds or ((0, 2 * half - 1) if t.width else (-half, half - 1))
+    borders = [b for b in (lo, lo + 1, hi, hi - 1, 0, 1, -1, 2, -2) if lo <= b <= hi]
+    flat = []
+    for _ in range(t.size):
+        if rng.random() < 0.2:
+            flat.append(borders[rng.integers(len(borders))])
+            continue
+        e = int(rng.integers(0, bits))
+        v = (1 << e) + int(rng.integers(0, 1 << min(e, 62), endpoint=True))
+        flat.append(min(hi, max(lo, v if rng.random() < 0.5 else -v)))
+    if t.width == 1:
+        return np.array(flat, np.uint8).reshape(t.shape)
+    return ring.array(np.array(flat, object)).reshape(t.shape)
+
+
+# --- records -----------------------------------------------------------------------------------
+
+Record = Callable[[Ring], Iterator[Variant]]
+RECORDS: dict[str, Record] = {}
+
+
+def record(*ops: str) -> Callable[[Callable[[Ring, str], Iterator[Any]]], None]:
+    """Register the variants of instructions: tuples (types, attrs[, units[, adapt]])."""
+
+    def register(fn: Callable[[Ring, str], Iterator[Any]]) -> None:
+        for op in ops:
+            RECORDS[op] = lambda ring, op=op: (Variant(ring, op, *v) for v in fn(ring, op))
+
+    return register
+
+
+def variants(op: str, bits: int) -> list[Variant]:
+    """All variants of an instruction in a ring."""
+    return list(RECORDS[op](Ring(bits)))
+
+
+def a(shape: Sequence[int], lo: int | None = None, hi: int | None = None, frac: int = 0) -> Type:
+    return Type("a", tuple(shape), frac, 0, lo, hi)
+
+
+def b(shape: Sequence[int], width: int = 1) -> Type:
+    return Type("b", tuple(shape), 0, width)
+
+
+def p(shape: Sequence[int], width: int = 0) -> Type:
+    return Type("p", tuple(shape), 0, width)
+
+
+def each_kind(shape: Sequence[int]) -> Iterator[Type]:
+    yield from (a(shape), b(shape), b(shape, 12), p(shape), p(shape, 1))
+
+
+WIDTHS = (1, 2, 3, 5, 8, 12, 16, 31)
+
+
+@record("const")
+def _const(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (p(shape),), {}
+    yield (p((9,), 1),), {}
+    yield (p((9,), 12),), {}
+
+
+@record("reshape")
+def _reshape(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((2, 3)):
+        yield (t,), {"shape": (3, 2)}
+    yield (a(()),), {"shape": (1, 1)}
+    yield (a((1,)),), {"shape": ()}
+    yield (a((0, 3)),), {"shape": (3, 0)}
+
+
+@record("transpose")
+def _transpose(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((2, 3, 4)):
+        yield (t,), {"permutation": (2, 0, 1)}
+    yield (a(()),), {"permutation": ()}
+
+
+@record("broadcast")
+def _broadcast(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((3, 1)):
+        yield (t,), {"shape": (3, 2, 4), "dims": (0, 2)}
+    yield (a(()),), {"shape": (2,), "dims": ()}
+    yield (a((1,)),), {"shape": (0,), "dims": (0,)}
+
+
+@record("slice")
+def _slice(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((7, 5)):
+        yield (t,), {"start": (1, 0), "limit": (7, 4), "stride": (2, 3)}
+    yield (a(()),), {"start": (), "limit": (), "stride": ()}
+    yield (a((3,)),), {"start": (2,), "limit": (2,), "stride": (1,)}
+
+
+@record("reverse")
+def _reverse(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((2, 3)):
+        yield (t,), {"axes": (1,)}
+    yield (a((2, 3)),), {"axes": ()}
+    yield (a(()),), {"axes": ()}
+
+
+@record("concat")
+def _concat(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((2, 3)):
+        yield (t, t.with_(shape=(4, 3)), t.with_(shape=(0, 3))), {"axis": 0}
+    yield (a((2, 3)), a((2, 1))), {"axis": 1}
+    yield (a((2,)),), {"axis": 0}
+
+
+@record("pad")
+def _pad(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((3, 4)):
+        yield (t,), {"low": (1, -2), "high": (-1, 3), "interior": (2, 1)}
+    for low, high, interior in (((-1,), (-1,), (3,)), ((-9,), (0,), (0,)), ((2,), (0,), (1,))):
+        yield (a((3,)),), {"low": low, "high": high, "interior": interior}
+        yield (a((0,)),), {"low": low, "high": high, "interior": interior}
+    yield (a(()),), {"low": (), "high": (), "interior": ()}
+
+
+@record("take")
+def _take(ring: Ring, op: str) -> Iterator[Any]:
+    index = Type("p", (2, 3), 0, 0, 0, 5)
+    for t in each_kind((2, 3)):
+        yield (t, index), {"shape": (3, 2)}
+    yield (a((6,)), index.with_(shape=())), {"shape": ()}
+    yield (a((6,)), index.with_(shape=(0,))), {"shape": (0,)}
+
+
+@record("add_aa", "sub_aa")
+def _linear(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (a(shape), a(shape)), {}
+
+
+@record("neg_a")
+def _neg(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (a(shape),), {}
+
+
+@record("lincomb_a")
+def _lincomb(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (a(shape),) * 3, {"coefficients": (3, -5, 1 << (ring.bits - 2))}
+    yield (a((9,)),), {"coefficients": (0,)}
+
+
+@record("add_ap", "mul_ap")
+def _right(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (a(shape), p(shape)), {}
+        yield (a(shape), p(())), {}
+
+
+@record("sub_pa")
+def _left(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (p(shape), a(shape)), {}
+        yield (p(()), a(shape)), {}
+
+
+@record("shl_a")
+def _shl(ring: Ring, op: str) -> Iterator[Any]:
+    for shape, bits in zip(SHAPES, (0, 1, 3, 8, 17, 30, ring.bits - 1), strict=True):
+        yield (a(shape),), {"bits": bits, "frac": bits}
+
+
+@record("retype_a")
+def _retype(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (a(shape, -5, 5),), {"frac": 3, "range": (-5, 5)}
+    yield (a((3,)),), {"frac": 3, "range": ()}
+
+
+@record("sum_a")
+def _sum(ring: Ring, op: str) -> Iterator[Any]:
+    for axes in ((), (0,), (1,), (0, 1), (1, 2), (0, 1, 2)):
+        yield (a((2, 3, 4)),), {"axes": axes}
+    yield (a((10, 100)),), {"axes": (0,)}  # wide enough for the kernel
+    yield (a((0, 100)),), {"axes": (0,)}
+    yield (a(()),), {"axes": ()}
+
+
+MATRICES = ((1, 1, 1, 1), (2, 3, 4, 5), (1, 5, 7, 9), (1, 9, 17, 1), (2, 0, 3, 4), (1, 3, 0, 9))
+
+
+@record("dot_ap", "dot_pa")
+def _public_dot(ring: Ring, op: str) -> Iterator[Any]:
+    first, second = (a, p) if op == "dot_ap" else (p, a)
+    for batch, m, k, n in MATRICES:
+        yield (first((batch, m, k)), second((batch, k, n))), {}
+
+
+@record("and_bb", "xor_bb")
+def _bits(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (b(shape), b(shape)), {}
+    for width in (*WIDTHS, ring.bits):
+        yield (b((9,), width), b((9,), width)), {}
+
+
+@record("xor_bp", "and_bp")
+def _public_bits(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (b(shape), p(shape, 1)), {}
+    for width in (*WIDTHS, ring.bits):
+        yield (b((9,), width), p((), width)), {}
+        yield (b((9,), width), p((9,), width)), {}
+
+
+@record("not_b", "b2a")
+def _one_of_bits(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (b(shape),), {}
+    for width in (*WIDTHS, ring.bits):
+        yield (b((9,), width),), {}
+
+
+@record("bits_b")
+def _cut(ring: Ring, op: str) -> Iterator[Any]:
+    for low, width in ((0, 1), (11, 1), (3, 8), (2, 10), (0, 12)):
+        yield (b((9,), 12),), {"low": low, "width": width}
+    yield (b((9,), ring.bits),), {"low": 1, "width": ring.bits - 1}
+    yield (b(()),), {"low": 0, "width": 1}
+
+
+@record("msb_a", "eqz_a", "a2b")
+def _compare(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (a(shape),), {"bits": ring.bits}
+    for bits in (2, 3, 4, 5, 8, 9, 13, 16, 17, 29, ring.bits - 1):
+        yield (a((9,)),), {"bits": bits}
+    yield (a((9,), -3, 3),), {"bits": ring.bits}  # many zeros and small numbers
+    if op != "msb_a":
+        yield (a((9,)),), {"bits": 1}
+
+
+@record("mul_ba")
+def _inject(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (b(shape), a(shape)), {}
+
+
+@record("trunc_a")
+def _trunc(ring: Ring, op: str) -> Iterator[Any]:
+    top = ring.bound - 1
+    for shape in SHAPES:
+        yield (a(shape, -top, top, 9),), {"bits": 9}, 1
+    for bits in (1, 2, 7, 8, 16, 17, ring.bits - 3):
+        yield (a((40,), -top, top),), {"bits": bits}, 1
+
+
+def representable(m: int) -> Callable[[Ring, Values], Values]:
+    """Shrink the second operand until the preconditions of a full product hold."""
+
+    def adapt(ring: Ring, values: Values) -> Values:
+        xs, ys = ([int(v) for v in to_ints(ring, a).reshape(-1)] for a in values)
+        most = (ring.bound - 1) << m
+        if values[0].ndim == 3:
+            terms, worst = max(1, values[0].shape[2]), max(1, 1, *map(abs, xs))
+            room = ring.bound // terms - worst - (2 << m // 2)  # see product._full
+            limits = [min(most // (terms * worst), room)] * len(ys)
+        else:
+            limits = [min(ring.bound - 1, most // max(1, abs(x))) for x in xs]
+        made = [min(top, max(-top, y)) for y, top in zip(ys, limits, strict=True)]
+        return [values[0], ring.array(np.array(made, object)).reshape(values[1].shape)]
+
+    return adapt
+
+
+@record("mul_aa")
+def _mul(ring: Ring, op: str) -> Iterator[Any]:
+    f = DEFAULT_FRAC_BITS[ring.bits]
+    top, narrow = ring.bound - 1, 1 << (ring.bits // 2 - 2)
+    exact = {"trunc": 0, "form": "narrow"}
+    for shape in SHAPES:
+        yield (a(shape), a(shape)), exact
+        t = a(shape, -narrow, narrow, f)
+        yield (t, t), {"trunc": f, "form": "narrow"}, 1
+        wide = a(shape, -top, top, f)
+        yield (wide, wide), {"trunc": f, "form": "full"}, 2, representable(f)
+    for m in (1, 7, 8, 9, ring.bits // 2, ring.bits - 3):
+        t = a((40,), -narrow + 1, narrow - 1)
+        yield (t, t), {"trunc": m, "form": "narrow"}, 1
+    for m in (2, 4, (ring.bits - 4) // 2):
+        t = a((40,), -top, top)
+        yield (t, t), {"trunc": m, "form": "full"}, 2, representable(m)
+    yield (a((9,), -top, top), a((9,), 0, 0)), {"trunc": f, "form": "narrow"}, 1
+
+
+@record("dot_aa")
+def _dot(ring: Ring, op: str) -> Iterator[Any]:
+    f = DEFAULT_FRAC_BITS[ring.bits]
+    top, narrow = ring.bound - 1, 1 << (ring.bits // 2 - 5)
+    for batch, m, k, n in MATRICES:
+        x, y = (batch, m, k), (batch, k, n)
+        yield (a(x), a(y)), {"trunc": 0, "form": "narrow"}
+        yield (
+            (a(x, -narrow, narrow, f), a(y, -narrow, narrow, f)),
+            {"trunc": f, "form": "narrow"},
+            1,
+        )
+        most = top // max(1, 2 * k)
+        wide = (a(x, -most, most, f), a(y, -most, most, f))
+        yield wide, {"trunc": f, "form": "full"}, k + 1, representable(f)
+
+
+def size(v: Variant) -> int:
+    """Largest number of elements of an operand."""
+    return max(math.prod(t.shape) for t in v.types)

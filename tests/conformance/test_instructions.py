@@ -1,0 +1,99 @@
+"""Every instruction on every protocol and ring: the result of the plain protocol, the declared cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from cases import RECORDS, RINGS, Variant, to_ints, variants
+from hypothesis import given
+from hypothesis import strategies as st
+from parties import interactive, lockstep, share, value_of
+
+from spuvm.bytecode.isa import OPS
+from spuvm.bytecode.verify import verify
+from spuvm.protocol.aby3 import ABY3
+from spuvm.protocol.plain import run_plain
+from spuvm.ring import Ring
+from spuvm.vm.cost import static_cost
+
+SEEDS = st.integers(0, 2**32 - 1)
+TALKING = sorted(ABY3.steps)
+
+
+def test_every_instruction_has_a_record() -> None:
+    assert set(RECORDS) == set(OPS)
+
+
+def check_value(v: Variant, values: Sequence[np.ndarray], got: np.ndarray) -> None:
+    """Exact, or within the declared error class of the exact quotient."""
+    program = v.program(values)
+    (plain,) = run_plain(program, v.secrets(values), np.random.default_rng(0), "ranges")
+    assert got.shape == plain.shape
+    if not v.units:
+        assert np.array_equal(got.astype(v.ring.dtype), plain.astype(v.ring.dtype)), str(v)
+        return
+    exact, m = v.quotient(values)
+    unit = 1 << m
+    for result in (got, plain):
+        error = np.array(to_ints(v.ring, result) * unit - exact, object).reshape(-1)
+        assert all(abs(e) < v.units * unit for e in error), str(v)
+        assert v.units > 1 or all(e == 0 for e in error[exact.reshape(-1) % unit == 0]), str(v)
+    (t,) = (program.types[o.value] for o in program.outputs)
+    if t.bounds is not None:
+        assert all(t.bounds[0] <= x <= t.bounds[1] for x in to_ints(v.ring, got).reshape(-1))
+
+
+def check(trio, v: Variant, seed: int) -> None:
+    """One run of three machines on random operands: value, bytes and rounds."""
+    values = v.values(np.random.default_rng(seed))
+    program = verify(v.program(values))
+    measured = trio(v.ring.bits).run(program, v.secrets(values))
+    check_value(v, values, measured.outputs[0])
+    cost = static_cost(program)
+    assert measured.bytes_sent == cost.bytes_sent, f"{v}: bytes declared and sent"
+    assert tuple(s.bytes_sent for s in measured.stats) == cost.bytes_sent
+    sends = any(cost.bytes_sent)
+    assert measured.rounds == (cost.rounds if sends else 0) or 0 in v.types[0].shape, str(v)
+
+
+@pytest.mark.parametrize("bits", RINGS)
+@pytest.mark.parametrize("op", sorted(RECORDS))
+def test_all_variants(trio, op: str, bits: int) -> None:
+    for i, v in enumerate(variants(op, bits)):
+        check(trio, v, i)
+
+
+@pytest.mark.parametrize("bits", RINGS)
+@pytest.mark.parametrize("op", sorted(RECORDS))
+def test_random_operands(trio, op: str, bits: int) -> None:
+    @given(st.sampled_from(variants(op, bits)), SEEDS)
+    def run(v: Variant, seed: int) -> None:
+        check(trio, v, seed)
+
+    run()
+
+
+@pytest.mark.parametrize("bits", RINGS)
+@pytest.mark.parametrize("op", TALKING)
+def test_lock_step(op: str, bits: int) -> None:
+    """Without machines: rounds, bytes, no writing to operands or messages, consistent components."""
+    ring = Ring(bits)
+    for i, v in enumerate(variants(op, bits)):
+        values = v.values(np.random.default_rng(i))
+        shares = [share(x, ring, t.width) for x, t in zip(values, v.types, strict=True)]
+        trace = lockstep(ring, interactive(op), shares, v.attrs)
+        cost = ABY3.costs[op](ring, v.types, v.attrs)
+        assert (trace.rounds, trace.bytes_sent) == (cost.rounds, cost.bytes_sent), str(v)
+        check_value(v, values, value_of(trace.results))
+
+
+@pytest.mark.parametrize("bits", RINGS)
+@pytest.mark.parametrize("op", TALKING)
+@pytest.mark.parametrize("owner", [0, 1, 2])
+def test_operands_of_an_owner_who_computes(op: str, bits: int, owner: int) -> None:
+    """Shares whose third component is 0 or a seed's give the same results."""
+    ring = Ring(bits)
+    v = max(variants(op, bits), key=lambda v: sum(t.size for t in v.types))
+    values = v.values(np.random.default_rng(owner))
+    shares = [share(x, ring, t.width, owner) for x, t in zip(values, v.types, strict=True)]
+    check_value(v, values, value_of(lockstep(ring, interactive(op), shares, v.attrs).results))

@@ -1,0 +1,132 @@
+"""Whole programs: shared rounds, static cost equal to a run's, results of the plain protocol."""
+
+import numpy as np
+import pytest
+from cases import builder
+from hypothesis import given
+from hypothesis import strategies as st
+from parties import Trio
+from random_programs import programs
+
+from spuvm.bytecode.types import Type
+from spuvm.protocol.plain import run_plain
+from spuvm.ring import Ring
+from spuvm.vm.cost import static_cost
+
+N = 9
+
+
+def test_independent_instructions_share_rounds(trio) -> None:
+    """One of each kind side by side: as many rounds as the longest, bytes add up."""
+    ring = Ring(64)
+    b = builder(ring)
+    x, y = (b.input(Type("a", (N,), 18, 0, -(1 << 30), 1 << 30), "o") for _ in range(2))
+    bit = b.input(Type("b", (N,), 0, 1), "o")
+    made = [
+        b.emit("mul_aa", x, y, trunc=18, form="narrow"),
+        b.emit("mul_aa", x, y, trunc=0, form="narrow"),
+        b.emit("mul_aa", x, y, trunc=18, form="full"),
+        b.emit("trunc_a", x, bits=18),
+        b.emit("msb_a", x, bits=64),
+        b.emit("eqz_a", x, bits=64),
+        b.emit("a2b", x, bits=64),
+        b.emit("b2a", bit),
+        b.emit("mul_ba", bit, x),
+        b.emit("and_bb", bit, bit),
+    ]
+    for i, value in enumerate(made):
+        b.output(value, "bool" if b.type(value).width == 1 else "int64", f"o{i}")
+    program = b.build()
+    cost = static_cost(program)
+    assert cost.rounds == max(row.rounds for row in cost.rows) < sum(r.rounds for r in cost.rows)
+    assert cost.bytes_sent == tuple(sum(r.bytes_sent[i] for r in cost.rows) for i in range(3))
+    rng = np.random.default_rng(1)
+    values = [
+        ring.array(rng.integers(-(1 << 30), 1 << 30, N)),
+        ring.array(rng.integers(-(1 << 30), 1 << 30, N)),
+        rng.integers(0, 2, N).astype(np.uint8),
+    ]
+    measured = trio(64).run(program, values)
+    assert (measured.rounds, measured.bytes_sent) == (cost.rounds, cost.bytes_sent)
+    for got, want in zip(measured.outputs, run_plain(program, values), strict=True):
+        error = ring.signed(got.astype(np.uint64) - want.astype(np.uint64))
+        assert np.abs(error).max() <= 2
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_chain_takes_the_sum_of_rounds(trio, bits: int) -> None:
+    ring = Ring(bits)
+    b = builder(ring)
+    x = b.input(Type("a", (N,)), "o")
+    y = b.emit("mul_aa", x, x, trunc=0, form="narrow")
+    bit = b.emit("msb_a", y, bits=bits)
+    z = b.emit("mul_ba", b.emit("not_b", bit), y)
+    word = b.emit("a2b", z, bits=bits)
+    out = b.emit("b2a", b.emit("bits_b", word, low=3, width=5))
+    b.output(out, "int64", "o")
+    program = b.build()
+    values = [ring.array(np.array([*range(-4, 4), ring.bound], object))]
+    cost, measured = static_cost(program), trio(bits).run(program, values)
+    assert cost.rounds == sum(r.rounds for r in cost.rows)
+    assert (measured.rounds, measured.bytes_sent) == (cost.rounds, cost.bytes_sent)
+    assert np.array_equal(measured.outputs[0], run_plain(program, values)[0])
+
+
+def test_scalars_wrap_without_a_word(trio) -> None:
+    """Values without axes through every linear instruction, over and over."""
+    ring = Ring(64)
+    b = builder(ring)
+    x = b.input(Type("a", ()), "o")
+    c = b.constant(ring.array(np.array((1 << 63) + 12345, object)))
+    v = x
+    for _ in range(3):
+        v = b.emit("add_aa", b.emit("mul_ap", b.emit("add_ap", v, c), c), v)
+        v = b.emit("sub_aa", b.emit("sub_pa", c, v), b.emit("neg_a", v))
+        v = b.emit("sum_a", b.emit("shl_a", v, bits=1, frac=0), axes=())
+        v = b.emit("lincomb_a", v, x, coefficients=(3, -(1 << 62)))
+        v = b.emit("mul_aa", v, v, trunc=0, form="narrow")
+    b.output(v, "int64", "o")
+    program = b.build()
+    value = [ring.array(np.array(-(1 << 63) + 7, object))]
+    assert np.array_equal(trio(64).run(program, value).outputs[0], run_plain(program, value)[0])
+
+
+@given(programs(), st.integers(0, 2**32 - 1))
+def test_random_programs(trio, program, seed) -> None:
+    """Static cost equals the run's, to the byte; rounds never exceed the static ones."""
+    rng = np.random.default_rng(seed)
+    ring = Ring(program.ring)
+    values = []
+    for given_ in program.inputs:
+        lo, hi = given_.type.bounds or (-100, 100)
+        made = rng.integers(lo, hi + 1, given_.type.shape)
+        values.append(
+            (made & 1).astype(np.uint8) if given_.type.width == 1 else ring.array(np.asarray(made))
+        )
+    cost, measured = static_cost(program), trio(program.ring).run(program, values)
+    assert measured.bytes_sent == cost.bytes_sent
+    assert measured.rounds <= cost.rounds
+    if not any(i.op == "mul_aa" for i in program.instructions):
+        for got, want in zip(measured.outputs, run_plain(program, values), strict=True):
+            assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("owner", [None, 0, 1, 2])
+def test_open_to_everyone(trio, bits: int, owner: int | None) -> None:
+    """Deal, keep, open to an outsider and to each party, in every number of bits."""
+    machines: Trio = trio(bits)
+    ring = machines.ring
+    values = ring.array(np.random.default_rng(0).integers(-(2**31), 2**31, (3, 5)))
+    machines.put("x", values, owner=owner)
+    for to in (None, 0, 1, 2):
+        for w in (8, 16, 32, 64):
+            if w <= bits:
+                got = machines.open("x", to=to, bits=w)
+                assert got.dtype.itemsize * 8 == w
+                assert np.array_equal(got, values.astype(got.dtype))
+    for width in (1, 5, 12, bits):
+        word = np.asarray(values & ring.dtype.type((1 << width) - 1))
+        machines.put("b", word, width, owner)
+        for to in (None, 0, 1, 2):
+            assert np.array_equal(machines.open("b", to=to), word)
