@@ -40,7 +40,7 @@ def clean_attr(value: Any) -> AttrValue:
     """An attribute value with plain ints and tuples in place of numpy integers and lists."""
     if isinstance(value, str):
         return value
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, range)):
         return tuple(clean_attr(v) for v in value)  # type: ignore[return-value]
     return int(value)
 
@@ -62,6 +62,11 @@ class Builder:
     def type(self, value: int) -> Type:
         """Type of a value id."""
         return self._types[value]
+
+    def source(self, value: int) -> str:
+        """The user's line that made a value; "" for inputs."""
+        first = len(self._inputs)
+        return self._instructions[value - first].source if value >= first else ""
 
     def __len__(self) -> int:
         """Number of values so far."""

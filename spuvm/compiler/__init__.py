@@ -1,1 +1,18 @@
 """From a JAX function to a program."""
+
+from spuvm.compiler.config import CompileConfig, Compiled, SecretSpec
+from spuvm.compiler.disclosure import Disclosure
+from spuvm.compiler.driver import compile_function
+from spuvm.compiler.rules import compare, control, elementwise, linalg, reduce, shape, sort
+from spuvm.compiler.rules import transcendental as _transcendental
+
+FAMILIES = (compare, control, elementwise, linalg, reduce, shape, sort, _transcendental)
+
+__all__ = [
+    "FAMILIES",
+    "CompileConfig",
+    "Compiled",
+    "Disclosure",
+    "SecretSpec",
+    "compile_function",
+]

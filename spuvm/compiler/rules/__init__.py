@@ -1,1 +1,40 @@
-"""Lowering rules, one file per family of primitives."""
+"""Lowering rules by name of the JAX primitive, one file per family of primitives.
+
+A rule is ``fn(low, out, *operands, **params) -> value or tuple of values``: `out` has the shape and
+dtype of each result, operands are Secret or public arrays (at least one is Secret), params are the
+equation's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spuvm.errors import CompileError
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Shape and dtype of one result of an equation."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for the primitives of these names; a name can have one rule only."""
+
+    def register(fn: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise CompileError(f"two lowering rules for primitive {name!r}")
+            RULES[name] = fn
+        return fn
+
+    return register

@@ -1,0 +1,230 @@
+"""Fixed-point arithmetic on program values: where to truncate, by how much, in which form.
+
+A float may carry any number of fraction bits. Products keep theirs untruncated while the ranges
+prove that they fit ("pending"), so that sums and scalings of products are truncated once, later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.compiler.context import Lowering
+from spuvm.errors import CompileError
+
+Array = npt.NDArray[Any]
+Apply = Callable[[int, int], int]
+
+
+def to_frac(low: Lowering, x: int, frac: int) -> int:
+    """`x` with exactly `frac` fraction bits: an exact shift up, or a truncation."""
+    have = low.frac(x)
+    if frac > have:
+        return low.emit("shl_a", x, bits=frac - have, frac=frac)
+    if frac < have:
+        return low.emit("trunc_a", x, bits=have - frac)
+    return x
+
+
+def settle(low: Lowering, x: int) -> int:
+    """`x` with at most the program's fraction bits."""
+    return to_frac(low, x, low.f) if low.frac(x) > low.f else x
+
+
+def retype(low: Lowering, x: int, frac: int, lo: int | None = None, hi: int | None = None) -> int:
+    """The same ring elements read with other fraction bits (a scaling by a power of two)."""
+    t = low.type(x)
+    bounds = () if lo is None or hi is None else (lo, hi)
+    if t.frac == frac and bounds in ((), t.bounds):
+        return x
+    return low.emit("retype_a", x, frac=frac, range=bounds)
+
+
+def align(low: Lowering, values: Sequence[int]) -> list[int]:
+    """Equal fraction bits for all: the most that any has, if the ranges prove that all fit."""
+    top = max(low.frac(x) for x in values)
+    if top > low.f:
+        shifted = sum(
+            low.magnitude(x) << (top - low.frac(x))
+            for x in values
+            if low.type(x).bounds is not None
+        )
+        if shifted >= low.bound or any(low.type(x).bounds is None for x in values):
+            values = [settle(low, x) for x in values]
+            top = max(low.frac(x) for x in values)
+    return [to_frac(low, x, top) for x in values]
+
+
+def add(low: Lowering, x: int, y: int) -> int:
+    """x + y."""
+    return low.emit("add_aa", *align(low, (x, y)))
+
+
+def sub(low: Lowering, x: int, y: int) -> int:
+    """x - y; a value minus itself keeps no range that is not 0."""
+    made = low.emit("sub_aa", *align(low, (x, y)))
+    return low.narrowed(made, 0, 0) if x == y else made
+
+
+def neg(low: Lowering, x: int) -> int:
+    """-x."""
+    return low.emit("neg_a", x)
+
+
+def mul(low: Lowering, x: int, y: int) -> int:
+    """x * y: pending where the ranges prove that it fits, else the full form, truncated."""
+    if low.magnitude(x) * low.magnitude(y) < low.bound:
+        made = low.emit("mul_aa", *sorted((x, y)), trunc=0, form="narrow")
+        return low.narrowed(made, 0, low.magnitude(x) ** 2) if x == y else made
+    return _full(low, "mul_aa", *sorted((settle(low, x), settle(low, y))))
+
+
+def dot(low: Lowering, x: int, y: int) -> int:
+    """Batched matrix product of x [B,M,K] and y [B,K,N]; as mul."""
+    if low.magnitude(x) * low.magnitude(y) * low.shape(x)[2] < low.bound:
+        return low.emit("dot_aa", x, y, trunc=0, form="narrow")
+    return _full(low, "dot_aa", settle(low, x), settle(low, y))
+
+
+def _full(low: Lowering, op: str, x: int, y: int) -> int:
+    surplus = low.frac(x) + low.frac(y) - low.f
+    if surplus <= 0:  # an exact product: it fits whenever the result is representable
+        return low.emit(op, x, y, trunc=0, form="narrow")
+    if surplus % 2:  # the full form splits in halves; one operand has fewer than f bits
+        if low.frac(x) < low.f:
+            x = to_frac(low, x, low.frac(x) + 1)
+        else:
+            y = to_frac(low, y, low.frac(y) + 1)
+        surplus += 1
+    terms = low.shape(x)[2] if op == "dot_aa" else 1
+    narrow = low.magnitude(x) * low.magnitude(y) * terms < low.bound
+    return low.emit(op, x, y, trunc=surplus, form="narrow" if narrow else "full")
+
+
+# --- public operands -------------------------------------------------------------------------
+
+
+def fraction_bits(c: Array) -> int:
+    """Least n such that every c * 2^n is an integer."""
+    mantissa, exponent = np.frexp(np.asarray(c, np.float64))
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    trailing = np.log2((whole & -whole).astype(np.float64), where=whole != 0, out=np.zeros(c.shape))
+    need = np.where(whole != 0, 53 - exponent - trailing.astype(np.int64), 0)
+    return max(0, int(need.max(initial=0)))
+
+
+def finite(low: Lowering, c: Array) -> Array:
+    """A public float array as float64; infinities become the largest representable numbers."""
+    wide = np.asarray(c).astype(np.float64)
+    if np.isnan(wide).any():
+        raise CompileError(
+            "a public constant contains NaN, which the ring cannot represent",
+            next="keep NaN out of secret arithmetic: use jnp.where on public data first",
+        )
+    top = low.config.fxp.max_float * (1 - 2.0**-40)
+    return np.where(np.isinf(wide), np.copysign(top, wide), wide)
+
+
+def encode(low: Lowering, c: Array, frac: int) -> int:
+    """Constant id of a finite float64 array with `frac` fraction bits."""
+    return low.constant(ring_array(low, c, frac), frac)
+
+
+def ring_array(low: Lowering, c: Array, frac: int) -> Array:
+    """A finite float64 array as ring elements with `frac` fraction bits."""
+    scaled = np.rint(np.ldexp(c, frac))
+    if scaled.size and np.abs(scaled).max() >= low.bound:
+        raise CompileError(
+            "a public constant is out of range",
+            expected=f"|x| < {low.config.fxp.max_float:g}",
+            next="scale the data, or take fewer fraction bits",
+        )
+    return low.ring.array(scaled.astype(np.int64))
+
+
+def uniform(c: Array) -> Array:
+    """`c` as a scalar if all its elements are equal."""
+    if c.ndim and c.size and (c == c.ravel()[0]).all():
+        return np.asarray(c.ravel()[0])
+    return c
+
+
+def add_public(low: Lowering, x: int, c: Array, sign: int = 1) -> int:
+    """sign * x + c for a finite float64 array `c` of shape () or of the shape of x."""
+    c = uniform(c)
+    exact = fraction_bits(c)
+    frac = low.frac(x)
+    if exact > frac:
+        frac = max(frac, min(exact, low.f))
+    top = int(np.abs(c).max(initial=0) * 2.0**frac) + 1
+    if frac > low.f and top + low.magnitude(x) >= low.bound:
+        frac = low.f
+    x = to_frac(low, x, frac)
+    p = encode(low, c, frac)
+    return low.emit("add_ap", x, p) if sign > 0 else low.emit("sub_pa", p, x)
+
+
+def mul_public(low: Lowering, x: int, c: Array) -> int:
+    """x * c for a finite float64 array `c` of shape () or of the shape of x."""
+    c = uniform(c)
+    if c.ndim == 0 and c and abs(np.frexp(c)[0]) == 0.5:
+        return _power_of_two(low, x, int(np.frexp(c)[1]) - 1, bool(c < 0))
+    return linear(low, x, c, lambda v, p: low.emit("mul_ap", v, p), 1)
+
+
+def _power_of_two(low: Lowering, x: int, exponent: int, negative: bool) -> int:
+    if negative:
+        x = neg(low, x)
+    if exponent >= low.bits - 2:
+        raise CompileError("a public factor is out of range", got=f"2^{exponent}")
+    if exponent > 0:
+        return low.emit("shl_a", x, bits=exponent, frac=low.frac(x))
+    if low.frac(x) - exponent - low.f >= low.bits - 2:
+        return low.emit("mul_ap", x, low.constant(low.ring.array(0)))
+    return retype(low, x, low.frac(x) - exponent)
+
+
+def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
+    """apply(x, encoded c), where apply sums `terms` products of ring elements per result.
+
+    The fraction bits of `c` are chosen so that each element keeps 24 (at least 20) significant
+    bits, or is right to the last place of the result where the range of x shows that fewer do.
+    """
+    sizes = np.abs(c[c != 0]) if c.ndim else np.abs(c)
+    if not sizes.size or not sizes.any():
+        return apply(x, encode(low, c, 0))
+    smallest, largest = int(np.frexp(sizes.min())[1]), int(np.frexp(sizes.max())[1])
+    exact = fraction_bits(c)
+    if exact == 0 and largest < low.bits - 2:
+        return apply(x, encode(low, c, 0))
+    log_terms = max(0, (terms - 1).bit_length())
+    for first in ("keep", "settle"):
+        y = settle(low, x) if first == "settle" and low.type(x).bounds is not None else x
+        t = low.type(y)
+        if t.bounds is None:
+            continue
+        absolute = low.f + 2 + log_terms + t.magnitude(0).bit_length() - t.frac
+        for significant in (24, 20):
+            bits = min(exact, max(0, significant - smallest), max(0, absolute))
+            top = int(np.ldexp(sizes.max(), bits)) + 1
+            if t.magnitude(0) * top * terms < low.bound:
+                return apply(y, encode(low, c, bits))
+    cap = (low.bits - 4 - largest - log_terms) // 2
+    bits = min(exact, max(0, 24 - smallest), cap)
+    return _split(low, settle(low, x), c, bits, apply)
+
+
+def _split(low: Lowering, x: int, c: Array, bits: int, apply: Apply) -> int:
+    """apply(x, c) for any representable x: the high part exactly, the low part truncated."""
+    if bits <= 0:
+        return apply(x, encode(low, c, 0))
+    p = encode(low, c, bits)
+    with low.unchecked():
+        high = low.emit("trunc_a", x, bits=bits)
+        rest = low.emit("sub_aa", x, low.emit("shl_a", high, bits=bits, frac=low.frac(x)))
+        rest = low.narrowed(rest, -(1 << bits), 1 << bits)
+        lower = low.emit("trunc_a", apply(rest, p), bits=bits)
+    return low.emit("add_aa", apply(high, p), lower)

@@ -1,0 +1,53 @@
+"""What goes into a compilation and what comes out, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spuvm.bytecode.program import Program
+from spuvm.compiler.disclosure import Disclosure
+from spuvm.fxp import Fxp
+from spuvm.ring import Ring
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """Ring, fixed-point encoding, and what to do where a range leaves what is representable.
+
+    on_overflow  ``warn`` collects a text in Compiled.warnings, ``error`` raises CompileError.
+    """
+
+    ring: Ring
+    fxp: Fxp
+    on_overflow: Literal["warn", "error"] = "warn"
+
+
+@dataclass(frozen=True)
+class SecretSpec:
+    """A secret leaf of the arguments: shape, JAX dtype, whose data it is, its declared range."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    origin: str
+    lo: float | None = None
+    hi: float | None = None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The program and everything about it that is known before it runs.
+
+    out_tree          JAX tree structure of the result.
+    out_specs         (shape, dtype) per output, in the order of the program's outputs.
+    warnings          one text per place where a range leaves the representable numbers.
+    disclosures       everything that will be opened, outputs included.
+    public_arguments  names of the arguments that were taken as public constants.
+    """
+
+    program: Program
+    out_tree: Any
+    out_specs: tuple[tuple[tuple[int, ...], str], ...]
+    warnings: tuple[str, ...]
+    disclosures: tuple[Disclosure, ...]
+    public_arguments: tuple[str, ...]

@@ -1,0 +1,226 @@
+"""The state of one lowering: emits instructions, each distinct one once, and collects warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.bytecode.builder import Builder, clean_attr
+from spuvm.bytecode.isa import infer
+from spuvm.bytecode.types import Type
+from spuvm.compiler.config import CompileConfig
+from spuvm.errors import CompileError
+
+Array = npt.NDArray[Any]
+GUARDED = ("add_aa", "sub_aa", "add_ap", "sub_pa", "lincomb_a", "mul_ap", "shl_a", "sum_a")
+GUARDED += ("mul_aa", "dot_aa", "dot_ap", "dot_pa", "neg_a")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret value while lowering: its id in the program and the JAX dtype it stands for."""
+
+    id: int
+    dtype: np.dtype[Any]
+
+
+class Lowering:
+    """Appends instructions to one program; rules receive it as their first argument.
+
+    Attributes:
+        source: the user's line that is being lowered.
+        public: public arrays by the id of shares that were made of them.
+        checked: "float" while lowering an equation with a float result, whose values must stay
+            representable; "wrapping" for integers and inside numeric algorithms.
+    """
+
+    def __init__(self, config: CompileConfig) -> None:
+        self.config = config
+        self.ring = config.ring
+        self.bits = config.ring.bits
+        self.f = config.fxp.frac_bits
+        self.bound = config.ring.bound
+        self.builder = Builder(config.ring, config.fxp)
+        self.source = ""
+        self.checked = "wrapping"
+        self.warnings: list[str] = []
+        self.inputs: list[Type] = []
+        self.public: dict[int, Array] = {}
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    def input(self, type: Type, origin: str) -> int:
+        """Add an input of the program."""
+        self.inputs.append(type)
+        return self.builder.input(type, origin)
+
+    def type(self, value: int) -> Type:
+        """Type of a value id."""
+        return self.builder.type(value)
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """Shape of a value id."""
+        return self.builder.type(value).shape
+
+    def frac(self, value: int) -> int:
+        """Fraction bits of a value id."""
+        return self.builder.type(value).frac
+
+    def magnitude(self, value: int) -> int:
+        """Largest |encoded value|; the bound of representable values where nothing is known."""
+        return self.builder.type(value).magnitude(self.bound)
+
+    def emit(self, op: str, *args: int, **attrs: Any) -> int:
+        """Id of ``op args {attrs}``; what was computed before is not computed again."""
+        if op in ("add_aa", "sub_aa") and not self.public.keys().isdisjoint(args):
+            return self._with_public(op, *args)
+        clean = {name: clean_attr(value) for name, value in attrs.items()}
+        key = (op, args, tuple(sorted(clean.items())))
+        if key not in self._known:
+            self._known[key] = self.builder.emit(op, *args, source=self.source, **clean)
+            if self.checked == "float" and op in GUARDED:
+                self._guard(op, args, clean, self._known[key])
+            if len(args) == 1 and args[0] in self.public:
+                self._follow(op, self.public[args[0]], clean, self._known[key])
+        return self._known[key]
+
+    def _with_public(self, op: str, x: int, y: int) -> int:
+        """A sum or difference with shares of a public array: add the array itself."""
+        frac = self.frac(x)
+        if x in self.public:
+            if op == "sub_aa":
+                return self.emit("sub_pa", self.constant(self.public[x], frac), y)
+            x, y = y, x
+        c = self.public[y] if op == "add_aa" else np.negative(self.public[y])
+        return self.emit("add_ap", x, self.constant(c, frac)) if c.any() else x
+
+    def _follow(self, op: str, c: Array, attrs: dict[str, Any], made: int) -> None:
+        """Shares of a public array stay that under data movement and exact scaling."""
+        if op == "shl_a":
+            self.public[made] = c << c.dtype.type(attrs["bits"])
+        elif op == "retype_a" or (op in ("broadcast", "reshape") and c.ndim == 0):
+            self.public[made] = c
+
+    @contextmanager
+    def unchecked(self) -> Iterator[None]:
+        """Inside, values may leave the representable range on purpose."""
+        before, self.checked = self.checked, "wrapping"
+        try:
+            yield
+        finally:
+            self.checked = before
+
+    def _guard(self, op: str, args: Sequence[int], attrs: dict[str, Any], made: int) -> None:
+        types = [self.type(a) for a in args]
+        if any(t.kind == "a" and t.magnitude(self.bound) >= self.bound - 1 for t in types):
+            return  # nothing was declared: representable is what the caller promises
+        t = self.type(made)
+        if t.bounds is not None and t.magnitude(0) <= self.bound:
+            return
+        wide = infer(1 << 14, op, types, attrs)  # the interval before it is given up
+        assert wide.bounds is not None
+        lo, hi = (math.ldexp(v, -wide.frac) for v in wide.bounds)
+        limit = math.ldexp(self.bound, -t.frac)
+        text = (
+            f"{self.source or 'unknown line'}: values from {lo:g} to {hi:g} are possible, "
+            f"representable is |x| < {limit:g}"
+        )
+        if self.config.on_overflow == "error":
+            raise CompileError(
+                "a value may leave the representable range",
+                got=f"values from {lo:g} to {hi:g}",
+                expected=f"|x| < {limit:g}",
+                next="scale the data, clip it, or state a range with sf.assume_range",
+            )
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def constant(self, array: Array, frac: int = 0, width: int = 0) -> int:
+        """Id of a public array of ring elements or bits, as small as it can be stored.
+
+        Axes along which the array only repeats are stored once and broadcast.
+        """
+        axes = [
+            i
+            for i, n in enumerate(array.shape)
+            if n > 1 and array.size and (array == array.take([0], axis=i)).all()
+        ]
+        if not axes:
+            return self.builder.constant(array, frac, width, self.source)
+        small = array[tuple(0 if i in axes else slice(None) for i in range(array.ndim))]
+        made = self.builder.constant(small, frac, width, self.source)
+        dims = [i for i in range(array.ndim) if i not in axes]
+        return self.emit("broadcast", made, shape=array.shape, dims=dims)
+
+    # --- shapes: instructions that would change nothing are not emitted ----------------------
+
+    def reshape(self, x: int, shape: Sequence[int]) -> int:
+        """Same elements, another shape."""
+        return x if self.shape(x) == tuple(shape) else self.emit("reshape", x, shape=shape)
+
+    def transpose(self, x: int, permutation: Sequence[int]) -> int:
+        """numpy.transpose; one that only moves axes of size 1 is a reshape."""
+        shape = self.shape(x)
+        if [i for i in permutation if shape[i] != 1] == [i for i, n in enumerate(shape) if n != 1]:
+            return self.reshape(x, [shape[i] for i in permutation])
+        return self.emit("transpose", x, permutation=permutation)
+
+    def broadcast(self, x: int, shape: Sequence[int], dims: Sequence[int]) -> int:
+        """lax.broadcast_in_dim."""
+        if math.prod(shape) == math.prod(self.shape(x)):
+            return self.reshape(x, shape)
+        return self.emit("broadcast", x, shape=shape, dims=dims)
+
+    def spread(self, x: int, shape: Sequence[int]) -> int:
+        """Broadcast of a scalar, or of axes of size 1 of a value of the same rank."""
+        if self.shape(x) == tuple(shape):
+            return x
+        rank = len(self.shape(x))
+        return self.broadcast(x, shape, range(len(shape) - rank, len(shape)))
+
+    def slice(
+        self, x: int, start: Sequence[int], limit: Sequence[int], stride: Sequence[int] = ()
+    ) -> int:
+        """Basic slicing with positive strides."""
+        shape, stride = self.shape(x), tuple(stride) or (1,) * len(start)
+        if not any(start) and tuple(limit) == shape and all(s == 1 for s in stride):
+            return x
+        return self.emit("slice", x, start=start, limit=limit, stride=stride)
+
+    def cut(self, x: int, axis: int, start: int, limit: int, stride: int = 1) -> int:
+        """``x[start:limit:stride]`` along one axis."""
+        shape = self.shape(x)
+        starts, limits, strides = [0] * len(shape), list(shape), [1] * len(shape)
+        starts[axis], limits[axis], strides[axis] = start, limit, stride
+        return self.slice(x, starts, limits, strides)
+
+    def concat(self, values: Sequence[int], axis: int) -> int:
+        """Join along an axis; empty parts are left out."""
+        parts = [v for v in values if self.shape(v)[axis]] or list(values[:1])
+        return parts[0] if len(parts) == 1 else self.emit("concat", *parts, axis=axis)
+
+    def take(self, x: int, index: Array) -> int:
+        """``x.ravel()[index]`` with a public index of any shape."""
+        flat = np.asarray(index)
+        if flat.size == math.prod(self.shape(x)) and (flat.ravel() == np.arange(flat.size)).all():
+            return self.reshape(x, flat.shape)
+        c = self.builder.constant(self.ring.array(flat.astype(np.int64)), 0, 0, self.source)
+        return self.emit("take", x, c, shape=flat.shape)
+
+    def narrowed(self, x: int, lo: int | None, hi: int | None) -> int:
+        """`x` with the tighter of its own bounds and the promised ones."""
+        t = self.type(x)
+        if lo is None or hi is None:
+            return x
+        if t.bounds is not None:
+            lo, hi = max(lo, t.bounds[0]), min(hi, t.bounds[1])
+            if lo > hi:  # a promise that contradicts what is known: keep what is known
+                return x
+        if (lo, hi) == t.bounds:
+            return x
+        return self.emit("retype_a", x, frac=t.frac, range=(lo, hi))

@@ -1,0 +1,74 @@
+"""compile_function: trace, lower, optimise, verify, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spuvm.bytecode.verify import verify
+from spuvm.compiler import arith
+from spuvm.compiler.config import CompileConfig, Compiled
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.disclosure import disclosures, with_origins
+from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.passes import PASSES
+from spuvm.compiler.trace import Traced, trace
+from spuvm.compiler.values import Value, kind_of, lift, type_of_input
+
+
+def compile_function(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    config: CompileConfig,
+) -> Compiled:
+    """Compile ``fn(*args, **kwargs)`` to a program.
+
+    Leaves of the arguments that are SecretSpec are the program's inputs, in the order of
+    jax.tree_util; every other leaf is a public constant. The same call always gives the same
+    program. Results that depend on no secret become shares of public constants.
+
+    Raises:
+        CompileError: the function cannot be turned into a program (UnsupportedPrimitive: a JAX
+            primitive has no rule); the text has the user's source line and what to do.
+        UsageError: an argument that JAX would cut to 32 bits.
+    """
+    traced = trace(fn, args, kwargs or {})
+    low = Lowering(config)
+    secrets: list[Value] = []
+    for spec in traced.secrets:
+        dtype = np.dtype(spec.dtype)
+        kind = type_of_input(low, tuple(spec.shape), dtype, spec.lo, spec.hi)
+        secrets.append(Secret(low.input(kind, spec.origin), dtype))
+    results = lower_closed(low, traced.closed, secrets)
+    specs = _outputs(low, traced, results)
+    program = low.builder.build()
+    for run_pass in PASSES:
+        program = run_pass(program)
+    program = with_origins(verify(program))
+    return Compiled(
+        program=program,
+        out_tree=traced.out_tree,
+        out_specs=specs,
+        warnings=tuple(low.warnings),
+        disclosures=disclosures(program),
+        public_arguments=traced.public_arguments,
+    )
+
+
+def _outputs(
+    low: Lowering, traced: Traced, results: Sequence[Value]
+) -> tuple[tuple[tuple[int, ...], str], ...]:
+    specs = []
+    for name, result, aval in zip(traced.out_names, results, traced.closed.out_avals, strict=True):
+        dtype = np.dtype(aval.dtype)
+        low.source = low.builder.source(result.id) if isinstance(result, Secret) else ""
+        value = lift(low, result, dtype).id
+        if kind_of(dtype) == "float":
+            value = arith.to_frac(low, value, low.f)
+        low.builder.output(value, str(dtype), name)
+        specs.append((tuple(aval.shape), str(dtype)))
+    return tuple(specs)

@@ -1,0 +1,128 @@
+"""The walker: evaluates what is public with JAX, lowers the rest by rule, one equation at a time."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core, source_info_util
+
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.rules import RULES, Out
+from spuvm.compiler.values import Value
+from spuvm.errors import SpuvmError, UnsupportedPrimitive
+
+
+def lower_closed(low: Lowering, closed: Any, args: Sequence[Value]) -> list[Value]:
+    """Results of a closed jaxpr on Secret or public arguments."""
+    return lower_jaxpr(low, closed.jaxpr, closed.consts, args)
+
+
+def lower_jaxpr(
+    low: Lowering, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value]
+) -> list[Value]:
+    """Results of an open jaxpr; equations whose results nobody uses are skipped."""
+    env: dict[Any, Value] = {}
+    env.update(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Any) -> Value:
+        return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+    for eqn in _needed(jaxpr):
+        operands = [read(a) for a in eqn.invars]
+        results = _equation(low, eqn, operands, jaxpr.debug_info)
+        env.update(zip(eqn.outvars, results, strict=True))
+    return [read(a) for a in jaxpr.outvars]
+
+
+def _needed(jaxpr: Any) -> list[Any]:
+    """Equations that the results depend on, in order."""
+    wanted = {a for a in jaxpr.outvars if not isinstance(a, core.Literal)}
+    kept = []
+    for eqn in reversed(jaxpr.eqns):
+        if any(v in wanted for v in eqn.outvars):
+            kept.append(eqn)
+            wanted.update(a for a in eqn.invars if not isinstance(a, core.Literal))
+    return kept[::-1]
+
+
+def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -> Sequence[Value]:
+    if not any(isinstance(x, Secret) for x in operands):
+        return evaluate(eqn, operands, debug_info)
+    outer = low.source, low.checked
+    low.source = user_line(eqn) or low.source
+    out = [Out(tuple(v.aval.shape), np.dtype(v.aval.dtype)) for v in eqn.outvars]
+    low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
+    try:
+        made = _rule(low, eqn)(low, out, *operands, **eqn.params)
+        return made if isinstance(made, (tuple, list)) else (made,)
+    except SpuvmError as error:
+        if error.at is not None:
+            raise
+        raise type(error)(
+            f"{eqn.primitive.name}: {error.message}" if _bare(error) else error.message,
+            at=_where(low, eqn),
+            got=error.got,
+            expected=error.expected,
+            next=error.next,
+        ) from error
+    finally:
+        low.source, low.checked = outer
+
+
+def _bare(error: SpuvmError) -> bool:
+    return not isinstance(error, UnsupportedPrimitive)
+
+
+def _rule(low: Lowering, eqn: Any) -> Any:
+    name = eqn.primitive.name
+    if name in RULES:
+        return RULES[name]
+    near = difflib.get_close_matches(name, RULES, n=6, cutoff=0.5)
+    rest = [n for n in sorted(RULES) if n not in near]
+    raise UnsupportedPrimitive(
+        f"no lowering rule for jax primitive {name!r}",
+        expected=f"one of {', '.join(near + rest)}",
+        next="rewrite with these, or add a rule: ARCHITECTURE.md#new-primitive",
+    )
+
+
+def _where(low: Lowering, eqn: Any) -> str:
+    results = ", ".join(v.aval.str_short() for v in eqn.outvars)
+    operands = ", ".join(a.aval.str_short() for a in eqn.invars)
+    return f"{low.source or 'unknown line'}: {results} = {eqn.primitive.name}({operands})"
+
+
+def evaluate(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any]:
+    """An equation on public operands, by JAX itself."""
+    if eqn.primitive.name == "broadcast_in_dim" and len(operands) == 1:
+        return (_broadcast(np.asarray(operands[0]), **eqn.params),)  # a view, not a copy
+    given = [a for a in eqn.invars if not isinstance(a, core.Literal)]
+    values = [v for a, v in zip(eqn.invars, operands, strict=True) if a in given]
+    used = [v for v in eqn.outvars if not isinstance(v, core.DropVar)]
+    debug = debug_info._replace(arg_names=None, result_paths=None)
+    one = core.Jaxpr((), given, used, [eqn], eqn.effects, debug)
+    with jax.ensure_compile_time_eval():
+        results = iter(core.jaxpr_as_fun(core.ClosedJaxpr(one, ()))(*values))
+    return [None if isinstance(v, core.DropVar) else next(results) for v in eqn.outvars]
+
+
+def _broadcast(x: Any, *, shape: Any, broadcast_dimensions: Any, **_: Any) -> Any:
+    inner = [1] * len(shape)
+    for n, d in zip(x.shape, broadcast_dimensions, strict=True):
+        inner[d] = n
+    return np.broadcast_to(x.reshape(inner), shape)
+
+
+def user_line(eqn: Any) -> str:
+    """``model.py:12 in loss``: the user's line of an equation; "" when unknown."""
+    text = source_info_util.summarize(eqn.source_info)
+    m = re.fullmatch(r"(?:.*[/\\])?([^/\\]*?):(\d+)(?::\d+)?(?: \((.*)\))?", text)
+    if m is None:
+        return ""
+    return f"{m[1]}:{m[2]}" + (f" in {m[3]}" if m[3] else "")

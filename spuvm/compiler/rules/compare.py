@@ -1,0 +1,329 @@
+"""Comparisons, selection, extremes, signs, and logic on bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spuvm.compiler import arith, order
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules.elementwise import convert, operand, sub
+from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int, xor_public
+from spuvm.errors import CompileError
+
+BOOL = np.dtype(np.bool_)
+
+
+def _dtype(x: Value, y: Value) -> np.dtype[Any]:
+    return x.dtype if isinstance(x, Secret) else np.dtype(y.dtype)
+
+
+def _result(low: Lowering, o: Out, bit: order.Bit) -> Value:
+    if isinstance(bit, bool):
+        return np.full(o.shape, bit)
+    return Secret(bit, BOOL)
+
+
+def _infinite(o: Out, x: Value, y: Value, op: str) -> Value | None:
+    """A comparison with a public infinity or NaN: no representable value is either."""
+    c = y if isinstance(x, Secret) else x
+    if isinstance(c, Secret) or kind_of(_dtype(x, y)) != "float":
+        return None
+    wide = np.broadcast_to(public(c).astype(np.float64), o.shape)
+    if not wide.size or np.isfinite(wide).any():
+        return None
+    zero = np.zeros(o.shape)
+    left, right = (wide, zero) if c is x else (zero, wide)
+    compare = {"lt": np.less, "le": np.less_equal, "eq": np.equal}[op]
+    return np.asarray(compare(left, right))
+
+
+def operands(low: Lowering, o: Out, x: Value, y: Value) -> tuple[int, int, np.dtype[Any]]:
+    """Both sides as numbers of their dtype, integers reduced to it; public sides lifted."""
+    dtype = _dtype(x, y)
+    ids = []
+    for v in (x, y):
+        if not isinstance(v, Secret) and kind_of(dtype) == "float":
+            v = arith.uniform(arith.finite(low, public(v)))
+        made = lift(low, v, dtype).id
+        if kind_of(dtype) == "int":
+            made = wrap_int(low, made, dtype)
+        ids.append(low.spread(made, o.shape))
+    return ids[0], ids[1], dtype
+
+
+def _less(low: Lowering, out: list[Out], x: Value, y: Value) -> Value:
+    (o,) = out
+    if _is_same(x, y):
+        return np.zeros(o.shape, np.bool_)
+    if kind_of(_dtype(x, y)) == "bool":
+        return logical(low, out, inverse(low, out, x), y, "and")
+    known = _infinite(o, x, y, "lt")
+    if known is not None:
+        return known
+    a, b, dtype = operands(low, o, x, y)
+    return _result(low, o, order.less(low, a, b, dtype))
+
+
+def _is_same(x: Value, y: Value) -> bool:
+    return isinstance(x, Secret) and isinstance(y, Secret) and x.id == y.id
+
+
+def inverse(low: Lowering, out: list[Out], x: Value) -> Value:
+    """not x."""
+    if not isinstance(x, Secret):
+        return ~public(x)
+    return Secret(low.emit("not_b", x.id), BOOL)
+
+
+@rule("lt", "lt_to")
+def lt(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x < y."""
+    return _less(low, out, x, y)
+
+
+@rule("gt")
+def gt(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x > y."""
+    return _less(low, out, y, x)
+
+
+@rule("ge")
+def ge(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x >= y."""
+    return inverse(low, out, _less(low, out, x, y))
+
+
+@rule("le", "le_to")
+def le(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x <= y."""
+    return inverse(low, out, _less(low, out, y, x))
+
+
+@rule("eq", "eq_to")
+def equal(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x == y: zero test of the difference."""
+    (o,) = out
+    dtype = _dtype(x, y)
+    if _is_same(x, y):
+        return np.ones(o.shape, np.bool_)
+    if kind_of(dtype) == "bool":
+        return inverse(low, out, logical(low, out, x, y, "xor"))
+    known = _infinite(o, x, y, "eq")
+    if known is not None:
+        return known
+    if kind_of(dtype) == "int":  # modulo 2^width nothing needs to be reduced first
+        a, b = (low.spread(lift(low, v, dtype).id, o.shape) for v in (x, y))
+        with low.unchecked():
+            delta = low.emit("sub_aa", a, b)
+        width = dtype.itemsize * 8
+    else:
+        a, b, _ = operands(low, o, x, y)
+        with low.unchecked():
+            delta = arith.sub(low, a, b)
+        width = low.bits
+    bounds = low.type(delta).bounds
+    if bounds is not None:
+        top = low.type(delta).magnitude(0)
+        if top < 1 << width and (bounds[0] > 0 or bounds[1] < 0):
+            return np.zeros(o.shape, np.bool_)
+        width = min(width, max(1, top.bit_length()))
+    return Secret(low.emit("eqz_a", delta, bits=width), BOOL)
+
+
+@rule("ne")
+def not_equal(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x != y."""
+    return inverse(low, out, equal(low, out, x, y))
+
+
+@rule("is_finite")
+def is_finite(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Value:
+    """True: the ring has neither infinity nor NaN."""
+    return np.ones(out[0].shape, np.bool_)
+
+
+def logical(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Value:
+    """x and y, x xor y, bit by bit."""
+    (o,) = out
+    if not isinstance(x, Secret) and not isinstance(y, Secret):
+        x, y = public(x), public(y)
+        return np.broadcast_to(x & y if op == "and" else x ^ y, o.shape)
+    if not isinstance(x, Secret):
+        x, y = y, x
+    a = operand(low, x, o.shape)
+    if isinstance(y, Secret):
+        b = operand(low, y, o.shape)
+        return Secret(low.emit(f"{op}_bb", *sorted((a, b))), BOOL)
+    c = np.broadcast_to(public(y), o.shape)
+    if op == "xor":
+        return Secret(xor_public(low, a, c), BOOL)
+    if c.all():
+        return Secret(a, BOOL)
+    if not c.any():
+        return np.zeros(o.shape, np.bool_)
+    return Secret(low.emit("and_bp", a, low.constant(c.astype(np.uint8), 0, 1)), BOOL)
+
+
+def _bits_only(x: Value, y: Value) -> None:
+    if kind_of(_dtype(x, y)) != "bool":
+        raise CompileError(
+            "bitwise operations on secret integers are not supported",
+            next="compare the integers and combine the Booleans",
+        )
+
+
+@rule("and")
+def logical_and(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x and y of Booleans."""
+    _bits_only(x, y)
+    return logical(low, out, x, y, "and")
+
+
+@rule("xor")
+def logical_xor(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x xor y of Booleans."""
+    _bits_only(x, y)
+    return logical(low, out, x, y, "xor")
+
+
+@rule("or")
+def logical_or(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x or y of Booleans: not (not x and not y)."""
+    _bits_only(x, y)
+    both = logical(low, out, inverse(low, out, x), inverse(low, out, y), "and")
+    return inverse(low, out, both)
+
+
+@rule("not")
+def logical_not(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Value:
+    """not x: bits flipped, integers -x - 1."""
+    if kind_of(x.dtype) == "bool":
+        return inverse(low, out, x)
+    minus_one = low.constant(low.ring.array(-1))
+    return Secret(low.emit("sub_pa", minus_one, x.id), x.dtype)
+
+
+# --- selection -------------------------------------------------------------------------------
+
+
+@rule("select_n")
+def select_n(low: Lowering, out: list[Out], which: Value, *cases: Value, **_: Any) -> Value:
+    """cases[which], element by element."""
+    (o,) = out
+    if not isinstance(which, Secret):
+        return _select_public(low, o, public(which), cases)
+    if kind_of(which.dtype) == "int":
+        made = cases[0]
+        for i, case in enumerate(cases[1:], start=1):
+            bit = ge(low, [Out(o.shape, BOOL)], which, np.asarray(i, which.dtype))
+            made = select_n(low, out, bit, made, case)
+        return made
+    return select(low, o, which, cases[1], cases[0])
+
+
+def select(low: Lowering, o: Out, bit: Secret, yes: Value, no: Value) -> Value:
+    """yes where the secret bit is set, else no."""
+    b = low.spread(bit.id, o.shape)
+    if kind_of(o.dtype) == "bool":
+        differ = logical(low, [o], yes, no, "xor")
+        return logical(low, [o], logical(low, [o], differ, Secret(b, BOOL), "and"), no, "xor")
+    if not isinstance(yes, Secret) and not isinstance(no, Secret):
+        return _between_public(low, o, b, public(yes), public(no))
+    if isinstance(yes, Secret) and not isinstance(no, Secret) and not public(no).any():
+        return Secret(order.times(low, b, low.spread(yes.id, o.shape)), o.dtype)
+    if isinstance(no, Secret) and not isinstance(yes, Secret) and not public(yes).any():
+        keep = low.emit("not_b", b)
+        return Secret(order.times(low, keep, low.spread(no.id, o.shape)), o.dtype)
+    a, c = (low.spread(lift(low, v, o.dtype).id, o.shape) for v in (yes, no))
+    return Secret(order.choose(low, b, a, c), o.dtype)
+
+
+def _between_public(low: Lowering, o: Out, bit: int, yes: Array, no: Array) -> Secret:
+    number = low.emit("b2a", bit)
+    if kind_of(o.dtype) == "int":
+        yes, no = (np.broadcast_to(c, o.shape) for c in (yes, no))
+        step = low.ring.array(yes) - low.ring.array(no)
+        made = low.emit("mul_ap", number, low.constant(arith.uniform(step)))
+        base = low.constant(arith.uniform(low.ring.array(no)))
+        return Secret(low.emit("add_ap", made, base), o.dtype)
+    yes, no = (np.broadcast_to(arith.finite(low, c), o.shape) for c in (yes, no))
+    frac = min(low.f, arith.fraction_bits(np.concatenate([yes.ravel(), no.ravel()])))
+    yes, no = (np.ldexp(np.rint(np.ldexp(c, frac)), -frac) for c in (yes, no))
+    p = arith.encode(low, arith.uniform(yes - no), frac)
+    return Secret(arith.add_public(low, low.emit("mul_ap", number, p), no), o.dtype)
+
+
+def _select_public(low: Lowering, o: Out, which: Array, cases: tuple[Value, ...]) -> Value:
+    """A public choice only moves data: an index into all cases, one after the other."""
+    number = which.astype(np.int64)
+    if number.size and (number == number.ravel()[0]).all():
+        case = cases[int(number.ravel()[0])]
+        if isinstance(case, Secret):
+            return Secret(low.spread(case.id, o.shape), o.dtype)
+        return np.broadcast_to(public(case), o.shape)
+    size = int(np.prod(o.shape))
+    ids = [low.spread(lift(low, c, o.dtype).id, o.shape) for c in cases]
+    if kind_of(o.dtype) != "bool":
+        ids = arith.align(low, ids)
+    joined = low.concat([low.reshape(i, (size,)) for i in ids], 0)
+    index = np.broadcast_to(number, o.shape) * size + np.arange(size).reshape(o.shape)
+    return Secret(low.take(joined, index), o.dtype)
+
+
+# --- extremes and signs ----------------------------------------------------------------------
+
+
+def _extreme(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Value:
+    (o,) = out
+    if kind_of(o.dtype) == "bool":
+        return (logical_or if op == "max" else logical_and)(low, out, x, y)
+    if _is_same(x, y):
+        return x
+    a, b, dtype = operands(low, o, x, y)
+    pick = order.maximum if op == "max" else order.minimum
+    return Secret(pick(low, a, b, dtype), o.dtype)
+
+
+@rule("max")
+def maximum(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """max(x, y)."""
+    return _extreme(low, out, x, y, "max")
+
+
+@rule("min")
+def minimum(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """min(x, y)."""
+    return _extreme(low, out, x, y, "min")
+
+
+@rule("clamp")
+def clamp(low: Lowering, out: list[Out], lo: Value, x: Value, hi: Value, **_: Any) -> Value:
+    """min(max(x, lo), hi)."""
+    x = lift(low, x, out[0].dtype) if not isinstance(x, Secret) else x
+    return minimum(low, out, maximum(low, out, x, lo), hi)
+
+
+@rule("abs")
+def absolute(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """|x|; the least integer of a signed dtype stays itself, as in JAX."""
+    if kind_of(x.dtype) == "int":
+        if x.dtype.kind == "u":
+            return x
+        return Secret(order.absolute(low, wrap_int(low, x.id, x.dtype)), x.dtype)
+    return Secret(order.absolute(low, x.id), x.dtype)
+
+
+@rule("sign")
+def sign(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Value:
+    """(0 < x) - (x < 0)."""
+    zero, numbers = np.zeros((), x.dtype), []
+    for left, right in ((zero, x), (x, zero)):
+        bit = _less(low, [Out(out[0].shape, BOOL)], left, right)
+        secret = isinstance(bit, Secret)
+        numbers.append(convert(low, out, bit) if secret else public(bit).astype(x.dtype))
+    if any(isinstance(n, Secret) for n in numbers):
+        return sub(low, out, *numbers)
+    return numbers[0] - numbers[1]

@@ -1,0 +1,202 @@
+"""Arithmetic, one element at a time: sums, products, powers, conversions between dtypes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spuvm.compiler import arith
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.order import negative
+from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.values import (
+    Array,
+    Value,
+    as_number,
+    encoded_range,
+    kind_of,
+    public,
+    wrap_int,
+)
+from spuvm.errors import CompileError
+
+
+def operand(low: Lowering, value: Value, shape: tuple[int, ...]) -> int:
+    """Id of a secret operand, broadcast to the shape of the result."""
+    assert isinstance(value, Secret)
+    return low.spread(value.id, shape)
+
+
+def constant(low: Lowering, value: Value, out: Out) -> Array:
+    """A public operand broadcast to the shape of the result (a scalar stays one)."""
+    c = public(value)
+    c = arith.finite(low, c) if kind_of(out.dtype) == "float" else c
+    return c if c.ndim == 0 else np.broadcast_to(c, out.shape)
+
+
+@rule("add", "add_any")
+def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
+    """x + y; integers modulo the ring."""
+    (o,) = out
+    if not isinstance(x, Secret):
+        x, y = y, x
+    a = operand(low, x, o.shape)
+    if isinstance(y, Secret):
+        return Secret(arith.add(low, a, operand(low, y, o.shape)), o.dtype)
+    c = constant(low, y, o)
+    if not c.any():
+        return Secret(a, o.dtype)
+    if kind_of(o.dtype) == "int":
+        return Secret(low.emit("add_ap", a, _ring(low, c)), o.dtype)
+    return Secret(arith.add_public(low, a, c), o.dtype)
+
+
+@rule("sub")
+def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
+    """x - y; integers modulo the ring."""
+    (o,) = out
+    if isinstance(x, Secret) and isinstance(y, Secret):
+        made = arith.sub(low, operand(low, x, o.shape), operand(low, y, o.shape))
+        return Secret(made, o.dtype)
+    if isinstance(x, Secret):
+        return add(low, out, x, -public(y))
+    c, b = constant(low, x, o), operand(low, y, o.shape)
+    if not c.any():
+        return Secret(arith.neg(low, b), o.dtype)
+    if kind_of(o.dtype) == "int":
+        return Secret(low.emit("sub_pa", _ring(low, c), b), o.dtype)
+    return Secret(arith.add_public(low, b, c, sign=-1), o.dtype)
+
+
+@rule("neg")
+def neg(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """-x."""
+    return Secret(arith.neg(low, x.id), x.dtype)
+
+
+@rule("mul")
+def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
+    """x * y; integers modulo the ring, floats as arith.mul and arith.mul_public say."""
+    (o,) = out
+    if not isinstance(x, Secret):
+        x, y = y, x
+    a = operand(low, x, o.shape)
+    if isinstance(y, Secret):
+        b = operand(low, y, o.shape)
+        if kind_of(o.dtype) == "int":
+            return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
+        return Secret(arith.mul(low, a, b), o.dtype)
+    c = constant(low, y, o)
+    if c.size and (c == 1).all():
+        return Secret(a, o.dtype)
+    if kind_of(o.dtype) == "int":
+        return Secret(low.emit("mul_ap", a, _ring(low, arith.uniform(c))), o.dtype)
+    return Secret(arith.mul_public(low, a, c), o.dtype)
+
+
+def _ring(low: Lowering, c: Array) -> int:
+    return low.constant(low.ring.array(arith.uniform(np.asarray(c))))
+
+
+@rule("square")
+def square(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """x * x."""
+    return mul(low, out, x, x)
+
+
+@rule("integer_pow")
+def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -> Secret:
+    """x to a public integer power, by squaring."""
+    if y < 0:
+        from spuvm.compiler.rules.transcendental import reciprocal
+
+        return reciprocal(low, out, integer_pow(low, out, x, y=-y))
+    if y == 0:
+        raise CompileError("power 0 has no secret part")
+    made: Secret | None = None
+    base = x
+    while y:
+        if y & 1:
+            made = base if made is None else mul(low, out, made, base)
+        y >>= 1
+        if y:
+            base = mul(low, out, base, base)
+    assert made is not None
+    return made
+
+
+@rule("stop_gradient", "copy", "copy_p", "optimization_barrier", "reduce_precision")
+def same(low: Lowering, out: list[Out], *xs: Value, **_: Any) -> Any:
+    """The operands as they are."""
+    return tuple(xs)
+
+
+@rule("convert_element_type")
+def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Between dtypes: integers wrap, floats go toward zero, numbers become (x != 0)."""
+    (o,) = out
+    old, new = kind_of(x.dtype), kind_of(o.dtype)
+    if old == new == "float" or x.dtype == o.dtype:
+        return Secret(x.id, o.dtype)
+    if new == "bool":
+        from spuvm.compiler.rules.compare import not_equal
+
+        return not_equal(low, out, x, np.zeros((), np.int8))
+    if old == "bool":
+        return Secret(as_number(low, x), o.dtype)
+    if new == "float":
+        largest = (low.bound >> low.f) - 1  # what is larger could not be represented as a float
+        return Secret(low.narrowed(wrap_int(low, x.id, x.dtype), -largest, largest), o.dtype)
+    if o.dtype.itemsize * 8 > low.bits:
+        raise CompileError(f"{o.dtype} is wider than the ring", next="use Config(ring=64)")
+    if old == "float":
+        return Secret(toward_zero(low, x.id), o.dtype)
+    same_residue = o.dtype.itemsize <= x.dtype.itemsize
+    return Secret(x.id if same_residue else wrap_int(low, x.id, x.dtype), o.dtype)
+
+
+def floor(low: Lowering, x: int) -> int:
+    """The largest integers not above x, with the fraction bits of x: exact."""
+    frac = low.frac(x)
+    if frac <= 0:
+        return x
+    part = low.emit("b2a", low.emit("a2b", x, bits=frac))
+    made = low.emit("sub_aa", x, arith.retype(low, part, frac))
+    t = low.type(x)
+    if t.bounds is None:
+        return made
+    unit = 1 << frac
+    return low.narrowed(made, t.bounds[0] // unit * unit, t.bounds[1] // unit * unit)
+
+
+def toward_zero(low: Lowering, x: int) -> int:
+    """The integer part of x with frac 0, exact: floor of x, or of x + 1 - ulp where negative."""
+    frac = low.frac(x)
+    if frac <= 0:
+        return x
+    bounds, bit, almost = low.type(x).bounds, negative(low, x), (1 << frac) - 1
+    scale = low.constant(low.ring.array(almost))
+    if bit is True:
+        x = low.emit("add_ap", x, arith.encode(low, np.asarray(1 - 2.0**-frac), frac))
+    elif bit is not False:
+        bump = low.emit("mul_ap", low.emit("b2a", bit), scale)
+        with low.unchecked():
+            x = low.emit("add_aa", x, arith.retype(low, bump, frac))
+        if bounds is not None:
+            x = low.narrowed(x, bounds[0], max(bounds[1], almost))
+    return low.emit("trunc_a", floor(low, x), bits=frac)
+
+
+@rule("assume_range")
+def assume_range(low: Lowering, out: list[Out], x: Secret, *, lo: float, hi: float) -> Secret:
+    """The promise lo <= x <= hi as bounds; rounding of x to a unit stays allowed."""
+    if kind_of(x.dtype) == "int":
+        return Secret(low.narrowed(x.id, int(np.ceil(lo)), int(np.floor(hi))), x.dtype)
+    if kind_of(x.dtype) == "bool":
+        return x
+    bounds = encoded_range(low, lo, hi, low.frac(x.id))
+    if bounds is None:
+        return x
+    slack = 1 << max(0, low.frac(x.id) - low.f)
+    return Secret(low.narrowed(x.id, bounds[0] - slack, bounds[1] + slack), x.dtype)

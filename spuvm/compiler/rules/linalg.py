@@ -1,0 +1,73 @@
+"""Matrix products in every layout, as batched [B,M,K] @ [B,K,N]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from spuvm.compiler import arith
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.values import Array, Value, as_number, kind_of, public
+
+
+@rule("dot_general")
+def dot_general(
+    low: Lowering, out: list[Out], x: Value, y: Value, *, dimension_numbers: Any, **_: Any
+) -> Secret:
+    """Contract and batch axes moved into place, one batched product, reshaped to the result."""
+    (o,) = out
+    (cx, cy), (bx, by) = dimension_numbers
+    left, right = _axes(_shape(low, x), bx, cx), _axes(_shape(low, y), by, cy)
+    sx, sy = _shape(low, x), _shape(low, y)
+    batch = math.prod(sx[i] for i in bx)
+    inner = math.prod(sx[i] for i in cx)
+    rows, columns = (math.prod(s[i] for i in free) for s, free in ((sx, left), (sy, right)))
+    a = _arrange(low, x, [*bx, *left, *cx], (batch, rows, inner))
+    b = _arrange(low, y, [*by, *cy, *right], (batch, inner, columns))
+    if not inner:
+        from spuvm.compiler.values import zeros
+
+        return Secret(zeros(low, o.shape, "a"), o.dtype)
+    made = product(low, a, b, inner, kind_of(o.dtype))
+    return Secret(low.reshape(made, o.shape), o.dtype)
+
+
+def _shape(low: Lowering, x: Value) -> tuple[int, ...]:
+    return low.shape(x.id) if isinstance(x, Secret) else tuple(public(x).shape)
+
+
+def _axes(shape: Sequence[int], batch: Sequence[int], contract: Sequence[int]) -> list[int]:
+    return [i for i in range(len(shape)) if i not in batch and i not in contract]
+
+
+def _arrange(low: Lowering, x: Value, order: Sequence[int], shape: tuple[int, ...]) -> int | Array:
+    if isinstance(x, Secret):
+        return low.reshape(low.transpose(as_number(low, x), order), shape)
+    return public(x).transpose(order).reshape(shape)
+
+
+def product(low: Lowering, a: int | Array, b: int | Array, inner: int, kind: str) -> int:
+    """[B,M,K] @ [B,K,N] where at least one side is secret (an id)."""
+    if isinstance(a, int) and isinstance(b, int):
+        if kind == "float":
+            return arith.dot(low, a, b)
+        return low.emit("dot_aa", a, b, trunc=0, form="narrow")
+    if isinstance(a, int):
+        secret, constant = a, np.asarray(b)
+        op, swap = "dot_ap", False
+    else:
+        assert isinstance(b, int)
+        secret, constant = b, np.asarray(a)
+        op, swap = "dot_pa", True
+
+    def apply(x: int, p: int) -> int:
+        return low.emit(op, p, x) if swap else low.emit(op, x, p)
+
+    if kind != "float":
+        return apply(secret, low.constant(low.ring.array(constant)))
+    wide = arith.finite(low, constant)
+    return arith.linear(low, secret, wide, apply, inner)

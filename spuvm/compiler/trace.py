@@ -1,0 +1,96 @@
+"""From a Python function and a description of its arguments to a closed jaxpr of its secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spuvm.compiler.config import SecretSpec
+from spuvm.errors import CompileError, SpuvmError, UsageError
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A closed jaxpr whose inputs are the secret leaves, in order, and the tree of its results."""
+
+    closed: Any
+    secrets: tuple[SecretSpec, ...]
+    out_tree: Any
+    out_names: tuple[str, ...]
+    public_arguments: tuple[str, ...]
+
+
+def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
+    """Trace `fn` with SecretSpec leaves as unknowns and every other leaf as a constant.
+
+    Raises:
+        UsageError: a 64-bit argument while JAX would cut it to 32 bits.
+        CompileError: the function itself fails while it is traced.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path((tuple(args), dict(kwargs)))
+    secrets = []
+    constants: list[Any] = []
+    names = []
+    for path, leaf in leaves:
+        name = _name(path)
+        _refuse_cut(name, getattr(leaf, "dtype", None))
+        if isinstance(leaf, SecretSpec):
+            secrets.append(leaf)
+            constants.append(None)
+        else:
+            names.append(name)
+            constants.append(jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf)
+    results: list[Any] = []
+
+    def flat(*unknown: Any) -> list[Any]:
+        fresh = iter(unknown)
+        values = [
+            next(fresh) if isinstance(leaf, SecretSpec) else constant
+            for (_, leaf), constant in zip(leaves, constants, strict=True)
+        ]
+        got_args, got_kwargs = jax.tree_util.tree_unflatten(tree, values)
+        paths, out_tree = jax.tree_util.tree_flatten_with_path(fn(*got_args, **got_kwargs))
+        results.append((out_tree, tuple("out" + jax.tree_util.keystr(p) for p, _ in paths)))
+        return [value for _, value in paths]
+
+    shapes = [jax.ShapeDtypeStruct(s.shape, np.dtype(s.dtype)) for s in secrets]
+    try:
+        closed = jax.make_jaxpr(flat)(*shapes)
+    except SpuvmError:
+        raise
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise CompileError(
+            "the function needs the value of a secret while it is traced",
+            got=str(error).split("\n")[0],
+            next="use jnp.where or lax.select instead of Python's if, while, int() and bool(); "
+            "pass what decides shapes as a static argument",
+        ) from error
+    out_tree, out_names = results[-1]
+    return Traced(closed, tuple(secrets), out_tree, out_names, tuple(names))
+
+
+def _name(path: Sequence[Any]) -> str:
+    part, *rest = path
+    head = "args" if part.idx == 0 else "kwargs"
+    return head + jax.tree_util.keystr(tuple(rest))
+
+
+def _refuse_cut(name: str, dtype: Any) -> None:
+    if dtype is None or jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        return
+    try:
+        wide = np.dtype(dtype)
+    except TypeError:  # a PRNG key
+        return
+    if wide.kind in "iufc" and wide.itemsize == 8 and wide.kind != "c":
+        raise UsageError(
+            f"{name}: JAX would cut {wide} to 32 bits",
+            expected="dtypes of at most 32 bits while jax_enable_x64 is off",
+            next=f'convert with .astype("{wide.kind}4"), or '
+            'jax.config.update("jax_enable_x64", True)',
+        )
