@@ -8,13 +8,12 @@ from typing import Any, TypeVar, cast
 import llvmlite.binding
 import numba
 
-if not (numba.config.CPU_NAME or numba.config.CPU_FEATURES):
+_settings: Any = numba.config
+if not (_settings.CPU_NAME or _settings.CPU_FEATURES):
     # LLVM avoids 512-bit vectors on many processors that have them; ring products gain half again
     # from them. There is no switch per function, only this one per process.
-    numba.config.CPU_NAME = llvmlite.binding.get_host_cpu_name()
-    numba.config.CPU_FEATURES = (
-        llvmlite.binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
-    )
+    _settings.CPU_NAME = llvmlite.binding.get_host_cpu_name()
+    _settings.CPU_FEATURES = llvmlite.binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

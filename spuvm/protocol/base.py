@@ -39,10 +39,15 @@ class Party:
     ring: Ring
     masks: Masks | None
 
-    def draw(self, other: int, *requests: Request) -> list[Array]:
+    def draw(self, other: int, *requests: Request, lane: int = 0) -> list[Array]:
         """Flat masks shared with party `other`; see Masks.draw."""
         assert self.masks is not None, "local instructions draw no masks"
-        return self.masks.draw(other, *requests)
+        return self.masks.draw(other, *requests, lane=lane)
+
+    def fill(self, other: int, out: Array, lane: int = 0) -> None:
+        """A mask shared with party `other` drawn into `out`; see Masks.fill."""
+        assert self.masks is not None, "local instructions draw no masks"
+        self.masks.fill(other, out, lane)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,8 @@ def _combine(arrays: list[Array], coefficients: list[Any]) -> Array:
         target = out[start : start + _BLOCK]
         pieces = [a[start : start + _BLOCK] for a in arrays]
         for i in range(0, fours, 4):
-            arith.accumulate4(*pieces[i : i + 4], table[i : i + 4], target)
+            w, x, y, z = pieces[i : i + 4]
+            arith.accumulate4(w, x, y, z, table[i : i + 4], target)
         for i in range(fours, len(arrays)):
             arith.accumulate(pieces[i], table[i], target)
     return out

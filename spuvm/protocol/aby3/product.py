@@ -14,6 +14,8 @@ from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.share import Array, AShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (
+    Accumulate,
+    pieces,
     shift_cost,
     trunc_a,
     truncate_product,
@@ -22,7 +24,7 @@ from spuvm.protocol.aby3.truncation import (
 from spuvm.protocol.base import Exchange, OpCost, Party, Received, Steps, spec
 from spuvm.ring import Ring
 
-LocalProduct = Callable[[AShare, AShare, Array], None]
+LocalProduct = Callable[[int, AShare, AShare], Accumulate]
 
 
 def reshare_cost(ring: Ring, size: int) -> OpCost:
@@ -30,10 +32,10 @@ def reshare_cost(ring: Ring, size: int) -> OpCost:
     return OpCost(1, (ring.nbytes * size,) * 3)
 
 
-def reshare(p: Party, accumulate: Callable[[Array], None], size: int) -> Steps:
+def reshare(p: Party, accumulate: Accumulate, size: int) -> Steps:
     """Additive parts z_0 + z_1 + z_2 -> replicated shares of their sum, flat.
 
-    `accumulate(out)` adds this party's part z_i to `out`.
+    `accumulate(out, where)` adds a piece of this party's part z_i to `out`.
 
     Local:    z_i += alpha_i with alpha_0 + alpha_1 + alpha_2 = 0 from the pair streams.
     Sends:    P_i -> P_{i-1}: z_i.
@@ -45,24 +47,43 @@ def reshare(p: Party, accumulate: Callable[[Array], None], size: int) -> Steps:
     """
     ring = p.ring
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
-    (part,) = p.draw(nxt, (ring.dtype, size))
-    (minus,) = p.draw(prv, (ring.dtype, size))
-    np.subtract(part, minus, out=part)
-    accumulate(part)
+    part = np.empty(size, ring.dtype)
+    for s in pieces(size):
+        p.fill(nxt, part[s])
+        (minus,) = p.draw(prv, (ring.dtype, s.stop - s.start))
+        np.subtract(part[s], minus, out=part[s])
+        accumulate(part[s], s)
     got = yield Exchange(send={prv: [part]}, receive={nxt: [spec(ring.dtype, size)]})
     return AShare(part, got[nxt][0])
 
 
-def elementwise(x: AShare, y: AShare, out: Array) -> None:
-    """out += x_i y_i + x_i y_{i+1} + x_{i+1} y_i, flat: the additive part of x * y."""
-    arith.cross_terms(*x.flat(), *y.flat(), out)
+def elementwise(rank: int, x: AShare, y: AShare) -> Accumulate:
+    """The additive part x_i y_i + x_i y_{i+1} + x_{i+1} y_i of x * y."""
+    (x0, x1), (y0, y1) = x.flat(), y.flat()
+    return lambda out, s: arith.cross_terms(x0[s], x1[s], y0[s], y1[s], out)
 
 
-def matrix(x: AShare, y: AShare, out: Array) -> None:
-    """out += the additive part of x @ y for x [B,M,K], y [B,K,N], flat."""
-    entries = out.reshape(x.shape[0], x.shape[1], y.shape[2])
-    matmul(x.x0, y.x0 + y.x1, entries)
-    matmul(x.x1, y.x0, entries)
+def matrix(rank: int, x: AShare, y: AShare) -> Accumulate:
+    """An additive part of x @ y for x [B,M,K], y [B,K,N].
+
+    The nine products x_i y_j are split so that five matrix products are enough, not six:
+    P0 (x_0 + x_1)(y_0 + y_1), P1 x_1 y_2 + x_2 (y_1 + y_2), P2 x_2 y_0 + x_0 y_2.
+    """
+    entries = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.x0.dtype)
+    if rank == 0:
+        matmul(x.x0 + x.x1, y.x0 + y.x1, entries)
+    elif rank == 1:
+        matmul(x.x0, y.x1, entries)
+        matmul(x.x1, y.x0 + y.x1, entries)
+    else:
+        matmul(x.x0, y.x1, entries)
+        matmul(x.x1, y.x0, entries)
+    z = entries.reshape(-1)
+
+    def accumulate(out: Array, s: slice) -> None:
+        np.add(out, z[s], out=out)
+
+    return accumulate
 
 
 def _product(
@@ -76,9 +97,9 @@ def _product(
 ) -> Steps:
     size = math.prod(shape)
     if trunc == 0:
-        z = yield from reshare(p, lambda out: multiply(x, y, out), size)
+        z = yield from reshare(p, multiply(p.rank, x, y), size)
     elif form == "narrow":
-        z = yield from truncate_product(p, lambda out: multiply(x, y, out), size, trunc)
+        z = yield from truncate_product(p, multiply(p.rank, x, y), size, trunc)
     else:
         z = yield from _full(p, x, y, size, trunc, multiply)
     return AShare(z.x0.reshape(shape), z.x1.reshape(shape))
@@ -113,12 +134,14 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: Local
 
     xh, xl, yh, yl = part(high, x, 0), part(low, x, 0), part(high, y, cut), part(low, y, cut)
 
-    def middle(out: Array) -> None:
-        multiply(xh, yl, out)
-        multiply(xl, yh, out)
+    first, second = multiply(p.rank, xh, yl), multiply(p.rank, xl, yh)
+
+    def middle(out: Array, s: slice) -> None:
+        first(out, s)
+        second(out, s)
 
     upper, lower = yield from together(
-        reshare(p, lambda out: multiply(xh, yh, out), size),
+        reshare(p, multiply(p.rank, xh, yh), size),
         truncate_product(p, middle, size, half),
     )
     return AShare(upper.x0 + lower.x0, upper.x1 + lower.x1)

@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 Request = tuple[np.dtype[Any], int]
 
 RUN_BITS, INSTRUCTION_BITS, BLOCK_BITS = 48, 40, 40
+LANE_BITS = 4  # of the block bits: draws of one instruction that advance apart
 _CHUNK = 1 << 18
 _ZEROS = memoryview(bytes(_CHUNK))
 
@@ -70,12 +71,14 @@ class Masks:
             )
         self._streams = streams
         self._place = (run << (INSTRUCTION_BITS + BLOCK_BITS)) | (instruction << BLOCK_BITS)
-        self._used: dict[int, int] = {}
+        self._used: dict[tuple[int, int], int] = {}
 
-    def draw(self, other: int, *requests: Request) -> list[Array]:
+    def draw(self, other: int, *requests: Request, lane: int = 0) -> list[Array]:
         """One flat array per (dtype, size), the same ones that party `other` draws.
 
-        Both parties must make the same requests in the same order; each takes whole blocks.
+        Both parties must make the same requests in the same order within a lane; each request takes
+        whole blocks. Large arrays are drawn in pieces, so that they are used while in the cache;
+        lanes let pieces of one mask and pieces of another alternate differently at the two parties.
 
         Raises:
             ProtocolError: the instruction would run into the places of the next one.
@@ -85,14 +88,27 @@ class Masks:
         for dtype, size in requests:
             offsets.append(total)
             total += -(-size * dtype.itemsize // 16) * 16
-        first = self._used.get(other, 0)
-        if (first + total // 16) >> BLOCK_BITS:
-            raise ProtocolError(f"an instruction needs more than 2^{BLOCK_BITS} blocks of masks")
-        self._used[other] = first + total // 16
         data = np.empty(total, np.uint8)
-        if total:
-            self._streams[other].fill(memoryview(data), self._place + first)
+        self._fill(other, memoryview(data), lane)
         return [
             data[o : o + size * dtype.itemsize].view(dtype)
             for o, (dtype, size) in zip(offsets, requests, strict=True)
         ]
+
+    def fill(self, other: int, out: Array, lane: int = 0) -> None:
+        """Draw into the flat array `out`: the same as one request of its dtype and size."""
+        self._fill(other, memoryview(out).cast("B"), lane)
+
+    def _fill(self, other: int, out: memoryview, lane: int) -> None:
+        blocks = -(-len(out) // 16)
+        if not blocks:
+            return
+        key = (other, lane)
+        first = self._used.get(key, 0)
+        if (first + blocks) >> (BLOCK_BITS - LANE_BITS) or lane >> LANE_BITS:
+            raise ProtocolError(
+                f"an instruction needs more than 2^{BLOCK_BITS - LANE_BITS} blocks of masks"
+            )
+        self._used[key] = first + blocks
+        place = self._place + (lane << (BLOCK_BITS - LANE_BITS)) + first
+        self._streams[other].fill(out, place)

@@ -26,6 +26,9 @@ from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
 
 BYTE = np.dtype(np.uint8)
+PIECE = 1 << 15
+
+Accumulate = Callable[[Array, slice], None]
 
 
 def truncated_product_cost(ring: Ring, size: int, bits: int) -> OpCost:
@@ -34,10 +37,15 @@ def truncated_product_cost(ring: Ring, size: int, bits: int) -> OpCost:
     return OpCost(2, (word + small, word + small, word + small))
 
 
-def truncate_product(p: Party, accumulate: Callable[[Array], None], size: int, bits: int) -> Steps:
+def pieces(size: int) -> list[slice]:
+    """Flat ranges small enough that all arrays of a step stay in the cache."""
+    return [slice(i, min(size, i + PIECE)) for i in range(0, size, PIECE)]
+
+
+def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> Steps:
     """Additive parts z_0 + z_1 + z_2 = x of an unmasked product -> [x / 2^m], flat.
 
-    `accumulate(out)` adds this party's part z_i to `out`, so that products land on their masks.
+    `accumulate(out, where)` adds a piece of this party's part z_i to `out`: products land on masks.
 
     Local:    P2 takes r = f02 + f12 - z_2; P0 and P1 learn c = x + 2^(k-2) + r from their parts,
               masked by f02 and f12. With hat(v) = (v mod 2^(k-1)) >> m the result is
@@ -57,30 +65,38 @@ def truncate_product(p: Party, accumulate: Callable[[Array], None], size: int, b
     small = small_dtype(bits)
     m = ring.dtype.type(bits)
     if p.rank == 2:
-        f02, a0, b0, t0 = p.draw(0, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
-        f12, t2 = p.draw(1, (ring.dtype, n), (small, n))
-        part = f02
-        arith.minus_sum(f02, f12, part)
-        accumulate(part)
-        a2, b2, z2 = np.empty(n, ring.dtype), np.empty(n, small), f12
-        arith.truncation_deal(part, a0, b0, t0, t2, m, a2, b2, a0, z2)
-        yield from open_(p, part[:0], Exchange(send={1: [a2, b2]}))
+        a2, b2 = np.empty(n, ring.dtype), np.empty(n, small)
+        z2, z0 = np.empty(n, ring.dtype), np.empty(n, ring.dtype)
+        for s in pieces(n):
+            word, part = (ring.dtype, s.stop - s.start), (small, s.stop - s.start)
+            (f02,), (f12,) = p.draw(0, word), p.draw(1, word)
+            a0, b0, t0 = p.draw(0, word, part, part, lane=1)
+            (t2,) = p.draw(1, part, lane=1)
+            arith.minus_sum(f02, f12, f02)
+            accumulate(f02, s)
+            arith.truncation_deal(f02, a0, b0, t0, t2, m, a2[s], b2[s], z0[s], z2[s])
+        yield from open_(p, a2[:0], Exchange(send={1: [a2, b2]}))
         yield Exchange()
-        return AShare(z2, a0)
+        return AShare(z2, z0)
+    mine = np.empty(n, ring.dtype)
+    for s in pieces(n):
+        p.fill(2, mine[s])
+        accumulate(mine[s], s)
+    c, d, z = np.empty(n, ring.dtype), np.empty(n, small), np.empty(n, ring.dtype)
     if p.rank == 0:
-        mine, a0, b0, t0 = p.draw(2, (ring.dtype, n), (ring.dtype, n), (small, n), (small, n))
-        accumulate(mine)
         got = yield from open_(p, mine, Exchange())
-        own, other, t = (a0, b0), 1, t0
+        (theirs,), other = got[1], 1
+        for s in pieces(n):
+            word, part = (ring.dtype, s.stop - s.start), (small, s.stop - s.start)
+            a0, b0, t0 = p.draw(2, word, part, part, lane=1)
+            arith.truncation_correct(mine[s], theirs[s], a0, b0, t0, m, c[s], d[s], z[s])
     else:
-        mine, t2 = p.draw(2, (ring.dtype, n), (small, n))
-        accumulate(mine)
         dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
         got = yield from open_(p, mine, dealt)
-        a2, b2 = got[2]
-        own, other, t = (a2, b2), 0, t2
-    c, d, z = np.empty(n, ring.dtype), np.empty(n, small), np.empty(n, ring.dtype)
-    arith.truncation_correct(mine, got[other][0], *own, t, m, c, d, z)
+        (theirs,), (a2, b2), other = got[0], got[2], 0
+        for s in pieces(n):
+            (t2,) = p.draw(2, (small, s.stop - s.start), lane=1)
+            arith.truncation_correct(mine[s], theirs[s], a2[s], b2[s], t2, m, c[s], d[s], z[s])
     got = yield Exchange(send={other: [d]}, receive={other: [spec(small, n)]})
     z1 = c
     arith.truncation_finish(c, d, got[other][0], m, z1)
