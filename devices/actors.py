@@ -17,9 +17,9 @@ from typing import Any
 import ray
 
 from spuvm.devices.calls import Call, Slot, perform
-from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure, caught
 from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
+from spuvm.devices.warmup import warm_up
 from spuvm.errors import PartyError
 from spuvm.net.tcp import connect, listen
 from spuvm.protocol.aby3.io import Dealt
@@ -37,8 +37,7 @@ class Box:
 def boxed(results: Sequence[Any]) -> Any:
     """Results as Boxes, in the form that Ray wants for one or several returns."""
     boxes = [
-        Box(None, value) if isinstance(value, Failure) else Box(ray.put(value))
-        for value in results
+        Box(None, value) if isinstance(value, Failure) else Box(ray.put(value)) for value in results
     ]
     return boxes[0] if len(boxes) == 1 else tuple(boxes)
 
@@ -47,9 +46,7 @@ def unboxed(items: Sequence[Any]) -> list[Any]:
     """The values behind Boxes; other items are themselves."""
     refs = [item.ref for item in items if isinstance(item, Box) and item.failure is None]
     values = iter(ray.get(refs) if refs else ())
-    return [
-        item if not isinstance(item, Box) else item.failure or next(values) for item in items
-    ]
+    return [item if not isinstance(item, Box) else item.failure or next(values) for item in items]
 
 
 def task_of(fn: Callable[..., Any], name: str) -> Any:
@@ -83,8 +80,7 @@ def deal_at_owner(
     if isinstance(pieces, Failure):
         pieces = (pieces,) * 3
     sent = [
-        machine.put.remote(name, mine)
-        for (_, machine), mine in zip(machines, pieces, strict=True)
+        machine.put.remote(name, mine) for (_, machine), mine in zip(machines, pieces, strict=True)
     ]
     for (peer, _), ref in zip(machines, sent, strict=True):
         try:
@@ -129,6 +125,7 @@ class MachineProcess:
 
     def __init__(self, party: str) -> None:
         logging.getLogger("spuvm").setLevel(logging.INFO)
+        warm_up()
         self._host = Host(party)
         self._listener: Any = None
 
@@ -176,6 +173,8 @@ class MachineProcess:
 
     def pass_on(self, order: OpenOrder, ring_bits: int, *after: Any) -> tuple[Box, Box, Box]:
         """Parts dealt to the machines of another SPU."""
+        from spuvm.devices.crossings import deal_parts  # imports JAX, which machines do not need
+
         call = Call((Slot(0), order, Ring(ring_bits)), {}, 3)
         parts = self._host.open(order)
         boxes: tuple[Box, Box, Box] = boxed(

@@ -88,7 +88,7 @@ class Machines(ABC):
 
     @abstractmethod
     def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
-        """At `owner`, deal the value: the pieces go to the machines, the public facts are the Ref."""
+        """At `owner`, deal a value: the pieces go to the machines; the Ref is its structure."""
 
     @abstractmethod
     def run(self, order: RunOrder) -> tuple[Ref, ...]:

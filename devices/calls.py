@@ -19,7 +19,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Arguments with a Slot wherever a value of the party goes; `results` is None for one result."""
+    """Arguments with a Slot wherever a value of the party goes; `results`: None for one."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -78,4 +78,5 @@ def _split(out: Any, count: int, what: str) -> tuple[Any, ...]:
 def name_of(fn: Callable[..., Any]) -> str:
     """The name of a function for messages and task lists."""
     inner = getattr(fn, "func", fn)
-    return str(getattr(inner, "__qualname__", None) or type(inner).__name__)
+    name = str(getattr(inner, "__qualname__", None) or type(inner).__name__)
+    return name.rpartition("<locals>.")[2]

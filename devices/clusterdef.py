@@ -24,7 +24,8 @@ def parse(definition: Mapping[str, Any], config: Config | None) -> Parsed:
         UsageError: a missing or unknown entry, or a protocol other than ABY3.
     """
     nodes = definition.get("nodes")
-    if not isinstance(nodes, list) or not all(isinstance(n, Mapping) and "party" in n for n in nodes):
+    named = [isinstance(node, Mapping) and "party" in node for node in nodes or ()]
+    if not isinstance(nodes, list) or not all(named):
         raise UsageError(
             "a cluster definition lists its nodes",
             got=", ".join(map(str, definition)) or "an empty dict",

@@ -13,12 +13,14 @@ from spuvm.bytecode.builder import Builder
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
 from spuvm.compiler import CompileConfig, Compiled, SecretSpec, compile_function
+from spuvm.devices.calls import name_of
 from spuvm.devices.config import Config
 from spuvm.devices.crossings import widest_type
+from spuvm.devices.failure import line_of
 from spuvm.devices.recent import Recent
 from spuvm.devices.statics import Bound, rebind
 from spuvm.devices.structure import ArraySpec, Shared
-from spuvm.errors import RangeWarning, UsageError
+from spuvm.errors import CompileError, RangeWarning, SpuvmError, UsageError
 from spuvm.fxp import Fxp
 
 KEPT = 256  # compiled programs kept per SPU
@@ -57,7 +59,15 @@ class Programs:
             key, found = None, None
         if found is not None:
             return found
-        compiled = compile_function(rebind(fn, bound), (args, kwargs), config=self._config)
+        try:
+            compiled = compile_function(rebind(fn, bound), args, kwargs, config=self._config)
+        except SpuvmError:
+            raise
+        except Exception as error:  # the user's own, or JAX's about shapes and dtypes
+            raise CompileError(
+                f"{name_of(fn)} failed while it was traced: {type(error).__name__}: {error}",
+                at=line_of(error) or None,
+            ) from error
         for text in compiled.warnings:
             warnings.warn(text, RangeWarning, stacklevel=4)
         if key is not None:

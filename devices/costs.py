@@ -13,6 +13,7 @@ from spuvm.bytecode.types import Type
 from spuvm.devices.structure import Shared
 from spuvm.ring import Ring
 from spuvm.vm.cost import Bytes3, Cost, CostRow, add_bytes, open_cost, share_cost, static_cost
+from spuvm.vm.machine import RunStats
 
 View = npt.NDArray[Any]
 
@@ -21,7 +22,7 @@ View = npt.NDArray[Any]
 class Run:
     """What one run took: rounds, payload bytes sent per party, seconds of the slowest party.
 
-    rows   of (instruction, bytes per party, source line), openings included.
+    rows   bytes by instruction and source line, openings included; their rounds are not told apart.
     views  with record="views": per rank, the arrays it received, in order.
     """
 
@@ -51,6 +52,20 @@ def with_openings(cost: Cost, rows: Sequence[CostRow]) -> Cost:
 def opening_rows(leaves: Sequence[Shared], ring: Ring, to: int | None) -> list[CostRow]:
     """One row per array that is opened."""
     return [open_cost(type_of(leaf), ring, bits=leaf.bits(ring.bits), to=to) for leaf in leaves]
+
+
+def measured(stats: Sequence[RunStats], openings: Sequence[CostRow]) -> Run:
+    """The Run of three parties that also sent their parts of the openings."""
+    sent: dict[tuple[str, str], list[int]] = {}
+    for rank, one in enumerate(stats):
+        for what, count, source in one.rows:
+            sent.setdefault((what, source), [0, 0, 0])[rank] += count
+    rows = [CostRow(what, 0, (b[0], b[1], b[2]), src) for (what, src), b in sent.items()]
+    total: Bytes3 = (stats[0].bytes_sent, stats[1].bytes_sent, stats[2].bytes_sent)
+    whole = with_openings(Cost(stats[0].rounds, total, tuple(rows)), openings)
+    views = tuple(one.views or () for one in stats) if stats[0].views is not None else None
+    seconds = max(one.seconds for one in stats)
+    return Run(whole.rounds, whole.bytes_sent, seconds, whole.rows, views)
 
 
 def type_of(leaf: Shared) -> Type:

@@ -150,6 +150,13 @@ def as_array(leaf: Any, name: str, widest: Widest) -> tuple[npt.NDArray[Any], Ar
     return array, ArraySpec(array.shape, dtype)
 
 
+def spec_of(leaf: Any, name: str, widest: Widest) -> ArraySpec:
+    """The spec of an array, of a scalar, or of a jax.ShapeDtypeStruct."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return ArraySpec(tuple(leaf.shape), canonical(leaf.dtype, name, widest))
+    return as_array(leaf, name, widest)[1]
+
+
 def canonical(dtype: np.dtype[Any], name: str, widest: Widest) -> str:
     """Name of the JAX dtype that data of a numpy dtype computes with.
 
@@ -189,4 +196,4 @@ def _python_int(value: int, name: str, widest: Widest) -> npt.NDArray[Any]:
 
 def widest_type() -> Widest:
     """64 when JAX's 64-bit types are on here, else 32."""
-    return 64 if jax.config.jax_enable_x64 else 32
+    return 64 if jax.config.read("jax_enable_x64") else 32

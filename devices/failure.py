@@ -1,4 +1,4 @@
-"""Errors as values: what went wrong at a party travels like any other result and names the party."""
+"""Errors as values: what went wrong at a party travels like any other result and names it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from spuvm.errors import ChannelError, PartyError, ProtocolError, SpuvmError
+
+
+_FUNCTIONS = ("spuvm.functions.", "spuvm.demo.")  # like the user's, but from this package
+_NOT_THE_USERS = ("spuvm.", "jax.", "ray.")
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,25 @@ class Failure:
 
 
 def caught(party: str, what: str, error: Exception) -> Failure:
-    """A Failure for an exception in flight: picklable, with the innermost line of the user's code."""
-    at, trace = "", error.__traceback__
-    while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if not module.startswith("spuvm.devices"):
-            code = trace.tb_frame.f_code
-            at = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
-        trace = trace.tb_next
+    """A picklable Failure for an exception in flight, with the user's innermost line."""
+    at = line_of(error)
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
     return Failure(party, what, error.with_traceback(None), at)
+
+
+def line_of(error: Exception) -> str:
+    """The innermost line of the user's code that an exception passed; "" when there is none."""
+    at, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", "")) + "."
+        if not module.startswith(_NOT_THE_USERS) or module in _FUNCTIONS:
+            code = trace.tb_frame.f_code
+            at = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+        trace = trace.tb_next
+    return at
 
 
 def checked(results: Sequence[Any]) -> Sequence[Any]:

@@ -15,14 +15,14 @@ from spuvm.devices.base import DeviceObject
 from spuvm.devices.calls import Call, Slot, name_of
 from spuvm.devices.compiling import results_of, secret, split_origins
 from spuvm.devices.costs import program_cost
-from spuvm.devices.crossings import Describer, canonical, shared_by_owner, widest_type
+from spuvm.devices.crossings import Describer, shared_by_owner, spec_of, widest_type
 from spuvm.devices.failure import checked
 from spuvm.devices.proxy import Proxy
 from spuvm.devices.pyu import PYUObject
 from spuvm.devices.session import current
 from spuvm.devices.spu import SPU, SPUObject, Stored
 from spuvm.devices.statics import Bound, Statics
-from spuvm.devices.structure import ArraySpec, Shared, describe, leaves_of
+from spuvm.devices.structure import Shared, describe, leaves_of
 from spuvm.errors import CompileError, UsageError
 from spuvm.vm.cost import Cost
 
@@ -114,8 +114,7 @@ class SPUFunction:
         if isinstance(leaf, PYUObject):
             tree, owner = learned(leaf), leaf.device.party
         else:
-            dtype = canonical(leaf.dtype, "an argument", widest_type())
-            tree, owner = ArraySpec(tuple(leaf.shape), dtype), OUTSIDER
+            tree, owner = spec_of(leaf, "an argument", widest_type()), OUTSIDER
         limits = self._spu.config.input_range
         found = [shared_by_owner(s, self._spu.fxp, limits, owner) for s in leaves_of(tree)[0]]
         return tuple(found), tree, self._spu.rank(owner)
@@ -165,8 +164,8 @@ def learned(x: PYUObject) -> Any:
     if x.facts is None:
         x.check_session()
         party, backend = x.device.party, current().backend
-        look = Describer(f"{x.ref.what}()", widest_type())
-        refs = backend.call(party, f"looking at {x.ref.what}()", look, Call((Slot(0),), {}), [x.ref])
+        look = Describer(x.ref.what, widest_type())
+        refs = backend.call(party, f"looking at {look.what}", look, Call((Slot(0),), {}), [x.ref])
         (x.facts,) = checked(backend.fetch(refs))
     return x.facts
 

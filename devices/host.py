@@ -35,7 +35,7 @@ class RunOrder:
 
 @dataclass(frozen=True, slots=True)
 class OpenOrder:
-    """Make additive parts of the arrays of a value; to: the rank that may see it, None: an outsider.
+    """Make additive parts of arrays for the rank `to` that may see them; None: an outsider.
 
     The arrays `names` take the run ids from `run_id` on; `bits` are the low bits that may be seen.
     """

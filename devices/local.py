@@ -11,15 +11,17 @@ import copy
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from spuvm.devices.backend import Backend, MachinePlan, Machines, Ref
 from spuvm.devices.calls import Call, Slot, perform
 from spuvm.devices.crossings import deal_parts
-from spuvm.devices.failure import Failure, caught
+from spuvm.devices.failure import Failure, caught, checked
 from spuvm.devices.host import Host, OpenOrder, RunOrder
 from spuvm.errors import UsageError
 from spuvm.net.local import LocalNetwork
@@ -111,7 +113,7 @@ class LocalBackend(Backend):
         )
         self.parties = parties
         self._workers = {party: Worker(party, "pyu") for party in parties}
-        self._machines: list[LocalMachines] = []
+        self._machines: weakref.WeakSet[LocalMachines] = weakref.WeakSet()
 
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
@@ -151,11 +153,11 @@ class LocalBackend(Backend):
 
     def start_machines(self, plan: MachinePlan) -> LocalMachines:
         machines = LocalMachines(plan, self._workers)
-        self._machines.append(machines)
+        self._machines.add(machines)
         return machines
 
     def close(self) -> None:
-        for machines in self._machines:
+        for machines in list(self._machines):
             machines.close()
         for worker in self._workers.values():
             worker.stop()
@@ -167,83 +169,88 @@ class LocalMachines(Machines):
     def __init__(self, plan: MachinePlan, owners: dict[str, Worker]) -> None:
         self.plan = plan
         self._owners = owners
-        self._closed = threading.Event()
         self._hosts = [Host(party) for party in plan.parties]
         self._workers = [Worker(party, plan.name) for party in plan.parties]
-        network = LocalNetwork(3, timeout=plan.deadline, names=plan.parties)
-        channels = network.channels
+        self._close = weakref.finalize(self, _end, self._hosts, self._workers)
+        channels = LocalNetwork(3, timeout=plan.deadline, names=plan.parties).channels
         met = [
-            worker.submit(
-                lambda h=host, r=rank: h.attach(r, channels[r], plan.ring_bits, plan.parties)
+            worker.submit(partial(host.attach, rank, channel, plan.ring_bits, plan.parties))
+            for rank, (worker, host, channel) in enumerate(
+                zip(self._workers, self._hosts, channels, strict=True)
             )
-            for rank, (worker, host) in enumerate(zip(self._workers, self._hosts, strict=True))
         ]
-        for failure in filter(None, [m.result() for m in met]):
-            failure.throw()
+        checked([m.result() for m in met])
 
     def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
-        call = Call(args=(Slot(0),), kwargs={}, results=2)
-        dealt = self._owners[owner].submit(lambda: perform(owner, what, deal, call, [value(ref)]))
-
-        def put(rank: int) -> None:
-            pieces = dealt.result()[1]
-            self._hosts[rank].put(name, pieces if isinstance(pieces, Failure) else pieces[rank])
-
+        dealt = self._owners[owner].submit(partial(_perform, owner, what, deal, 2, (), [ref]))
         for rank, worker in enumerate(self._workers):
-            worker.submit(lambda r=rank: put(r))
+            worker.submit(partial(_put, self._hosts[rank], name, Item(dealt, 1), rank))
         return _results(dealt, owner, what, 2)[0]
 
     def run(self, order: RunOrder) -> tuple[Ref, ...]:
-        return self._all(order.what, lambda host: host.run(order))
+        return self._all(order.what, [partial(host.run, order) for host in self._hosts])
 
     def open_here(self, order: OpenOrder) -> tuple[Ref, ...]:
-        return self._all("opening", lambda host: host.open(order))
+        return self._all("opening", [partial(host.open, order) for host in self._hosts])
 
     def open_at(self, order: OpenOrder, party: str, what: str, join: Callable[..., Any]) -> Ref:
-        parts = self.open_here(order)
-        call = Call(tuple(Slot(i) for i in range(3)), {})
-
-        def work() -> tuple[Any, ...]:
-            return perform(party, what, join, call, [value(p) for p in parts])
-
+        work = partial(_perform, party, what, join, None, (), self.open_here(order))
         return _results(self._owners[party].submit(work), party, what, None)[0]
 
     def pass_on(self, order: OpenOrder, target: Machines, names: Sequence[str]) -> tuple[Ref, ...]:
         assert isinstance(target, LocalMachines)
-        ring = Ring(self.plan.ring_bits)
-        parts = self.open_here(order)
-        done = []
-        for name, part, worker in zip(names, parts, self._workers, strict=True):
-            call = Call((Slot(0), order, ring), {}, 3)
+        done: list[Ref] = []
+        extra = (order, Ring(self.plan.ring_bits))
+        for name, part, worker in zip(names, self.open_here(order), self._workers, strict=True):
+            what = "passing on"
             dealt = worker.submit(
-                lambda p=part, w=worker, c=call: perform(w.party, "passing on", deal_parts, c, [value(p)])
+                partial(_perform, worker.party, what, deal_parts, 3, extra, [part])
             )
+            pieces = _results(dealt, worker.party, what, 3)
             for rank, receiver in enumerate(target._workers):
-                receiver.submit(
-                    lambda d=dealt, r=rank, n=name: target._hosts[r].put(n, d.result()[r])
-                )
-            done += _results(dealt, worker.party, "passing on", 3)
+                host, piece = target._hosts[rank], pieces[rank].handle
+                receiver.submit(partial(_put, host, name, piece, None))
+            done += pieces
         return tuple(done)
 
     def free(self, names: Sequence[str]) -> None:
-        if not self._closed.is_set():
-            self._all("freeing", lambda host: host.free(names))
+        if self._close.alive:
+            self._all("freeing", [partial(host.free, names) for host in self._hosts])
 
     def names(self) -> list[list[str]]:
         """What each machine holds, after everything that was asked for before."""
-        return [value(r) for r in self._all("listing", lambda host: host.names())]
+        return [value(r) for r in self._all("listing", [host.names for host in self._hosts])]
 
     def close(self) -> None:
-        if not self._closed.is_set():
-            self._closed.set()
-            for host, worker in zip(self._hosts, self._workers, strict=True):
-                worker.submit(host.close)
-                worker.stop()
+        self._close()
 
-    def _all(self, what: str, step: Callable[[Host], Any]) -> tuple[Ref, ...]:
-        if self._closed.is_set():
+    def _all(self, what: str, steps: Sequence[Callable[[], Any]]) -> tuple[Ref, ...]:
+        if not self._close.alive:
             raise UsageError(f"{self.plan.name} was closed", next="make a new SPU")
         return tuple(
-            Ref(host.party, what, worker.submit(lambda h=host: step(h)))
-            for host, worker in zip(self._hosts, self._workers, strict=True)
+            Ref(worker.party, what, worker.submit(step))
+            for worker, step in zip(self._workers, steps, strict=True)
         )
+
+
+def _perform(
+    party: str,
+    what: str,
+    fn: Callable[..., Any],
+    results: int | None,
+    extra: tuple[Any, ...],
+    refs: Sequence[Ref],
+) -> tuple[Any, ...]:
+    call = Call((*(Slot(i) for i in range(len(refs))), *extra), {}, results)
+    return perform(party, what, fn, call, [value(ref) for ref in refs])
+
+
+def _put(host: Host, name: str, item: Item, rank: int | None) -> None:
+    pieces = item.result()
+    host.put(name, pieces if rank is None or isinstance(pieces, Failure) else pieces[rank])
+
+
+def _end(hosts: Sequence[Host], workers: Sequence[Worker]) -> None:
+    for host, worker in zip(hosts, workers, strict=True):
+        worker.submit(host.close)
+        worker.stop()

@@ -72,7 +72,7 @@ def to(device: Any, value: Any) -> Any:
     raise UsageError(
         "a value of the script has no owner who could share it",
         got=type(value).__name__,
-        next="give it to a party first: sf.to(alice, x).to(spu); arguments of spu(fn)(x) are public",
+        next="sf.to(alice, x).to(spu); plain arguments of spu(fn)(x) are public constants",
     )
 
 
@@ -100,7 +100,7 @@ def reveal(tree: Any) -> Any:
             values[id(x)] = Joiner(spu.fxp, shared, structure)(*mine)
             first += len(shared)
             _record(x, DRIVER)
-    return jax.tree.unflatten(treedef, [values[id(x)] if id(x) in values else x for x in leaves])
+    return jax.tree.unflatten(treedef, [values.get(id(x), x) for x in leaves])
 
 
 def wait(tree: Any) -> None:
@@ -119,9 +119,7 @@ def wait(tree: Any) -> None:
 
 def _open(spu: SPU, objects: list[SPUObject]) -> tuple[list[SPUObject], tuple[Ref, ...]]:
     once = list({id(x): x for x in objects}.values())
-    arrays = [
-        pair for x in once for pair in zip(x.names, x.structure()[0], strict=True)
-    ]
+    arrays = [pair for x in once for pair in zip(x.names, x.structure()[0], strict=True)]
     return once, spu.open_here(arrays)
 
 

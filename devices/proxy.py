@@ -38,7 +38,7 @@ class Proxy:
         method = getattr(self._cls, name, None) if not name.startswith("_") else None
         if not callable(method):
             raise AttributeError(
-                f"{self._cls.__name__} has no method {name!r}; only methods can be reached from here"
+                f"{self._cls.__name__} has no method {name!r}; only methods are reachable"
             )
         what = f"{self._cls.__name__}.{name}"
 

@@ -45,9 +45,7 @@ class PYU(Device):
 
         def start(*args: Any, **kwargs: Any) -> Any:
             call, refs = pack(self.party, what, args, kwargs, results)
-            return self.handles(
-                current().backend.call(self.party, what, fn, call, refs), results
-            )
+            return self.handles(current().backend.call(self.party, what, fn, call, refs), results)
 
         return start
 

@@ -265,9 +265,7 @@ def _fetch(
         return _fetch_one_by_one(refs, unpack)
 
 
-def _fetch_one_by_one(
-    refs: Sequence[Ref], unpack: Callable[[list[Any]], list[Any]]
-) -> list[Any]:
+def _fetch_one_by_one(refs: Sequence[Ref], unpack: Callable[[list[Any]], list[Any]]) -> list[Any]:
     until = time.monotonic() + GRACE
     results = []
     for ref in refs:

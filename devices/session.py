@@ -63,9 +63,7 @@ class Session:
 _session: Session | None = None
 
 
-def init(
-    parties: Sequence[str], backend: BackendName = "ray", address: str | None = None
-) -> None:
+def init(parties: Sequence[str], backend: BackendName = "ray", address: str | None = None) -> None:
     """Start a session of named parties; every device belongs to it.
 
     Args:

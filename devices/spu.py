@@ -23,6 +23,7 @@ from spuvm.devices.recent import Recent
 from spuvm.devices.session import checked_parties, current
 from spuvm.devices.statics import Statics
 from spuvm.devices.structure import Shared, describe, leaves_of
+from spuvm.devices.warmup import warm_up
 from spuvm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class SPU(Device):
         plan = MachinePlan(
             self.name, self.parties, self.config.ring, self.config.deadline, addresses
         )
+        warm_up()
         self.machines = self._session.backend.start_machines(plan)
         self._lock = threading.Lock()
         self._next_run = 1
@@ -92,16 +94,14 @@ class SPU(Device):
     def receive(self, x: PYUObject) -> SPUObject:
         """Share a party's value: its owner deals, the machines get the pieces."""
         self._check_open()
-        name, owner, what = self._fresh(), x.device.party, f"{x.ref.what}()"
+        name, owner, what = self._fresh(), x.device.party, x.ref.what
         limits, rank = self.config.input_range, self.rank(owner)
         dealer = Dealer(what, self.fxp, limits, rank, widest_type())
         with self._lock:
             facts = self.machines.feed(name, owner, f"sharing {what}", dealer, x.ref)
         return SPUObject(Stored(self, name, (facts,)), source=x)
 
-    def run(
-        self, program: Program, inputs: Sequence[str], what: str
-    ) -> Stored:
+    def run(self, program: Program, inputs: Sequence[str], what: str) -> Stored:
         """Run a program on named arrays; its outputs are arrays 0, 1, ... of what is returned."""
         self._check_open()
         name = self._fresh()

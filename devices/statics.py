@@ -54,17 +54,18 @@ class Statics:
         return rest, {k: v for k, v in kwargs.items() if k not in self.names}, (fixed, named)
 
 
-def rebind(fn: Callable[..., Any], bound: Bound) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """`fn` as a function of the arguments that are not static: (args, kwargs) -> result."""
+def rebind(fn: Callable[..., Any], bound: Bound) -> Callable[..., Any]:
+    """`fn` as a function of its arguments that are not static."""
     fixed, named = bound
+    if not fixed and not named:
+        return fn
 
-    def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         full = list(args)
         for index, value in fixed:
             full.insert(index, value)
         return fn(*full, **kwargs, **dict(named))
 
-    call.__name__ = getattr(fn, "__name__", type(fn).__name__)
     return call
 
 

@@ -1,0 +1,184 @@
+"""sf.simulate: the real protocol in this process, no session, no cluster. It protects nobody.
+
+Three machines on three threads; every array among the arguments is secret and belongs to a caller
+outside the three, who alone learns the results.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+
+from spuvm.bytecode.program import Program
+from spuvm.compiler import Compiled
+from spuvm.compiler.disclosure import Disclosure
+from spuvm.devices.calls import name_of
+from spuvm.devices.compiling import Programs, results_of, secret
+from spuvm.devices.config import Config
+from spuvm.devices.costs import Run, measured, opening_rows, program_cost, with_openings
+from spuvm.devices.crossings import Dealer, Joiner, Pieces, shared_by_owner, spec_of, widest_type
+from spuvm.devices.failure import caught, checked
+from spuvm.devices.host import Part
+from spuvm.devices.statics import Bound, Statics
+from spuvm.devices.structure import Shared, leaves_of
+from spuvm.devices.warmup import warm_up
+from spuvm.errors import UsageError
+from spuvm.net.channel import Channel
+from spuvm.net.local import LocalNetwork
+from spuvm.protocol.aby3.io import Dealt
+from spuvm.vm.cost import Cost
+from spuvm.vm.machine import Machine, RunStats
+
+Record = Literal["views"]
+CALLER = "caller"
+NAMES = ("0", "1", "2")
+
+
+class Simulated:
+    """A function that runs under the real protocol, and what is known about it before it runs."""
+
+    def __init__(
+        self, fn: Callable[..., Any], config: Config, statics: Statics, record: Record | None
+    ) -> None:
+        self._fn, self._config, self._statics, self._record = fn, config, statics, record
+        self._programs = Programs(config)
+        self._last: Run | None = None
+        warm_up()
+        self.__name__ = self.__qualname__ = name_of(fn)
+        self.__doc__ = getattr(fn, "__doc__", None)
+
+    @property
+    def last_run(self) -> Run:
+        """What the last call took: rounds and bytes equal the static cost.
+
+        Raises:
+            UsageError: nothing was run yet.
+        """
+        if self._last is None:
+            raise UsageError("nothing was run yet", next=f"call {self.__name__}(*args) first")
+        return self._last
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the protocol; the result's pytree with numpy arrays.
+
+        Raises:
+            ValueRangeError: an argument that cannot be encoded.
+            CompileError: a function that cannot be lowered.
+        """
+        rest, named, bound = self._statics.split(args, kwargs)
+        fxp = self._config.fxp
+        dealer = Dealer("args", fxp, self._config.input_range, None, widest_type())
+        tree, pieces = dealer((rest, named))
+        compiled, _ = self._compile(tree, bound)
+        results = results_of(compiled)
+        three = _Three(self._config, compiled.program, self._record or "none")
+        done = three.run(pieces, results)
+        self._last = measured([stats for stats, _ in done], opening_rows(results, fxp.ring, None))
+        out_tree = jax.tree.unflatten(compiled.out_tree, [leaf.spec for leaf in results])
+        return Joiner(fxp, results, out_tree)(*(parts for _, parts in done))
+
+    def cost(self, *args: Any, **kwargs: Any) -> Cost:
+        """Rounds and bytes per party, opening included; arguments may be jax.ShapeDtypeStruct."""
+        compiled, inputs = self._look(args, kwargs)
+        cost = program_cost(compiled.program, [(leaf, None) for leaf in inputs])
+        return with_openings(cost, opening_rows(results_of(compiled), self._config.fxp.ring, None))
+
+    def disclosures(self, *args: Any, **kwargs: Any) -> list[Disclosure]:
+        """Everything that is opened: the results, to the caller, and any deliberate leak."""
+        return list(self._look(args, kwargs)[0].disclosures)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Program:
+        """The program; str() of it is its text, `.digest` its identity."""
+        return self._look(args, kwargs)[0].program
+
+    def _look(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Compiled, tuple[Shared, ...]]:
+        rest, named, bound = self._statics.split(args, kwargs)
+        widest = widest_type()
+
+        def spec(path: Any, leaf: Any) -> Any:
+            return spec_of(leaf, "args" + jax.tree_util.keystr(path), widest)
+
+        return self._compile(jax.tree_util.tree_map_with_path(spec, (rest, named)), bound)
+
+    def _compile(self, tree: Any, bound: Bound) -> tuple[Compiled, tuple[Shared, ...]]:
+        specs, treedef = leaves_of(tree)
+        limits = self._config.input_range
+        inputs = tuple(shared_by_owner(s, self._config.fxp, limits, CALLER) for s in specs)
+        args, kwargs = jax.tree.unflatten(treedef, [secret(leaf) for leaf in inputs])
+        return self._programs.get(self._fn, bound, args, kwargs), inputs
+
+    def __repr__(self) -> str:
+        return f"simulate({self.__name__})"
+
+
+def simulate(
+    fn: Callable[..., Any],
+    config: Config | None = None,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    *,
+    record: Record | None = None,
+) -> Simulated:
+    """`fn` under the real protocol, in this process; for tests, debugging and learning.
+
+    Every array and scalar among the arguments that are not static is secret. The function that
+    comes back has `.cost(*args)`, `.disclosures(*args)`, `.lower(*args)` and `.last_run`;
+    record="views" keeps what each party received, for statistical tests.
+    """
+    if not callable(fn):
+        raise UsageError("simulate runs functions", got=type(fn).__name__)
+    if record is not None and record not in get_args(Record):
+        raise UsageError("unknown record", got=repr(record), expected="None or 'views'")
+    config = config if config is not None else Config()
+    if not isinstance(config, Config):
+        raise UsageError("config is a Config", got=repr(config), expected="sf.Config(...)")
+    return Simulated(fn, config, Statics(fn, static_argnums, static_argnames), record)
+
+
+class _Three:
+    """Three machines on three threads, for one run."""
+
+    def __init__(self, config: Config, program: Program, record: str) -> None:
+        self._config, self._program, self._record = config, program, record
+
+    def run(self, pieces: Pieces, results: Sequence[Shared]) -> list[tuple[RunStats, list[Part]]]:
+        """Per rank, what the run took and the additive parts of every result."""
+        network = LocalNetwork(3, timeout=self._config.deadline, names=NAMES)
+        done: list[Any] = [None] * 3
+
+        def party(rank: int) -> None:
+            try:
+                done[rank] = self._party(network.channels[rank], pieces[rank], results)
+            except Exception as error:
+                network.channels[rank].abort(f"party {rank} failed: {type(error).__name__}")
+                done[rank] = caught(NAMES[rank], "the simulation", error)
+
+        threads = [threading.Thread(target=party, args=(rank,)) for rank in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        network.close()
+        return list(checked(done))
+
+    def _party(
+        self, channel: Channel, pieces: Sequence[Dealt], results: Sequence[Shared]
+    ) -> tuple[RunStats, list[Part]]:
+        ring = self._config.fxp.ring
+        machine = Machine(channel.rank, channel, ring, NAMES)
+        for i, piece in enumerate(pieces):
+            machine.put(f"in.{i}", piece)
+        inputs = [f"in.{i}" for i in range(len(pieces))]
+        outputs = [f"out.{i}" for i in range(len(results))]
+        stats = machine.run(1, self._program, inputs, outputs, record=self._record)
+        machine.free(inputs)
+        parts = [
+            machine.part(2 + i, f"out.{i}", to=None, bits=leaf.bits(ring.bits))
+            for i, leaf in enumerate(results)
+        ]
+        return stats, parts
