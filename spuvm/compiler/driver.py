@@ -15,7 +15,7 @@ from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.passes import PASSES
 from spuvm.compiler.trace import Traced, trace
-from spuvm.compiler.values import Value, kind_of, lift, type_of_input
+from spuvm.compiler.values import Value, kind_of, lift, public_result, type_of_input
 
 
 def compile_function(
@@ -66,8 +66,8 @@ def _outputs(
     for name, result, aval in zip(traced.out_names, results, traced.closed.out_avals, strict=True):
         dtype = np.dtype(aval.dtype)
         low.source = low.builder.source(result.id) if isinstance(result, Secret) else ""
-        value = lift(low, result, dtype).id
-        if kind_of(dtype) == "float":
+        value = lift(low, result, dtype).id if low.inputs else public_result(low, result, dtype)
+        if low.inputs and kind_of(dtype) == "float":
             value = arith.to_frac(low, value, low.f)
         low.builder.output(value, str(dtype), name)
         specs.append((tuple(aval.shape), str(dtype)))

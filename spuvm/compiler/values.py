@@ -102,6 +102,16 @@ def lift(low: Lowering, value: Any, dtype: np.dtype[Any]) -> Secret:
     return Secret(made, dtype)
 
 
+def public_result(low: Lowering, value: Any, dtype: np.dtype[Any]) -> int:
+    """A result of a program without secrets: a public constant, that machines keep as shares."""
+    c, kind = public(value), kind_of(dtype)
+    if kind == "bool":
+        return low.constant(np.asarray(c, np.uint8), width=1)
+    if kind == "int":
+        return low.constant(low.ring.array(c))
+    return arith.encode(low, arith.finite(low, c), low.f)
+
+
 def zeros(low: Lowering, shape: tuple[int, ...], kind: str) -> int:
     """Shares of zeros: an empty slice of some input, padded."""
     candidates = [i for i, t in enumerate(low.inputs) if t.kind == kind]
