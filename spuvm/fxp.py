@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from spuvm.errors import UsageError, ValueRangeError
-from spuvm.kernels.fixed import decode_floats, encode_floats
 from spuvm.ring import Ring, RingArray
 
 DEFAULT_FRAC_BITS = {32: 8, 64: 18, 128: 26}
@@ -74,6 +73,9 @@ class Fxp:
     def _encode_floats(
         self, x: npt.NDArray[Any], name: str, input_range: tuple[float, float] | None
     ) -> RingArray:
+        # Only owners encode: who just compiles does not load the kernels.
+        from spuvm.kernels.fixed import encode_floats
+
         native = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
         flat = np.require(native, requirements=["C", "W"]).reshape(-1)
         out = np.empty(flat.size, self.ring.signed_dtype)
@@ -106,6 +108,8 @@ class Fxp:
             return np.asarray(encoded & encoded.dtype.type(1), np.bool_)
         if target.kind in "iu":
             return encoded.astype(target)
+        from spuvm.kernels.fixed import decode_floats
+
         exact = target if target in (np.float32, np.float64) else np.dtype(np.float64)
         signed = np.require(self.ring.signed(encoded), requirements=["C", "W"])
         out = np.empty(signed.size, exact)
