@@ -41,7 +41,7 @@ class GuardedChannel(Channel):
         sends: Mapping[int, Sequence[Array]],
         receives: Mapping[int, Sequence[Spec]],
     ) -> dict[int, list[Array]]:
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(False):
             raise UsageError("two threads exchange on one channel at once")
         try:
             if self._failure is not None or self._stop is not None:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 from spuvm.errors import ChannelError
 from spuvm.net import frame
 from spuvm.net.channel import Array, Spec
 from spuvm.net.guard import PATIENCE, GuardedChannel
 from spuvm.net.handshake import Address, Meeting, check_addresses, listen
-from spuvm.net.link import Link
+from spuvm.net.inbox import BLOCK_MICROSECONDS, Inbox
+from spuvm.net.outbox import Outbox
 
 __all__ = ["TcpChannel", "connect", "listen"]
 
@@ -32,6 +34,8 @@ _IN: Final = select.POLLIN
 _OUT: Final = select.POLLOUT
 _SLICE: Final = 0.1
 """Seconds after which a waiting exchange looks whether another thread has aborted the channel."""
+
+_DRAIN: Final = 64 << 20
 
 _GOODBYE: Final = 0.5
 """Seconds that an abort tries to finish frames that are under way."""
@@ -72,6 +76,21 @@ def connect(
     return TcpChannel(rank, sockets, timeout=timeout, names=names, read_ahead=read_ahead)
 
 
+class _Link:
+    """A socket with its two halves, and what the poll watches it for."""
+
+    __slots__ = ("armed", "inbox", "name", "outbox", "peer", "sock")
+
+    def __init__(self, sock: socket.socket, peer: int, name: str, read_ahead: int) -> None:
+        sock.setblocking(True)  # only `Inbox.wait` makes use of it, and not for long
+        limit = struct.pack("@ll", 0, BLOCK_MICROSECONDS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.sock, self.peer, self.name = sock, peer, name
+        self.inbox = Inbox(sock, name, read_ahead=read_ahead)
+        self.outbox = Outbox(sock)
+        self.armed = 0
+
+
 class TcpChannel(GuardedChannel):
     """A channel over connected stream sockets, which it owns."""
 
@@ -86,8 +105,7 @@ class TcpChannel(GuardedChannel):
     ) -> None:
         super().__init__(rank, tuple(sockets), timeout, names)
         self._links = {
-            peer: Link(sockets[peer], peer, self._names[peer], read_ahead=read_ahead)
-            for peer in self.peers
+            peer: _Link(sockets[peer], peer, self._names[peer], read_ahead) for peer in self.peers
         }
         self._by_fd = {link.sock.fileno(): link for link in self._links.values()}
         self._poll = select.poll()
@@ -98,36 +116,43 @@ class TcpChannel(GuardedChannel):
         receives: Mapping[int, Sequence[Spec]],
     ) -> dict[int, list[Array]]:
         links, stats = self._links, self.stats
-        out: dict[int, list[Array] | None] = {}
-        waiting = False
+        out: dict[int, list[Array]] = {}
+        peer, unsent, missing = -1, False, False
         try:
             for peer, arrays in sends.items():
-                link = links[peer]
-                try:
-                    stats.bytes_sent += link.send(arrays)
-                except OSError as error:
-                    raise self._broken(link, error) from error
+                outbox = links[peer].outbox
+                stats.bytes_sent += outbox.send(arrays)
                 stats.frames_sent += 1
-                if link.outgoing:
-                    waiting = True
+                if outbox.left:
+                    unsent = True
             for peer, specs in receives.items():
-                link = links[peer]
-                arrived = out[peer] = link.expect(specs)
-                stats.bytes_received += link.length
+                inbox = links[peer].inbox
+                arrived = inbox.expect(specs)
+                stats.bytes_received += inbox.length
                 if arrived is None:
-                    waiting = True
-        except KeyError as error:
-            raise self._unknown(error) from None
-        if waiting:
-            self._wait([links[p] for p in sends], [links[p] for p in receives], out)
-        return cast("dict[int, list[Array]]", out)
+                    missing = True
+                else:
+                    out[peer] = arrived
+            if missing and not unsent:  # usual: block on one socket after the other, no poll
+                missing = False
+                for peer in receives:
+                    if peer not in out:
+                        arrived = links[peer].inbox.wait()
+                        if arrived is None:
+                            missing = True
+                            break
+                        out[peer] = arrived
+        except KeyError:
+            raise self._unknown(peer) from None
+        except OSError as error:
+            raise self._broken(links[peer], error) from error
+        if unsent or missing:
+            self._move({links[p] for p in sends}, {links[p] for p in receives if p not in out}, out)
+        return out
 
-    def _wait(
-        self, senders: list[Link], receivers: list[Link], out: dict[int, list[Array] | None]
-    ) -> None:
+    def _move(self, sending: set[_Link], missing: set[_Link], out: dict[int, list[Array]]) -> None:
         """Move bytes until everything is sent and received; also takes in what is not awaited."""
-        sending = {link for link in senders if link.outgoing}
-        missing = {link for link in receivers if out[link.peer] is None}
+        sending = {link for link in sending if link.outbox.left}
         since = time.monotonic()
         for link in self._links.values():
             self._arm(link)
@@ -138,15 +163,15 @@ class TcpChannel(GuardedChannel):
                 link = self._by_fd[fd]
                 try:
                     if events & _OUT:
-                        moved += link.flush()
-                        if not link.outgoing:
+                        moved += link.outbox.flush()
+                        if not link.outbox.left:
                             sending.discard(link)
                     if events != _OUT:  # an error or a hang-up too is found by reading
-                        count = link.read()
+                        count = link.inbox.read()
                         if link in missing:
                             moved += count
-                            if link.received is not None:
-                                out[link.peer] = link.received
+                            if link.inbox.received is not None:
+                                out[link.peer] = link.inbox.received
                                 missing.discard(link)
                 except OSError as error:
                     raise self._broken(link, error) from error
@@ -159,10 +184,10 @@ class TcpChannel(GuardedChannel):
             elif now - since > self.timeout:
                 raise self._stuck(sending, missing)
 
-    def _arm(self, link: Link) -> None:
+    def _arm(self, link: _Link) -> None:
         """Have the poll report what is useful for this link, and nothing else."""
-        events = 0 if link.ended or link.full else _IN
-        if link.outgoing:
+        events = 0 if link.inbox.ended or link.inbox.full else _IN
+        if link.outbox.left:
             events |= _OUT
         if events == link.armed:
             return
@@ -174,10 +199,10 @@ class TcpChannel(GuardedChannel):
 
     # ---- failures
 
-    def _broken(self, link: Link, error: OSError) -> ChannelError:
+    def _broken(self, link: _Link, error: OSError) -> ChannelError:
         """What to say when a system call failed: the peer's last words if there are any."""
         try:
-            while link.read():
+            while link.inbox.read():
                 pass
         except ChannelError as last_words:
             return last_words
@@ -189,12 +214,11 @@ class TcpChannel(GuardedChannel):
             next=f"see what {link.name} says: its process ended or its channel was closed",
         )
 
-    def _stuck(self, sending: set[Link], missing: set[Link]) -> ChannelError:
+    def _stuck(self, sending: set[_Link], missing: set[_Link]) -> ChannelError:
+        link = min(missing or sending, key=lambda link: link.peer)
         if missing:
-            link = min(missing, key=lambda link: link.peer)
-            return self._late(link.peer, f"a frame of {link.length} bytes from {link.name}")
-        link = min(sending, key=lambda link: link.peer)
-        left = sum(map(len, link.outgoing))
+            return self._late(link.peer, f"a frame of {link.inbox.length} bytes from {link.name}")
+        left = sum(map(len, link.outbox.left))
         return self._late(link.peer, f"{link.name} to take the last {left} bytes of a frame")
 
     # ---- ends
@@ -206,22 +230,22 @@ class TcpChannel(GuardedChannel):
         if not self._busy.acquire(timeout=PATIENCE):
             return
         try:
-            last_words = memoryview(frame.abort_frame(message))
+            last_words = frame.abort_frame(message)
             until = time.monotonic() + _GOODBYE
+            talking = []
             for link in self._links.values():
-                link.outgoing.append(last_words)
                 with contextlib.suppress(OSError):
-                    link.flush()
-            while (left := until - time.monotonic()) > 0:
-                open_ends = [link for link in self._links.values() if link.outgoing]
-                if not open_ends:
+                    link.outbox.add(last_words)
+                    talking.append(link)
+            while talking := [link for link in talking if link.outbox.left]:
+                left = until - time.monotonic()
+                if left <= 0 or not select.select([], [t.sock for t in talking], [], left)[1]:
                     break
-                select.select([], [link.sock for link in open_ends], [], left)
-                for link in open_ends:
+                for link in talking:
                     try:
-                        link.flush()
+                        link.outbox.flush()
                     except OSError:
-                        link.outgoing.clear()
+                        link.outbox.left.clear()
         finally:
             self._busy.release()
 
@@ -232,5 +256,9 @@ class TcpChannel(GuardedChannel):
             if self._busy.acquire(timeout=PATIENCE):
                 stack.callback(self._busy.release)
             for link in self._links.values():
-                link.close()
+                # Closing over unread bytes would reset the connection: what is under way is lost.
+                with contextlib.suppress(OSError):
+                    link.sock.shutdown(socket.SHUT_WR)
+                    link.inbox.discard(_DRAIN)
+                link.sock.close()
             self._failure = self._failure or self._stopped()

@@ -1,0 +1,169 @@
+"""How fast a channel is: three processes over TCP loopback, or three threads in one process.
+
+    python -m benchmarks.channel [--local] [--patterns ring pairs] [--sizes 8 1024] [--json FILE]
+
+Patterns: `ring` (every party sends to the previous one and receives from the next), `pairs` (every
+party exchanges with both), `stream` (party 0 sends to party 1 only). Time is per exchange, the
+median over repeats; `total` is payload of all parties per second; `cpu` is of all three parties.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import queue
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from spuvm.net.channel import Channel, Spec
+from spuvm.net.local import LocalNetwork
+from spuvm.net.memory import keep_large_blocks
+from spuvm.net.tcp import connect, listen
+
+Row = dict[str, Any]
+Options = argparse.Namespace
+SIZES = (8, 1024, 64 << 10, 1 << 20, 8 << 20)
+WORD = np.dtype(np.uint64)
+
+
+def ring(rank: int) -> tuple[list[int], list[int]]:
+    return [(rank - 1) % 3], [(rank + 1) % 3]
+
+
+def pairs(rank: int) -> tuple[list[int], list[int]]:
+    others = [(rank + 1) % 3, (rank - 1) % 3]
+    return others, others
+
+
+def stream(rank: int) -> tuple[list[int], list[int]]:
+    return [[1], [], []][rank], [[], [0], []][rank]
+
+
+PATTERNS: dict[str, Callable[[int], tuple[list[int], list[int]]]] = {
+    "ring": ring,
+    "pairs": pairs,
+    "stream": stream,
+}
+
+
+def barrier(channel: Channel) -> None:
+    peers = channel.peers
+    channel.exchange(dict.fromkeys(peers, ()), dict.fromkeys(peers, ()))
+    channel.exchange(dict.fromkeys(peers, ()), dict.fromkeys(peers, ()))
+
+
+def measure(channel: Channel, cpu_clock: Callable[[], float], options: Options) -> list[Row]:
+    """The rows as one party sees them."""
+    rows = []
+    for pattern in options.patterns:
+        to, of = PATTERNS[pattern](channel.rank)
+        for size in options.sizes:
+            specs = [Spec(WORD, size // WORD.itemsize)]
+            data = [np.arange(size // WORD.itemsize, dtype=WORD)]
+            sends, receives = dict.fromkeys(to, data), dict.fromkeys(of, specs)
+            count = max(4, min(3000, (64 << 20) // size))
+            times, cpus = [], []
+            for _ in range(7):
+                barrier(channel)
+                cpu, start = cpu_clock(), time.perf_counter()
+                for _ in range(count):
+                    channel.exchange(sends, receives)
+                times.append((time.perf_counter() - start) / count)
+                cpus.append((cpu_clock() - cpu) / count)
+            row = {"pattern": pattern, "bytes": size, "sent": size * len(to)}
+            rows.append(row | {"seconds": statistics.median(times), "cpu": statistics.median(cpus)})
+    barrier(channel)
+    return rows
+
+
+def tcp_party(
+    rank: int, listener: Any, addresses: list[Any], results: Any, options: Options
+) -> None:
+    if options.memory == "kept":
+        keep_large_blocks()
+    with connect(rank, addresses, listener=listener) as channel:
+        results.put((rank, measure(channel, time.process_time, options)))
+
+
+def over_tcp(options: Options) -> list[list[Row]]:
+    context = multiprocessing.get_context("spawn")
+    listeners = [listen() for _ in range(3)]
+    addresses = [listener.getsockname()[:2] for listener in listeners]
+    results: Any = context.Queue()
+    parties = [
+        context.Process(target=tcp_party, args=(rank, listeners[rank], addresses, results, options))
+        for rank in range(3)
+    ]
+    for party in parties:
+        party.start()
+    for listener in listeners:
+        listener.close()
+    by_rank: dict[int, list[Row]] = {}
+    while len(by_rank) < 3:
+        try:
+            rank, rows = results.get(timeout=1)
+            by_rank[rank] = rows
+        except queue.Empty:
+            if any(party.exitcode for party in parties):
+                raise SystemExit("a party failed") from None
+    for party in parties:
+        party.join()
+    return [by_rank[rank] for rank in range(3)]
+
+
+def over_threads(options: Options) -> list[list[Row]]:
+    channels = LocalNetwork().channels
+    rows: dict[int, list[Row]] = {}
+
+    def run(rank: int) -> None:
+        with channels[rank] as channel:
+            rows[rank] = measure(channel, time.thread_time, options)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [rows[rank] for rank in range(3)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--local", action="store_true", help="threads instead of processes")
+    parser.add_argument("--json", help="also write the rows to this file")
+    parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), choices=list(PATTERNS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="bytes, multiples of 8")
+    parser.add_argument("--memory", choices=("kept", "default"), default="kept")
+    options = parser.parse_args()
+    by_rank = over_threads(options) if options.local else over_tcp(options)
+    rows = []
+    print(f"{'pattern':8} {'bytes':>9} {'us':>10} {'total GB/s':>11} {'cpu us':>9}")
+    for three in zip(*by_rank, strict=True):
+        seconds = max(row["seconds"] for row in three)
+        rate = sum(row["sent"] for row in three) / seconds / 1e9
+        cpu = sum(row["cpu"] for row in three)
+        pattern, size = three[0]["pattern"], three[0]["bytes"]
+        print(f"{pattern:8} {size:9} {seconds * 1e6:10.1f} {rate:11.3f} {cpu * 1e6:9.1f}")
+        rows.append(
+            {"pattern": pattern, "bytes": size, "us": seconds * 1e6, "gb_s": rate, "cpu_us": cpu}
+        )
+    if options.json:
+        host = {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        }
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"host": host, "local": options.local, "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
