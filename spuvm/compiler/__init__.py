@@ -1,5 +1,6 @@
 """From a JAX function to a program."""
 
+from spuvm.compiler.assume import assume_range
 from spuvm.compiler.config import CompileConfig, Compiled, SecretSpec
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.compiler.driver import compile_function
@@ -14,5 +15,6 @@ __all__ = [
     "Compiled",
     "Disclosure",
     "SecretSpec",
+    "assume_range",
     "compile_function",
 ]

@@ -83,11 +83,10 @@ def _rule(low: Lowering, eqn: Any) -> Any:
     name = eqn.primitive.name
     if name in RULES:
         return RULES[name]
-    near = difflib.get_close_matches(name, RULES, n=6, cutoff=0.5)
-    rest = [n for n in sorted(RULES) if n not in near]
+    near = difflib.get_close_matches(name, RULES, n=8, cutoff=0.5)
     raise UnsupportedPrimitive(
         f"no lowering rule for jax primitive {name!r}",
-        expected=f"one of {', '.join(near + rest)}",
+        expected=f"{', '.join(near or sorted(RULES))}" + (" and others" if near else ""),
         next="rewrite with these, or add a rule: ARCHITECTURE.md#new-primitive",
     )
 

@@ -1,80 +1,19 @@
-"""Program -> Program rewrites: shorter, cheaper, same meaning. Each leaves a well-formed program."""
+"""Program -> Program rewrites: fewer rounds, fewer bytes, same meaning; each leaves it well-formed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from spuvm.bytecode.builder import Builder
 from spuvm.bytecode.program import Instruction, Program
-from spuvm.fxp import Fxp
-from spuvm.ring import Ring
+from spuvm.bytecode.types import Type
+from spuvm.compiler.rebuild import Rebuild
 
 Pass = Callable[[Program], Program]
-Emit = Callable[..., int]
-Rewrite = Callable[["Rebuild", Instruction], int | None]
-
-
-class Rebuild:
-    """A program being copied instruction by instruction; a rewrite may replace any of them."""
-
-    def __init__(self, program: Program) -> None:
-        ring = Ring(program.ring)
-        self.program = program
-        self.builder = Builder(ring, Fxp(ring, program.frac_bits))
-        self.new: dict[int, int] = {}
-        self.made_by = {i.results[0]: i for i in program.instructions}
-        self.uses = count_uses(program)
-        self._known: dict[tuple[object, ...], int] = {}
-
-    def made(self, value: int, op: str) -> Instruction | None:
-        """The instruction that made an old value, if it is an `op`."""
-        instruction = self.made_by.get(value)
-        return instruction if instruction is not None and instruction.op == op else None
-
-    def emit(self, op: str, *args: int, source: str = "", **attrs: object) -> int:
-        """Append to the new program (new ids); equal instructions are made once."""
-        key = (op, args, tuple(sorted(attrs.items(), key=lambda item: item[0])))
-        if key not in self._known:
-            self._known[key] = self.builder.emit(op, *args, source=source, **attrs)
-        return self._known[key]
-
-    def run(self, rewrite: Rewrite) -> Program:
-        """The new program."""
-        old = self.program
-        for i, given in enumerate(old.inputs):
-            self.new[i] = self.builder.input(given.type, given.origin)
-        for instruction in old.instructions:
-            result = instruction.results[0]
-            replaced = rewrite(self, instruction)
-            self.new[result] = self.copy(instruction) if replaced is None else replaced
-        for out in old.outputs:
-            self.builder.output(self.new[out.value], out.dtype, out.name, out.origins)
-        return self.builder.build()
-
-    def copy(self, instruction: Instruction) -> int:
-        """The same instruction on the new operands."""
-        if instruction.op == "const":
-            array = self.program.constants[int(instruction.attrs["index"])]  # type: ignore[arg-type]
-            t = instruction.types[0]
-            return self.builder.constant(array, t.frac, t.width, instruction.source)
-        args = [self.new[a] for a in instruction.args]
-        return self.emit(instruction.op, *args, source=instruction.source, **instruction.attrs)
-
-
-def count_uses(program: Program) -> dict[int, int]:
-    """How often each value is an operand or an output."""
-    uses: dict[int, int] = {}
-    for instruction in program.instructions:
-        for a in instruction.args:
-            uses[a] = uses.get(a, 0) + 1
-    for out in program.outputs:
-        uses[out.value] = uses.get(out.value, 0) + 1
-    return uses
 
 
 def dce(program: Program) -> Program:
-    """Leave out what no output depends on, constants included."""
+    """Leave out what no output depends on, constants included; join equal instructions."""
     live = {out.value for out in program.outputs}
     kept: list[Instruction] = []
     for instruction in reversed(program.instructions):
@@ -84,28 +23,220 @@ def dce(program: Program) -> Program:
     return Rebuild(replace(program, instructions=tuple(kept[::-1]))).run(lambda r, i: None)
 
 
+def drop_retypes(program: Program) -> Program:
+    """A retype of a retype, or one that its operand's own type makes superfluous, goes away."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        if i.op != "retype_a":
+            return None
+        x = r.new[i.args[0]]
+        old, new = r.builder.type(x), i.types[0]
+        if old.frac == new.frac and within(old, new):
+            return x
+        return None
+
+    return Rebuild(program).run(rewrite)
+
+
+def within(inner: Type, outer: Type) -> bool:
+    """The bounds of `inner` imply those of `outer`."""
+    if outer.bounds is None:
+        return True
+    if inner.bounds is None:
+        return False
+    return outer.bounds[0] <= inner.bounds[0] and inner.bounds[1] <= outer.bounds[1]
+
+
 def fuse_truncation(program: Program) -> Program:
     """A product that is only truncated becomes one instruction: two rounds instead of three."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
         if i.op != "trunc_a":
             return None
-        source = skip_retypes(r, i.args[0])
-        product = r.made(source, "mul_aa") or r.made(source, "dot_aa")
-        if product is None or product.attrs["trunc"] != 0 or source != i.args[0]:
-            return None
-        if r.uses[source] != 1:
+        chain = r.only_use(i.args[0], ("reshape", "retype_a"))
+        product = r.made(chain[-1], "mul_aa") or r.made(chain[-1], "dot_aa")
+        if product is None or product.attrs["trunc"] != 0 or r.uses[chain[-1]] != 1:
             return None
         args = [r.new[a] for a in product.args]
-        bits = i.attrs["bits"]
-        return r.emit(product.op, *args, source=product.source, trunc=bits, form="narrow")
+        bits = int(i.attrs["bits"])  # type: ignore[call-overload]
+        bound = 1 << (program.ring - 2)
+        terms = product.types[0].shape and program.types[product.args[0]].shape[-1]
+        count = terms if product.op == "dot_aa" else 1
+        worst = count
+        for a in args:
+            worst *= r.builder.type(a).magnitude(bound)
+        if worst >= bound:  # the range was proven by other means than by the operands
+            return None
+        made = r.emit(product.op, *args, source=product.source, trunc=bits, form="narrow")
+        return r.shaped(made, i.types[0])
 
     return Rebuild(program).run(rewrite)
 
 
-def skip_retypes(r: Rebuild, value: int) -> int:
-    """The value itself; retypes between a product and its truncation only narrow a range."""
-    return value
+def weighted_sums(program: Program) -> Program:
+    """A sum over products with a factor that is spread along the kept axes is a matrix product."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        if i.op != "sum_a":
+            return None
+        product = r.made(i.args[0], "mul_aa") or r.made(i.args[0], "mul_ap")
+        if product is None or r.uses[i.args[0]] != 1:
+            return None
+        if product.op == "mul_aa" and product.attrs["trunc"] != 0:
+            return None
+        shape, axes = product.types[0].shape, tuple(i.attrs["axes"])  # type: ignore[arg-type]
+        if axes != tuple(range(len(axes))) or not i.types[0].size or not axes:
+            return None
+        for factor, other in (product.args, product.args[::-1]):
+            weights = r.spread_along(factor, len(axes))
+            if weights is None:
+                continue
+            if product.op == "mul_ap" and factor != product.args[1]:
+                continue
+            return _as_dot(r, i, product, weights, other, shape, len(axes))
+        return None
+
+    return Rebuild(program).run(rewrite)
 
 
-PASSES: tuple[Pass, ...] = (dce, fuse_truncation, dce)
+def _as_dot(
+    r: Rebuild,
+    total: Instruction,
+    product: Instruction,
+    weights: int,
+    other: int,
+    shape: tuple[int, ...],
+    axes: int,
+) -> int:
+    inner = 1
+    for n in shape[:axes]:
+        inner *= n
+    columns = total.types[0].size
+    left = r.emit("reshape", weights, source=product.source, shape=(1, 1, inner))
+    right = r.emit("reshape", r.new[other], source=product.source, shape=(1, inner, columns))
+    if product.op == "mul_ap":
+        made = r.emit("dot_pa", left, right, source=total.source)
+    else:
+        made = r.emit("dot_aa", left, right, source=total.source, trunc=0, form="narrow")
+    return r.shaped(made, total.types[0])
+
+
+LINEAR = ("add_aa", "sub_aa", "neg_a", "lincomb_a", "shl_a", "mul_ap")
+Terms = list[tuple[int, int]]
+
+
+def combine_sums(program: Program) -> Program:
+    """Trees of sums and public scalings, and sums over joined rows, become one lincomb_a."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        if i.op in LINEAR:
+            terms = _terms(r, i, 1)
+            if terms is None or _inner(r, i) == 0:
+                return None
+        elif i.op in ("sum_a", "dot_pa"):
+            terms = _rows(r, i)
+            if terms is None:
+                return None
+        else:
+            return None
+        merged: dict[int, int] = {}
+        for value, coefficient in terms:
+            merged[value] = merged.get(value, 0) + coefficient
+        args = [r.reshaped(v, i.types[0].shape) for v in merged]
+        fracs = [r.builder.type(v).frac for v in args]
+        args = [
+            v if f == fracs[0] else r.emit("retype_a", v, frac=fracs[0], range=())
+            for v, f in zip(args, fracs, strict=True)
+        ]
+        made = r.emit("lincomb_a", *args, source=i.source, coefficients=tuple(merged.values()))
+        return r.shaped(made, i.types[0])
+
+    return Rebuild(program).run(rewrite)
+
+
+def _coefficients(r: Rebuild, i: Instruction) -> list[tuple[int, int]] | None:
+    """(old value, coefficient) per operand of a linear instruction; None if not by scalars."""
+    if i.op == "lincomb_a":
+        coefficients = i.attrs["coefficients"]
+        assert isinstance(coefficients, tuple)
+        return [(a, int(c)) for a, c in zip(i.args, coefficients, strict=True)]  # type: ignore[arg-type]
+    if i.op == "shl_a":
+        return [(i.args[0], 1 << int(i.attrs["bits"]))]  # type: ignore[call-overload]
+    if i.op == "mul_ap":
+        constant = r.constant_of(i.args[1])
+        if constant is None or constant.size != 1 or not r.scalar(i.args[1]):
+            return None
+        return [(i.args[0], int(constant[0]))]
+    signs = {"add_aa": (1, 1), "sub_aa": (1, -1), "neg_a": (-1,)}[i.op]
+    return list(zip(i.args, signs, strict=True))
+
+
+def _inner(r: Rebuild, i: Instruction) -> int:
+    """How many operands of a linear instruction can be merged into it."""
+    found = 0
+    for value, _ in _coefficients(r, i) or ():
+        inner = _behind(r, value)
+        found += inner is not None and _coefficients(r, inner) is not None
+    return found
+
+
+def _behind(r: Rebuild, value: int) -> Instruction | None:
+    """The linear instruction behind a value that nothing else uses, reshapes looked through."""
+    inner = r.made_by.get(r.only_use(value, ("reshape",))[-1])
+    if inner is None or inner.op not in LINEAR or r.uses[inner.results[0]] != 1:
+        return None
+    return inner if r.uses[value] == 1 else None
+
+
+def _terms(r: Rebuild, i: Instruction, factor: int) -> Terms | None:
+    """New ids and coefficients of a tree of sums and scalings whose inner results are used once."""
+    parts = _coefficients(r, i)
+    if parts is None:
+        return None
+    found: Terms = []
+    for value, coefficient in parts:
+        inner = _behind(r, value)
+        below = None if inner is None else _terms(r, inner, factor * coefficient)
+        found += [(r.new[value], factor * coefficient)] if below is None else below
+    return found
+
+
+def _rows(r: Rebuild, i: Instruction) -> Terms | None:
+    """Terms of a sum over the leading axis of rows that were joined only for it."""
+    if i.op == "sum_a":
+        if i.attrs["axes"] != (0,):
+            return None
+        stack, weights = i.args[0], None
+    else:
+        weights = r.constant_of(i.args[0])
+        shape = i.types[0].shape
+        if weights is None or shape[0] != 1 or shape[1] != 1:
+            return None
+        stack = i.args[1]
+        reshaped = r.made(stack, "reshape")
+        if reshaped is not None and r.uses[stack] == 1:
+            stack = reshaped.args[0]
+    joined = r.made(stack, "concat")
+    if joined is None or joined.attrs["axis"] != 0 or r.uses[stack] != 1:
+        return None
+    rows = [r.builder.type(r.new[a]) for a in joined.args]
+    if any(t.shape[0] != 1 or t.size != i.types[0].size for t in rows):
+        return None
+    values = [1] * len(rows) if weights is None else [int(w) for w in weights]
+    if len(values) != len(rows):
+        return None
+    shape = i.types[0].shape
+    return [(r.reshaped(r.new[a], shape), w) for a, w in zip(joined.args, values, strict=True)]
+
+
+PASSES: tuple[Pass, ...] = (
+    dce,
+    drop_retypes,
+    weighted_sums,
+    dce,
+    combine_sums,
+    dce,
+    combine_sums,
+    fuse_truncation,
+    dce,
+)

@@ -74,6 +74,34 @@ def concatenate(low: Lowering, out: list[Out], *xs: Value, dimension: int, **_: 
     return Secret(low.concat(lifted(low, xs, o.dtype), dimension), o.dtype)
 
 
+@rule("stack")
+def stack(low: Lowering, out: list[Out], *xs: Value, axis: int, **_: Any) -> Secret:
+    """Join along a new axis."""
+    (o,) = out
+    shape = tuple(1 if i == axis else n for i, n in enumerate(o.shape))
+    parts = [low.reshape(i, shape) for i in lifted(low, xs, o.dtype)]
+    return Secret(low.concat(parts, axis), o.dtype)
+
+
+@rule("unstack")
+def unstack(low: Lowering, out: list[Out], x: Secret, *, axis: int, **_: Any) -> Any:
+    """The slices along an axis, each without it."""
+    return tuple(
+        Secret(low.reshape(low.cut(x.id, axis, i, i + 1), o.shape), x.dtype)
+        for i, o in enumerate(out)
+    )
+
+
+@rule("tile")
+def tile(low: Lowering, out: list[Out], x: Secret, *, reps: Any, **_: Any) -> Secret:
+    """numpy.tile with one repetition count per axis."""
+    shape = low.shape(x.id)
+    inner = [n for size in shape for n in (1, size)]
+    outer = [n for pair in zip(reps, shape, strict=True) for n in pair]
+    made = low.spread(low.reshape(x.id, inner), outer)
+    return Secret(low.reshape(made, out[0].shape), x.dtype)
+
+
 @rule("split")
 def split(low: Lowering, out: list[Out], x: Secret, *, sizes: Any, axis: int, **_: Any) -> Any:
     """Cut along an axis into parts of given sizes."""
