@@ -57,9 +57,7 @@ def peers_table(rows: Sequence[Any]) -> Table:
             _pair(row, "peak_mb", 0),
             f"{_small(row.get('ours_error'))} / {_small(row.get('peer_error'))}",
         )
-    for row in rows:
-        if row.get("failure"):
-            table.caption = f"{table.caption or ''}{row['case']}: {row['failure'][:200]}\n"
+    table.caption = _failures(rows)
     return table
 
 
@@ -87,10 +85,17 @@ def light_table(rows: Sequence[Any]) -> Table:
             _number(row.get("ours_peak_mb"), 0),
             _small(row.get("ours_error")),
         )
-    for row in rows:
-        if row.get("failure"):
-            table.caption = f"{table.caption or ''}{row['case']}: {row['failure'][:200]}\n"
+    table.caption = _failures(rows)
     return table
+
+
+def _failures(rows: Sequence[Any]) -> str | None:
+    lines = {
+        f"{row['case']}: {row['failure'].splitlines()[0]}": None
+        for row in rows
+        if row.get("failure")
+    }
+    return "\n".join(lines) or None
 
 
 def _key(row: Any) -> tuple[str, str]:
