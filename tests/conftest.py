@@ -2,6 +2,10 @@
 
 import os
 import sys
+
+# Many small matrix products on a shared machine: threads of the linear algebra only wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from spuvm.net.channel import Channel
 from spuvm.net.local import LocalNetwork
 from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.io import accept, deal, reconstruct
-from spuvm.protocol.aby3.prss import Masks, Stream
+from spuvm.protocol.aby3.prss import BLOCK_BITS, LANE_BITS, Masks, Stream
 from spuvm.protocol.aby3.share import AShare, BShare
 from spuvm.protocol.base import Exchange, Party
 from spuvm.ring import Ring
@@ -30,19 +30,41 @@ NAMES = ("alice", "bob", "carol")
 # --- lock step: one instruction, one thread, everything visible --------------------------------
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """One mask: with whom, at which blocks of the pair's stream, and its value."""
+
+    other: int
+    first: int
+    blocks: int
+    array: np.ndarray
+
+
 class RecordingMasks(Masks):
-    """Masks that keep a copy of every array drawn."""
+    """Masks that keep a copy of every array drawn and its place in the stream."""
 
     __slots__ = ("drawn",)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.drawn: list[tuple[int, np.ndarray]] = []
+        self.drawn: list[Drawn] = []
 
-    def draw(self, other: int, *requests: Any) -> list[np.ndarray]:
-        arrays = super().draw(other, *requests)
-        self.drawn += [(other, a.copy()) for a in arrays]
+    def _next(self, other: int, lane: int) -> int:
+        return self._place + (lane << BLOCK_BITS - LANE_BITS) + self._used.get((other, lane), 0)
+
+    def draw(self, other: int, *requests: Any, lane: int = 0) -> list[np.ndarray]:
+        first = self._next(other, lane)
+        arrays = super().draw(other, *requests, lane=lane)
+        for a in arrays:
+            blocks = -(-a.nbytes // 16)
+            self.drawn.append(Drawn(other, first, blocks, a.copy()))
+            first += blocks
         return arrays
+
+    def fill(self, other: int, out: np.ndarray, lane: int = 0) -> None:
+        first = self._next(other, lane)
+        super().fill(other, out, lane)
+        self.drawn.append(Drawn(other, first, -(-out.nbytes // 16), out.copy()))
 
 
 @dataclass
@@ -53,15 +75,18 @@ class Trace:
     rounds: int
     bytes_sent: tuple[int, int, int]
     received: list[list[np.ndarray]]
-    drawn: list[list[tuple[int, np.ndarray]]]
+    drawn: list[list[Drawn]]
 
 
-def pair_streams() -> list[dict[int, Stream]]:
-    """Fresh keys for every pair, as each party holds them."""
+def pair_streams(
+    make: Callable[[int, int, bytes], Stream] | None = None,
+) -> list[dict[int, Stream]]:
+    """Fresh keys for every pair, as each party holds them; `make(i, j, key)` builds a stream."""
+    make = make or (lambda i, j, key: Stream(key))
     streams: list[dict[int, Stream]] = [{}, {}, {}]
     for i, j in PAIRS:
         key = os.urandom(16)
-        streams[i][j], streams[j][i] = Stream(key), Stream(key)
+        streams[i][j], streams[j][i] = make(i, j, key), make(i, j, key)
     return streams
 
 
@@ -173,7 +198,7 @@ class ClockedChannel(Channel):
             self._stamps[self.rank, peer].append(now)
         got = self._inner.exchange(sends, receives)
         arrived = [self._stamps[peer, self.rank].popleft() for peer in receives]
-        self.clock = max(arrived + [now if sends else self.clock])
+        self.clock = max([*arrived, now if sends else self.clock])
         return got
 
     def abort(self, message: str) -> None:

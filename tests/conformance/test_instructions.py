@@ -1,4 +1,4 @@
-"""Every instruction on every protocol and ring: the result of the plain protocol, the declared cost."""
+"""Every instruction on every ring: results of the plain protocol, cost as declared."""
 
 from collections.abc import Sequence
 
@@ -76,7 +76,7 @@ def test_random_operands(trio, op: str, bits: int) -> None:
 @pytest.mark.parametrize("bits", RINGS)
 @pytest.mark.parametrize("op", TALKING)
 def test_lock_step(op: str, bits: int) -> None:
-    """Without machines: rounds, bytes, no writing to operands or messages, consistent components."""
+    """Without machines: rounds, bytes, nobody writes to operands or messages, holders agree."""
     ring = Ring(bits)
     for i, v in enumerate(variants(op, bits)):
         values = v.values(np.random.default_rng(i))
