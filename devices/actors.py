@@ -8,6 +8,7 @@ running an instruction twice would use its masks twice.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from spuvm.devices.calls import Call, Slot, perform
 from spuvm.devices.failure import Failure, caught
 from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
 from spuvm.devices.warmup import warm_up
-from spuvm.errors import PartyError
+from spuvm.errors import ChannelError, PartyError, SpuvmError
 from spuvm.net.tcp import connect, listen
 from spuvm.protocol.aby3.io import Dealt
 from spuvm.ring import Ring
@@ -66,41 +67,44 @@ def join_at_party(party: str, what: str, join: Callable[..., Any], *parts: Any) 
     return boxed(perform(party, what, join, call, unboxed(parts)))
 
 
+@functools.lru_cache(maxsize=64)
+def machine_named(name: str) -> Any:
+    """Handle of a machine's actor; looked up once per process."""
+    return ray.get_actor(name)
+
+
 @ray.remote(num_cpus=1, max_retries=0)
 def deal_at_owner(
     party: str,
     what: str,
     deal: Callable[[Any], Any],
     name: str,
-    machines: Sequence[tuple[str, Any]],
+    machines: Sequence[tuple[str, str]],
     box: Any,
 ) -> Any:
     """Deal a value and give the machines their pieces; returns its public structure."""
     structure, pieces = perform(party, what, deal, Call((Slot(0),), {}, 2), unboxed([box]))
     if isinstance(pieces, Failure):
         pieces = (pieces,) * 3
-    sent = [
-        machine.put.remote(name, mine) for (_, machine), mine in zip(machines, pieces, strict=True)
-    ]
-    for (peer, _), ref in zip(machines, sent, strict=True):
+    for (peer, machine), mine in zip(machines, pieces, strict=True):
         try:
-            ray.get(ref)
-        except ray.exceptions.RayError as error:
-            return gone(peer, what, error)
+            machine_named(machine).put.remote(name, mine)  # the machine's next step expects it
+        except ValueError:  # Ray knows no actor of this name
+            return Failure(peer, what, PartyError("its virtual machine is gone"))
     return structure
 
 
-def gone(party: str, what: str, error: Exception) -> Failure:
-    """A Failure for what Ray says about a process."""
+def explain(error: Exception, what: str) -> SpuvmError:
+    """What Ray says about a process, in the words of this package."""
     if isinstance(error, ray.exceptions.RayActorError):
-        text = f"its process ended or cannot be reached (in {what})"
-        hint = "make a new SPU (or instance); values held by PYUs are intact"
-    elif isinstance(error, ray.exceptions.GetTimeoutError):
-        text, hint = f"no answer in time (in {what})", "see the log of that party"
-    else:
-        first = str(error).strip().splitlines()
-        text, hint = f"{what} failed ({first[-1] if first else type(error).__name__})", ""
-    return Failure(party, what, PartyError(text, next=hint or None))
+        return PartyError(
+            f"its process ended or cannot be reached (in {what})",
+            next="make a new SPU (or instance); values held by PYUs are intact",
+        )
+    if isinstance(error, ray.exceptions.GetTimeoutError):
+        return ChannelError(f"no answer in time (in {what})", next="see the log of that party")
+    lines = str(error).strip().splitlines()
+    return PartyError(f"{what} failed: {lines[-1] if lines else type(error).__name__}")
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
@@ -119,7 +123,10 @@ class Resident:
         return boxed(perform(self._party, what, fn, call, unboxed(boxes)))
 
 
-@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+# Values may arrive while a program runs; everything else is done one after another.
+@ray.remote(  # type: ignore[call-overload]
+    num_cpus=0, max_restarts=0, max_task_retries=0, concurrency_groups={"inbox": 1}
+)
 class MachineProcess:
     """Hosts one party's virtual machine; the machines talk over their own links, not over Ray."""
 
@@ -128,6 +135,7 @@ class MachineProcess:
         warm_up()
         self._host = Host(party)
         self._listener: Any = None
+        self._deadline = 0.0
 
     def listen(self, address: tuple[str, int] | None) -> tuple[str, int]:
         """Open this party's port; an address of None is any port on the node's own address."""
@@ -145,6 +153,7 @@ class MachineProcess:
         deadline: float,
     ) -> Failure | None:
         """Meet the peers and agree on keys with them."""
+        self._deadline = deadline
         try:
             channel = connect(
                 rank, addresses, timeout=deadline, listener=self._listener, names=names
@@ -154,27 +163,36 @@ class MachineProcess:
         except Exception as error:
             return caught(self._host.party, "connecting to the other parties", error)
 
+    @ray.method(concurrency_group="inbox")
     def put(self, name: str, pieces: Sequence[Dealt] | Failure | Box) -> None:
         """Take this party's pieces of a value."""
         self._host.put(name, unboxed([pieces])[0])
 
-    def run(self, order: RunOrder, *after: Any) -> Outcome | Failure:
+    def run(self, coming: Sequence[str], order: RunOrder, *after: Any) -> Outcome | Failure:
         """Run a program once what it waits for is there."""
+        self._host.expect(coming, self._deadline)
         return self._host.run(order)
 
-    def open_inline(self, order: OpenOrder, *after: Any) -> list[Part] | Failure:
+    def open_inline(
+        self, coming: Sequence[str], order: OpenOrder, *after: Any
+    ) -> list[Part] | Failure:
         """Parts for the caller itself."""
+        self._host.expect(coming, self._deadline)
         return self._host.open(order)
 
-    def open_boxed(self, order: OpenOrder, *after: Any) -> Box:
+    def open_boxed(self, coming: Sequence[str], order: OpenOrder, *after: Any) -> Box:
         """Parts for a party: the caller gets only the Box."""
+        self._host.expect(coming, self._deadline)
         box: Box = boxed((self._host.open(order),))
         return box
 
-    def pass_on(self, order: OpenOrder, ring_bits: int, *after: Any) -> tuple[Box, Box, Box]:
+    def pass_on(
+        self, coming: Sequence[str], order: OpenOrder, ring_bits: int, *after: Any
+    ) -> tuple[Box, Box, Box]:
         """Parts dealt to the machines of another SPU."""
         from spuvm.devices.crossings import deal_parts  # imports JAX, which machines do not need
 
+        self._host.expect(coming, self._deadline)
         call = Call((Slot(0), order, Ring(ring_bits)), {}, 3)
         parts = self._host.open(order)
         boxes: tuple[Box, Box, Box] = boxed(
@@ -182,16 +200,18 @@ class MachineProcess:
         )
         return boxes
 
-    def free(self, names: Sequence[str], *after: Any) -> None:
+    def free(self, coming: Sequence[str], names: Sequence[str], *after: Any) -> None:
         """Forget values."""
+        self._host.expect(coming, self._deadline)
         self._host.free(names)
 
-    def pid(self, *after: Any) -> int:
+    def pid(self) -> int:
         """Of this process, for tests and doctors."""
         return os.getpid()
 
-    def names(self, *after: Any) -> list[str]:
+    def names(self, coming: Sequence[str], *after: Any) -> list[str]:
         """Names of the values that are held."""
+        self._host.expect(coming, self._deadline)
         return self._host.names()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spuvm.devices.calls import Call
+from spuvm.devices.failure import Failure
 from spuvm.devices.host import OpenOrder, RunOrder
 
 
@@ -50,11 +51,11 @@ class Backend(ABC):
         """The same value at another party, in clear."""
 
     @abstractmethod
-    def fetch(self, refs: Sequence[Ref], deadline: float | None = None) -> list[Any]:
+    def fetch(self, refs: Sequence[Ref]) -> list[Any]:
         """The values themselves, here; a Failure stands for what went wrong."""
 
     @abstractmethod
-    def wait(self, refs: Sequence[Ref]) -> list[Any]:
+    def wait(self, refs: Sequence[Ref]) -> list[Failure]:
         """Block until the values exist; their Failures, without the values."""
 
     @abstractmethod

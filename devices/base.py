@@ -90,7 +90,7 @@ class DeviceObject(ABC):
     __jax_array__ = _refusal("conversion to an array")
     __bool__ = _refusal("a decision")
     __int__ = __float__ = __complex__ = __index__ = _refusal("conversion to a number")
-    __eq__ = __ne__ = _refusal("comparison")  # type: ignore[assignment]
+    __eq__ = __ne__ = _refusal("comparison")
     __lt__ = __le__ = __gt__ = __ge__ = _refusal("comparison")
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refusal("arithmetic")
     __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = _refusal("arithmetic")

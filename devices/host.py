@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,8 @@ class Host:
         self._broken: Failure | None = None
         self._failed: dict[str, Failure] = {}
         self._sizes: dict[str, int] = {}
+        self._inbox: dict[str, Sequence[Dealt] | Failure] = {}
+        self._arrived = threading.Condition()
         self._programs: Recent[str, Program] = Recent(PROGRAMS)
 
     def attach(self, rank: int, channel: Channel, ring_bits: int, names: Sequence[str]) -> None:
@@ -74,13 +77,22 @@ class Host:
         self._machine = Machine(rank, channel, Ring(ring_bits), (first, second, third))
 
     def put(self, name: str, dealt: Sequence[Dealt] | Failure) -> None:
-        """Take this party's pieces of a value, or the reason why there are none."""
-        if isinstance(dealt, Failure):
-            self._failed[name] = dealt
-            return
-        self._sizes[name] = len(dealt)
-        for i, piece in enumerate(dealt):
-            self._ready().put(f"{name}.{i}", piece)
+        """Take this party's pieces of a value, or the reason why there are none.
+
+        The only method that may be called from another thread than the others.
+        """
+        with self._arrived:
+            self._inbox[name] = dealt
+            self._arrived.notify_all()
+
+    def expect(self, names: Sequence[str], seconds: float) -> None:
+        """Wait for values that are on their way; a value that does not come is a failed one."""
+        missing = {name for name in names if name not in self._sizes and name not in self._failed}
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._inbox.keys() >= missing, seconds)
+            for name in missing - self._inbox.keys():
+                self._failed[name] = self._lost(name)
+        self._take_in()
 
     def run(self, order: RunOrder) -> Outcome | Failure:
         """Run a program; a failed input makes a failed output, and nothing is sent."""
@@ -89,6 +101,7 @@ class Host:
             if program is None:
                 raise ProtocolError("a program was never sent", got=order.digest)
             self._programs.put(order.digest, program)
+            self._take_in()
             failure = self._failure_in(order.inputs)
             if failure is not None:
                 self._failed[order.output] = failure
@@ -103,6 +116,7 @@ class Host:
     def open(self, order: OpenOrder) -> list[Part] | Failure:
         """This party's additive part of each array."""
         try:
+            self._take_in()
             failure = self._failure_in(order.names)
             if failure is not None:
                 return failure
@@ -117,6 +131,7 @@ class Host:
 
     def free(self, names: Sequence[str]) -> None:
         """Forget values by the names they were put or run under."""
+        self._take_in()
         for name in names:
             self._failed.pop(name, None)
             count = self._sizes.pop(name, 0)
@@ -125,6 +140,7 @@ class Host:
 
     def names(self) -> list[str]:
         """Names of the values that this machine holds."""
+        self._take_in()
         return sorted(self._sizes)
 
     def close(self) -> None:
@@ -139,6 +155,22 @@ class Host:
             raise ProtocolError("the machine has not met its peers yet")
         return self._machine
 
+    def _take_in(self) -> None:
+        """Give the machine what has arrived."""
+        with self._arrived:
+            arrived, self._inbox = self._inbox, {}
+        for name, dealt in arrived.items():
+            if isinstance(dealt, Failure):
+                self._failed[name] = dealt
+            elif self._broken is None and self._machine is not None:
+                self._sizes[name] = len(dealt)
+                for i, piece in enumerate(dealt):
+                    self._machine.put(f"{name}.{i}", piece)
+
+    def _lost(self, name: str) -> Failure:
+        error = ProtocolError(f"value {name} never arrived", next="see the log of its owner")
+        return Failure(self.party, "waiting for its inputs", error)
+
     def _failure_in(self, names: Sequence[str]) -> Failure | None:
         if self._broken is not None:
             return self._broken
@@ -147,8 +179,7 @@ class Host:
             if base in self._failed:
                 return self._failed[base]
             if base not in self._sizes:
-                error = ProtocolError(f"value {name} never arrived", next="see its owner's log")
-                return Failure(self.party, "looking for its inputs", error)
+                return self._lost(base)
         return None
 
     def _break(self, what: str, error: Exception) -> Failure:

@@ -44,9 +44,9 @@ class Item:
     future: Future[Any]
     index: int
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self) -> Any:
         """Wait for the task; a Failure of the whole task is a Failure of each result."""
-        out = self.future.result(timeout)
+        out = self.future.result()
         return out if isinstance(out, Failure) else out[self.index]
 
 
@@ -144,10 +144,10 @@ class LocalBackend(Backend):
         source = self._workers[ref.party]
         return Ref(target, ref.what, source.submit(lambda: _snapshot(value(ref))))
 
-    def fetch(self, refs: Sequence[Ref], deadline: float | None = None) -> list[Any]:
-        return [_snapshot(r.handle.result(deadline)) for r in refs]
+    def fetch(self, refs: Sequence[Ref]) -> list[Any]:
+        return [_snapshot(value(r)) for r in refs]
 
-    def wait(self, refs: Sequence[Ref]) -> list[Any]:
+    def wait(self, refs: Sequence[Ref]) -> list[Failure]:
         results = [value(r) for r in refs]
         return [r for r in results if isinstance(r, Failure)]
 

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,14 +19,14 @@ from spuvm.devices.actors import (
     MachineProcess,
     Resident,
     deal_at_owner,
-    gone,
+    explain,
     join_at_party,
     task_of,
     unboxed,
 )
 from spuvm.devices.backend import Backend, MachinePlan, Machines, Ref
 from spuvm.devices.calls import Call
-from spuvm.devices.failure import Failure
+from spuvm.devices.failure import Failure, checked
 from spuvm.devices.host import OpenOrder, RunOrder
 from spuvm.errors import UsageError
 
@@ -51,6 +52,8 @@ class RayBackend(Backend):
         if self._owns_ray:
             _start_ray(parties, address)
         self._check_resources()
+        self._fetcher = Fetcher()
+        self._machines: weakref.WeakSet[RayMachines] = weakref.WeakSet()
         self._tasks: OrderedDict[bytes, Any] = OrderedDict()
 
     def call(
@@ -60,8 +63,9 @@ class RayBackend(Backend):
         return _refs(task.remote(party, what, call, *_handles(refs)), party, what, call)
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
-        actor = Resident.options(resources={resource(party): SHARE})  # type: ignore[attr-defined]
-        return Ref(party, what, actor.remote(party, what, cls, call, *_handles(refs)))
+        options = Resident.options(resources={resource(party): SHARE})  # type: ignore[attr-defined]
+        actor = options.remote(party, what, cls, call, *_handles(refs))
+        return Ref(party, what, self._fetcher.register(actor, party))
 
     def invoke(
         self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
@@ -73,17 +77,20 @@ class RayBackend(Backend):
     def move(self, ref: Ref, target: str) -> Ref:
         return Ref(target, ref.what, ref.handle)
 
-    def fetch(self, refs: Sequence[Ref], deadline: float | None = None) -> list[Any]:
-        return _fetch(refs, deadline, unboxed)
+    def fetch(self, refs: Sequence[Ref]) -> list[Any]:
+        return self._fetcher.get(refs)
 
-    def wait(self, refs: Sequence[Ref]) -> list[Any]:
-        failures = _fetch(refs, None, lambda items: [_failure_of(i) for i in items])
-        return [f for f in failures if f is not None]
+    def wait(self, refs: Sequence[Ref]) -> list[Failure]:
+        return self._fetcher.failures(refs)
 
     def start_machines(self, plan: MachinePlan) -> RayMachines:
-        return RayMachines(plan, loopback=self._local)
+        machines = RayMachines(plan, self._fetcher, loopback=self._local)
+        self._machines.add(machines)
+        return machines
 
     def close(self) -> None:
+        for machines in list(self._machines):
+            machines.close()
         if self._owns_ray:
             ray.shutdown()
 
@@ -115,15 +122,20 @@ class RayBackend(Backend):
 class RayMachines(Machines):
     """One actor per party; steps are submitted under a lock, so that all three see one order."""
 
-    def __init__(self, plan: MachinePlan, *, loopback: bool) -> None:
+    def __init__(self, plan: MachinePlan, fetcher: Fetcher, *, loopback: bool) -> None:
         self.plan = plan
+        self._fetcher = fetcher
         self._lock = threading.Lock()
-        self._after: list[Any] = []
+        self._coming: list[tuple[str, Any]] = []
         self._closed = False
+        job = ray.get_runtime_context().get_job_id()
+        self._who = [(party, f"spuvm-{job}-{plan.name}-{party}") for party in plan.parties]
         self._actors = [
-            MachineProcess.options(resources={resource(party): SHARE}).remote(party)  # type: ignore[attr-defined]
-            for party in plan.parties
+            MachineProcess.options(name=name, resources={resource(party): SHARE}).remote(party)  # type: ignore[attr-defined]
+            for party, name in self._who
         ]
+        for actor, party in zip(self._actors, plan.parties, strict=True):
+            fetcher.register(actor, party)
         try:
             self._connect(loopback)
         except BaseException:
@@ -131,11 +143,10 @@ class RayMachines(Machines):
             raise
 
     def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
-        machines = list(zip(self.plan.parties, self._actors, strict=True))
         task = deal_at_owner.options(resources={resource(owner): SHARE})
         with self._lock:
-            out = task.remote(owner, what, deal, name, machines, ref.handle)
-            self._after.append(out)
+            out = task.remote(owner, what, deal, name, self._who, ref.handle)
+            self._coming.append((name, out))
         return Ref(owner, what, out)
 
     def run(self, order: RunOrder) -> tuple[Ref, ...]:
@@ -159,6 +170,7 @@ class RayMachines(Machines):
                     actor.put.remote(name, piece)
                     for actor, piece in zip(target._actors, pieces, strict=True)
                 ]
+                target._coming.append((name, puts[0]))
             done += [Ref(party, "passing on", put) for put in puts]
         return tuple(done)
 
@@ -173,7 +185,7 @@ class RayMachines(Machines):
 
     def pids(self) -> dict[str, int]:
         """Process id of each machine, for tests and doctors."""
-        found = ray.get(self._each("pid", 1))
+        found = ray.get([actor.pid.remote() for actor in self._actors])
         return dict(zip(self.plan.parties, found, strict=True))
 
     def close(self) -> None:
@@ -188,7 +200,7 @@ class RayMachines(Machines):
             Ref(party, "starting its virtual machine", actor.listen.remote(address))
             for party, actor, address in zip(plan.parties, self._actors, wanted, strict=True)
         ]
-        addresses = _raise_first(_fetch(listening, None, list))
+        addresses = checked(self._fetcher.get(listening))
         attached = [
             Ref(
                 party,
@@ -197,7 +209,7 @@ class RayMachines(Machines):
             )
             for rank, (party, actor) in enumerate(zip(plan.parties, self._actors, strict=True))
         ]
-        _raise_first(_fetch(attached, None, list))
+        checked(self._fetcher.get(attached))
 
     def _all(self, method: str, what: str, order: object) -> tuple[Ref, ...]:
         out = self._each(method, 1, order)
@@ -207,11 +219,13 @@ class RayMachines(Machines):
         if self._closed:
             raise UsageError(f"{self.plan.name} was closed", next="make a new SPU")
         with self._lock:
-            after, self._after = self._after, []
-            return [
-                getattr(actor, method).options(num_returns=results).remote(*args, *after)
-                for actor in self._actors
-            ]
+            names = [name for name, _ in self._coming]
+            after = [done for _, done in self._coming]
+            self._coming = []
+            methods = [getattr(actor, method) for actor in self._actors]
+            if results > 1:
+                methods = [m.options(num_returns=results) for m in methods]
+            return [m.remote(names, *args, *after) for m in methods]
 
 
 def _start_ray(parties: tuple[str, ...], address: str | None) -> None:
@@ -242,36 +256,43 @@ def _refs(out: Any, party: str, what: str, call: Call) -> tuple[Ref, ...]:
     return tuple(Ref(party, what, item) for item in items)
 
 
-def _failure_of(item: Any) -> Failure | None:
-    if isinstance(item, Box):
-        return item.failure
-    return item if isinstance(item, Failure) else None
+class Fetcher:
+    """Gets what Ray has, and knows which party each actor belongs to."""
 
+    def __init__(self) -> None:
+        self._party_of: dict[str, str] = {}
 
-def _raise_first(results: list[Any]) -> list[Any]:
-    for result in results:
-        if isinstance(result, Failure):
-            result.throw()
-    return results
+    def register(self, actor: Any, party: str) -> Any:
+        """Remember whose actor this is."""
+        self._party_of[actor._actor_id.hex()] = party
+        return actor
 
+    def get(self, refs: Sequence[Ref]) -> list[Any]:
+        """The values themselves; Failures in place of those that cannot be had."""
+        return self._get(refs, unboxed)
 
-def _fetch(
-    refs: Sequence[Ref], deadline: float | None, unpack: Callable[[list[Any]], list[Any]]
-) -> list[Any]:
-    """What Ray has for the refs; a process that is gone is a Failure that names its party."""
-    try:
-        return unpack(ray.get(_handles(refs), timeout=deadline))
-    except ray.exceptions.RayError:
-        return _fetch_one_by_one(refs, unpack)
+    def failures(self, refs: Sequence[Ref]) -> list[Failure]:
+        """Wait for the values without fetching them."""
+        items = self._get(refs, list)
+        found = [item.failure if isinstance(item, Box) else item for item in items]
+        return [item for item in found if isinstance(item, Failure)]
 
-
-def _fetch_one_by_one(refs: Sequence[Ref], unpack: Callable[[list[Any]], list[Any]]) -> list[Any]:
-    until = time.monotonic() + GRACE
-    results = []
-    for ref in refs:
+    def _get(self, refs: Sequence[Ref], unpack: Callable[[list[Any]], list[Any]]) -> list[Any]:
         try:
-            left = max(0.0, until - time.monotonic())
-            results += unpack([ray.get(ref.handle, timeout=left)])
+            return unpack(ray.get(_handles(refs)))
+        except ray.exceptions.RayError:  # as soon as any of them is known to have failed
+            until = time.monotonic() + GRACE
+            return [self._get_one(ref, unpack, until) for ref in refs]
+
+    def _get_one(self, ref: Ref, unpack: Callable[[list[Any]], list[Any]], until: float) -> Any:
+        left = max(0.0, until - time.monotonic())
+        try:
+            return unpack([ray.get(ref.handle, timeout=left)])[0]
         except ray.exceptions.RayError as error:
-            results.append(gone(ref.party, ref.what, error))
-    return results
+            return self._failure(ref, error)
+
+    def _failure(self, ref: Ref, error: Exception) -> Failure:
+        party, explained = ref.party, explain(error, ref.what)
+        if isinstance(error, ray.exceptions.RayActorError):
+            party = self._party_of.get(error.actor_id or "", party)
+        return Failure(party, ref.what, explained)
