@@ -27,8 +27,9 @@ from spuvm.net.outbox import Outbox
 
 __all__ = ["TcpChannel", "connect", "listen"]
 
-BUFFER: Final = 4 << 20
-"""Bytes asked for each socket's send and receive buffer; the system may grant fewer."""
+LOCAL_BUFFER: Final = 2 << 20
+"""Bytes asked for the send and receive buffers of a link within one host; the system may grant
+fewer. Links between hosts keep the system's own, growing buffers."""
 
 _IN: Final = select.POLLIN
 _OUT: Final = select.POLLOUT
@@ -70,10 +71,20 @@ def connect(
     check_addresses(rank, addresses, names)
     sockets = Meeting(rank, addresses, names, connect_timeout).meet(listener)
     for sock in sockets.values():
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        _tune(sock)
     return TcpChannel(rank, sockets, timeout=timeout, names=names, read_ahead=read_ahead)
+
+
+def _tune(sock: socket.socket) -> None:
+    """Send at once; within one host also leave out what congestion control costs."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sock.getsockname()[0] != sock.getpeername()[0]:
+        return
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, LOCAL_BUFFER)
+    # Algorithms that pace (BBR) spend as much processor time on timers as on copying.
+    with contextlib.suppress(OSError, AttributeError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 
 
 class _Link:
