@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class RecordingStream:
 def once(places: list[tuple[int, int]]) -> bool:
     """No two ranges overlap."""
     ordered = sorted(places)
-    return all(a[1] <= b[0] for a, b in zip(ordered, ordered[1:], strict=False))
+    return all(a[1] <= b[0] for a, b in pairwise(ordered))
 
 
 @pytest.mark.parametrize("bits", [32, 64])

@@ -71,7 +71,7 @@ def test_packing(bits: int, values: list[int]) -> None:
 
 def test_an_incomplete_protocol_is_an_error() -> None:
     some = {k: v for k, v in ABY3.local.items() if k != "add_aa"}
-    with pytest.raises(ProtocolError, match="incomplete.*") as caught:
+    with pytest.raises(ProtocolError, match="incomplete") as caught:
         Protocol("half", some, ABY3.steps, ABY3.costs)
     assert "add_aa" in str(caught.value)
     table = Table()
