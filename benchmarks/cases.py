@@ -1,6 +1,7 @@
 """The table of cases: one JAX function each, its inputs, its declared ranges, its target.
 
-Every function is written once and runs under the JAX of both systems. Imports nothing of spuvm.
+Every function is written once and runs under the JAX of both systems. Of spuvm only `functions` is
+imported: plain JAX functions, the same ones that users call; the peer's environment can load them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from spuvm.functions import average, logistic_gradient, logistic_loss, weighted_average
 
 Form = Literal["declared", "full"]
 Range = tuple[float, float]
@@ -94,32 +97,10 @@ def max_error(got: Sequence[Any], want: Sequence[Any]) -> float:
 # --- the functions -----------------------------------------------------------------------------
 
 
-def average(trees: Sequence[Any]) -> Any:
-    """Mean of a list of pytrees, the server function of the talk."""
-    return jax.tree.map(lambda *xs: sum(xs) / len(xs), *trees)
-
-
-def weighted_average(trees: Sequence[Any], weights: Any) -> Any:
-    """sum(w_i * tree_i) / sum(w_i)."""
+def weighted_average_elementwise(trees: Sequence[Any], weights: Any) -> Any:
+    """sum(w_i * x_i) / sum(w_i) as `numpy.average` computes it, vector by vector."""
     total = sum(weights[i] for i in range(len(trees)))
     return jax.tree.map(lambda *xs: sum(weights[i] * x for i, x in enumerate(xs)) / total, *trees)
-
-
-def weighted_average_normalized(trees: Sequence[Any], weights: Any) -> Any:
-    """The same written so that only the weights are divided and one dot product is left."""
-    share = weights / jnp.sum(weights)
-    return jax.tree.map(lambda *xs: jnp.tensordot(share, jnp.stack(xs), 1), *trees)
-
-
-def logistic_loss(w: Any, x: Any, y: Any) -> Any:
-    """Mean negative log-likelihood of labels y in {0, 1}."""
-    p = jax.nn.sigmoid(x @ w)
-    return -jnp.mean(y * jnp.log(p) + (1 - y) * jnp.log(1 - p))
-
-
-def logistic_gradient(w: Any, x: Any, y: Any) -> Any:
-    """The gradient of `logistic_loss` in w, in closed form."""
-    return x.T @ (jax.nn.sigmoid(x @ w) - y) / x.shape[0]
 
 
 def chained_products(x: Any, y: Any) -> Any:
@@ -189,6 +170,13 @@ def _matmul(m: int, k: int, n: int, target: float) -> Case:
     return Case(name, jnp.matmul, _uniform((m, k), (k, n)), ranges, target)
 
 
+def _weighted_mean(
+    words: str, fn: Callable[..., Any], *, public: tuple[int, ...] = (), note: str = ""
+) -> Case:
+    name, ranges = f"weighted mean 10x1e5, {words}", (MODEL, (1.0, 1000.0))
+    return Case(name, fn, _weighted(10, 10**5), ranges, 10, public=public, note=note)
+
+
 CASES: tuple[Case, ...] = (
     Case("mean 10x1e5", average, _vectors(10, 10**5), (MODEL,), 10),
     Case("mean 10x1e6", average, _vectors(10, 10**6), (MODEL,), 10),
@@ -201,28 +189,12 @@ CASES: tuple[Case, ...] = (
         10,
         scope="io",
     ),
-    Case(
-        "weighted mean 10x1e5, public weights",
-        weighted_average,
-        _weighted(10, 10**5),
-        (MODEL, (1, 1000)),
-        10,
-        public=(1,),
-    ),
-    Case(
-        "weighted mean 10x1e5, secret weights",
-        weighted_average,
-        _weighted(10, 10**5),
-        (MODEL, (1, 1000)),
-        10,
-    ),
-    Case(
-        "weighted mean 10x1e5, normalised by hand",
-        weighted_average_normalized,
-        _weighted(10, 10**5),
-        (MODEL, (1, 1000)),
-        None,
-        note="secret weights, written to suit the peer, which divides every element otherwise",
+    _weighted_mean("public weights", weighted_average, public=(1,)),
+    _weighted_mean("secret weights", weighted_average),
+    _weighted_mean(
+        "secret weights, elementwise",
+        weighted_average_elementwise,
+        note="as numpy.average computes it; the function of the package suits the peer better",
     ),
     Case("multiply 1e6", jnp.multiply, _uniform((10**6,), (10**6,)), (PRODUCT,) * 2, 4),
     Case("100 chained products", chained_products, _scalars, ((-1, 1),) * 2, 6),

@@ -1,9 +1,10 @@
 """The speed of light of a case: its bytes, its passes over memory, its multiply-adds, nothing else.
 
 A light run moves the bytes that the program sends through the same channel in as many rounds, reads
-both shares of every input and writes both shares of every output once, and makes the multiply-adds
-of every matrix product with the same kernel. It overlaps nothing and draws no masks, so the
-fraction `light / ours` says how much of the time is unavoidable on this machine.
+the shares of every input and writes both shares of every output once, and makes the multiply-adds
+of every matrix product with the same kernel. A program that is linear up to truncations needs only
+one of the two shares of its inputs that a party holds, others need both. It overlaps nothing and
+draws no masks: `light / ours` says how much of the time is unavoidable on this machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numba
 import numpy as np
 
 SHARES = 2  # every party holds two of the three shares
+LINEAR = {"trunc_a"}  # interactive instructions that start from additive parts
 # x0*y0 + x0*y1 + x1*y0 = x0*(y0 + y1) + x1*y0
 PRODUCTS = {"dot_aa": 2, "dot_ap": 2, "dot_pa": 2}
 
@@ -25,12 +27,14 @@ PRODUCTS = {"dot_aa": 2, "dot_ap": 2, "dot_pa": 2}
 class Work:
     """What one run of a program cannot do without, per party.
 
-    sent: bytes that each rank sends. words_in, words_out: ring elements of all inputs and outputs,
-    one share. dots: (count, B, M, K, N) of the matrix products.
+    sent: bytes that each rank sends. reads: how many of its two shares of each input a party reads.
+    words_in, words_out: ring elements of all inputs and outputs, one share.
+    dots: (count, B, M, K, N) of the matrix products.
     """
 
     rounds: int
     sent: tuple[int, int, int]
+    reads: int
     words_in: int
     words_out: int
     dots: tuple[tuple[int, int, int, int, int], ...]
@@ -46,6 +50,7 @@ class Work:
         return cls(
             rounds=cost.rounds,
             sent=tuple(cost.bytes_sent),
+            reads=1 if {row.what for row in cost.rows} <= LINEAR else SHARES,
             words_in=sum(i.type.size for i in program.inputs if i.type.kind == "a"),
             words_out=sum(program.types[o.value].size for o in program.outputs),
             dots=tuple(dots),
@@ -56,7 +61,7 @@ class Work:
         return {
             "rounds": self.rounds,
             "bytes": sum(self.sent),
-            "memory_bytes": 3 * 8 * SHARES * (self.words_in + self.words_out),
+            "memory_bytes": 3 * 8 * (self.reads * self.words_in + SHARES * self.words_out),
             "multiply_adds": 3 * sum(math.prod(dot) for dot in self.dots),
         }
 
@@ -82,8 +87,9 @@ def _buffer(words: int, salt: int) -> Any:
 
 def run_light(channel: Any, work: Work) -> None:
     """Do the work once at this party."""
-    for words_in, words_out, salt in [(work.words_in, work.words_out, s) for s in range(SHARES)]:
-        _read_and_write(_buffer(words_in, salt), _buffer(words_out, salt + 2))
+    for share in range(SHARES):
+        words_in = work.words_in if share < work.reads else 0
+        _read_and_write(_buffer(words_in, share), _buffer(work.words_out, SHARES + share))
     _multiply(work)
     _exchange(channel, work)
 

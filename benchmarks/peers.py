@@ -83,6 +83,30 @@ def _side(name: str, prepared: Any, runs: Sequence[Any], error: float) -> dict[s
     return {f"{name}_{key}": value for key, value in side.items()}
 
 
+def _start(python: str) -> tuple[System, System]:
+    """Ours and the peer."""
+    ours = System(sys.executable, "benchmarks.ours", log=LOGS / "ours.log")
+    return ours, System(python, "benchmarks.peer_spu", log=LOGS / "peer.log")
+
+
+def _stop(systems: tuple[System, System]) -> None:
+    for system in systems:
+        system.close()
+
+
+def _row_or_failure(
+    case: Case, forms: Sequence[Form], systems: tuple[System, System], runs: int
+) -> list[Any]:
+    try:
+        return compare(case, forms, *systems, runs)
+    except SystemFailed as failure:
+        failed = {"ours_ms": None, "peer_ms": None, "ratio": None, "failure": str(failure)}
+        return [
+            {"case": case.name, "form": form, "target": _target(case, form), **failed}
+            for form in forms
+        ]
+
+
 def main() -> None:
     """Compare, print the table, write the rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
@@ -99,16 +123,17 @@ def main() -> None:
     console = Console(stderr=True)
     rows: list[Any] = []
     if cases:
-        python = peer_python(options.peer_python)
-        peer = System(python, "benchmarks.peer_spu", log=LOGS / "peer.log")
-        ours = System(sys.executable, "benchmarks.ours", log=LOGS / "ours.log")
+        systems = _start(peer_python(options.peer_python))
         try:
             for case in cases:
                 with console.status(case.name):
-                    rows += compare(case, options.forms, ours, peer, options.runs)
+                    fresh = _row_or_failure(case, options.forms, systems, options.runs)
+                rows += fresh
+                if any("failure" in row for row in fresh):  # a party that failed stays failed
+                    _stop(systems)
+                    systems = _start(peer_python(options.peer_python))
         finally:
-            ours.close()
-            peer.close()
+            _stop(systems)
     if with_call:
         with console.status(calls.NAME):
             rows.append(calls.compare(log=LOGS / "ray.log"))
