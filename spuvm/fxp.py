@@ -81,9 +81,8 @@ class Fxp:
         out = np.empty(flat.size, self.ring.signed_dtype)
         lo, hi = input_range if input_range is not None else (-np.inf, np.inf)
         scale = float(1 << self.frac_bits)
-        strange, large, outside = encode_floats(
-            flat, scale, self.max_float, float(lo), float(hi), out
-        )
+        limit = (self.ring.bound - 0.5) / scale  # what is not rounded up to the bound itself
+        strange, large, outside = encode_floats(flat, scale, limit, float(lo), float(hi), out)
         if strange:
             raise ValueRangeError(
                 f"{name}: {strange} of {x.size} elements are NaN or infinite",
