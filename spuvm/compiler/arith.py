@@ -124,7 +124,7 @@ def finite(low: Lowering, c: Array) -> Array:
             "a public constant contains NaN, which the ring cannot represent",
             next="keep NaN out of secret arithmetic: use jnp.where on public data first",
         )
-    top = low.config.fxp.max_float * (1 - 2.0**-40)
+    top = low.config.fxp.max_float * (1 - 2.0**-20)
     return np.where(np.isinf(wide), np.copysign(top, wide), wide)
 
 

@@ -1,4 +1,4 @@
-"""The walker: evaluates what is public with JAX, lowers the rest by rule, one equation at a time."""
+"""The walker: what is public is evaluated with JAX, the rest lowered by rule, in order."""
 
 from __future__ import annotations
 

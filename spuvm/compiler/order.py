@@ -142,4 +142,4 @@ def absolute(low: Lowering, x: int) -> int:
     with low.unchecked():
         made = low.emit("lincomb_a", x, low.emit("mul_ba", bit, x), coefficients=(1, -2))
     top = low.bound - 1 if bounds is None else max(-bounds[0], bounds[1])
-    return low.narrowed(made, 0, top)
+    return low.narrowed(made, 0, top) if top < low.ring.modulus // 2 else made

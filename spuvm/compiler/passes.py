@@ -1,4 +1,4 @@
-"""Program -> Program rewrites: fewer rounds, fewer bytes, same meaning; each leaves it well-formed."""
+"""Program -> Program rewrites: fewer rounds and bytes, same meaning, still well-formed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def dce(program: Program) -> Program:
             kept.append(instruction)
             live.update(instruction.args)
     return Rebuild(replace(program, instructions=tuple(kept[::-1]))).run(lambda r, i: None)
+
+
+def number(instruction: Instruction, name: str) -> int:
+    """An integer attribute."""
+    value = instruction.attrs[name]
+    assert isinstance(value, int)
+    return value
 
 
 def drop_retypes(program: Program) -> Program:
@@ -58,11 +65,9 @@ def fuse_truncation(program: Program) -> Program:
         if product is None or product.attrs["trunc"] != 0 or r.uses[chain[-1]] != 1:
             return None
         args = [r.new[a] for a in product.args]
-        bits = int(i.attrs["bits"])  # type: ignore[call-overload]
+        bits = number(i, "bits")
         bound = 1 << (program.ring - 2)
-        terms = product.types[0].shape and program.types[product.args[0]].shape[-1]
-        count = terms if product.op == "dot_aa" else 1
-        worst = count
+        worst = program.types[product.args[0]].shape[-1] if product.op == "dot_aa" else 1
         for a in args:
             worst *= r.builder.type(a).magnitude(bound)
         if worst >= bound:  # the range was proven by other means than by the operands
@@ -84,8 +89,10 @@ def weighted_sums(program: Program) -> Program:
             return None
         if product.op == "mul_aa" and product.attrs["trunc"] != 0:
             return None
-        shape, axes = product.types[0].shape, tuple(i.attrs["axes"])  # type: ignore[arg-type]
-        if axes != tuple(range(len(axes))) or not i.types[0].size or not axes:
+        shape, axes = product.types[0].shape, i.attrs["axes"]
+        if not isinstance(axes, tuple) or axes != tuple(range(len(axes))) or not axes:
+            return None
+        if not product.types[0].size:
             return None
         for factor, other in (product.args, product.args[::-1]):
             weights = r.spread_along(factor, len(axes))
@@ -159,9 +166,9 @@ def _coefficients(r: Rebuild, i: Instruction) -> list[tuple[int, int]] | None:
     if i.op == "lincomb_a":
         coefficients = i.attrs["coefficients"]
         assert isinstance(coefficients, tuple)
-        return [(a, int(c)) for a, c in zip(i.args, coefficients, strict=True)]  # type: ignore[arg-type]
+        return [(a, c) for a, c in zip(i.args, coefficients, strict=True) if isinstance(c, int)]
     if i.op == "shl_a":
-        return [(i.args[0], 1 << int(i.attrs["bits"]))]  # type: ignore[call-overload]
+        return [(i.args[0], 1 << number(i, "bits"))]
     if i.op == "mul_ap":
         constant = r.constant_of(i.args[1])
         if constant is None or constant.size != 1 or not r.scalar(i.args[1]):

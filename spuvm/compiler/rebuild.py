@@ -1,4 +1,4 @@
-"""Copying a program instruction by instruction, with questions a rewrite may ask about the old one."""
+"""Copying a program instruction by instruction, and what a rewrite may ask about the old one."""
 
 from __future__ import annotations
 

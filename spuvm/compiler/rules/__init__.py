@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from spuvm.errors import CompileError
 
 Rule = Callable[..., Any]
+AnyRule = TypeVar("AnyRule", bound=Rule)
 RULES: dict[str, Rule] = {}
 
 
@@ -27,10 +28,10 @@ class Out:
     dtype: np.dtype[Any]
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
     """Register a rule for the primitives of these names; a name can have one rule only."""
 
-    def register(fn: Rule) -> Rule:
+    def register(fn: AnyRule) -> AnyRule:
         for name in names:
             if name in RULES:
                 raise CompileError(f"two lowering rules for primitive {name!r}")

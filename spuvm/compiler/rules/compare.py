@@ -120,7 +120,7 @@ def equal(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
             delta = low.emit("sub_aa", a, b)
         width = dtype.itemsize * 8
     else:
-        a, b, _ = operands(low, o, x, y)
+        a, b = operands(low, o, x, y)[:2]
         with low.unchecked():
             delta = arith.sub(low, a, b)
         width = low.bits
@@ -326,4 +326,4 @@ def sign(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Value:
         numbers.append(convert(low, out, bit) if secret else public(bit).astype(x.dtype))
     if any(isinstance(n, Secret) for n in numbers):
         return sub(low, out, *numbers)
-    return numbers[0] - numbers[1]
+    return public(numbers[0]) - public(numbers[1])

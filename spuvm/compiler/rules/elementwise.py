@@ -188,6 +188,40 @@ def toward_zero(low: Lowering, x: int) -> int:
     return low.emit("trunc_a", floor(low, x), bits=frac)
 
 
+@rule("floor")
+def floor_rule(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """The largest integer not above x: exact."""
+    return Secret(floor(low, x.id), x.dtype)
+
+
+@rule("ceil")
+def ceil(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """The least integer not below x: exact."""
+    return Secret(arith.neg(low, floor(low, arith.neg(low, x.id))), x.dtype)
+
+
+@rule("round")
+def round_(low: Lowering, out: list[Out], x: Secret, *, rounding_method: Any, **_: Any) -> Secret:
+    """The nearest integer, ties to even or away from zero: exact."""
+    frac = low.frac(x.id)
+    if frac <= 0:
+        return x
+    half = arith.encode(low, np.asarray(0.5), frac)  # at the fraction bits of x: nothing is cut
+    raised = low.emit("add_ap", x.id, half)
+    down = floor(low, raised)
+    word = low.emit("a2b", raised, bits=frac + 1)
+    tie = low.emit("eqz_a", raised, bits=frac)
+    if int(rounding_method) == 1:  # a tie was rounded up: to odd, if bit `frac` is set
+        wrong = low.emit("and_bb", tie, low.emit("bits_b", word, low=frac, width=1))
+    else:  # a tie was rounded up: away from zero only if positive
+        sign = negative(low, x.id)
+        if sign is False:
+            return Secret(down, x.dtype)
+        wrong = tie if sign is True else low.emit("and_bb", tie, sign)
+    step = arith.to_frac(low, low.emit("b2a", wrong), frac)
+    return Secret(low.emit("sub_aa", down, step), x.dtype)
+
+
 @rule("assume_range")
 def assume_range(low: Lowering, out: list[Out], x: Secret, *, lo: float, hi: float) -> Secret:
     """The promise lo <= x <= hi as bounds; rounding of x to a unit stays allowed."""

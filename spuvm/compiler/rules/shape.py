@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -106,9 +107,7 @@ def tile(low: Lowering, out: list[Out], x: Secret, *, reps: Any, **_: Any) -> Se
 def split(low: Lowering, out: list[Out], x: Secret, *, sizes: Any, axis: int, **_: Any) -> Any:
     """Cut along an axis into parts of given sizes."""
     ends = np.cumsum([0, *sizes]).tolist()
-    return tuple(
-        Secret(low.cut(x.id, axis, a, b), x.dtype) for a, b in zip(ends[:-1], ends[1:], strict=True)
-    )
+    return tuple(Secret(low.cut(x.id, axis, a, b), x.dtype) for a, b in pairwise(ends))
 
 
 @rule("pad")

@@ -1,0 +1,212 @@
+"""One record per JAX primitive: the function, its arguments, how exact the result must be.
+
+The table is data: the compiler's tests run it on the plaintext protocol, others on real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Shape = tuple[int, ...]
+SAME: tuple[Shape, ...] = ((), (1,), (5,), (3, 4), (2, 0), (2, 3, 2))
+
+
+@dataclass(frozen=True)
+class Arg:
+    """An argument: float, int or bool; |x| <= max_float ** power for floats (or `limit`)."""
+
+    kind: Literal["float", "int", "bool"] = "float"
+    power: float = 0.9
+    limit: float | None = None
+    lo: float | None = None  # lower end, where it is not -limit
+    dtypes: tuple[str, ...] = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A record: `primitive` names it, `shapes` are alternatives of one shape per argument."""
+
+    primitive: str
+    fn: Callable[..., Any]
+    args: tuple[Arg, ...]
+    shapes: tuple[tuple[Shape, ...], ...]
+    exact: Literal["exact", "fixed"] = "fixed"
+    rings: tuple[int, ...] = (32, 64)
+    name: str = ""
+
+    @property
+    def id(self) -> str:
+        """Name in test reports."""
+        return f"{self.primitive}-{self.name}" if self.name else self.primitive
+
+
+F = Arg()
+HALF = Arg(power=0.45)
+SMALL = Arg(limit=8.0)
+I = Arg("int")  # noqa: E741
+B = Arg("bool")
+
+
+def alike(n: int, shapes: Sequence[Shape] = SAME) -> tuple[tuple[Shape, ...], ...]:
+    """The same shape for all n arguments."""
+    return tuple((s,) * n for s in shapes)
+
+
+ONE, TWO, THREE = alike(1), alike(2), alike(3)
+SOLID = ((1,), (5,), (3, 4), (2, 3, 2))  # nothing empty: for reductions without identity
+WITH_AXIS = alike(1, ((1,), (2,), (5,), (7, 2), (4, 3)))
+
+
+def _exact(primitive: str, fn: Any, args: tuple[Arg, ...], shapes: Any, name: str = "") -> Case:
+    return Case(primitive, fn, args, shapes, "exact", name=name)
+
+
+CASES = [
+    Case("add", lambda x, y: x + y, (F, F), TWO),
+    Case("add", lambda x: x + 1.5, (F,), ONE, name="public"),
+    _exact("add", lambda x, y: x + y, (I, I), TWO, "int"),
+    _exact("add", lambda x: x + 3, (I,), ONE, "int-public"),
+    Case("sub", lambda x, y: x - y, (F, F), TWO),
+    Case("sub", lambda x: 2.25 - x, (F,), ONE, name="public"),
+    _exact("sub", lambda x, y: x - y, (I, I), TWO, "int"),
+    Case("sub", lambda x: x - x, (F,), ONE, name="itself"),
+    Case("neg", lambda x: -x, (F,), ONE),
+    _exact("neg", lambda x: -x, (I,), ONE, "int"),
+    Case("mul", lambda x, y: x * y, (HALF, HALF), TWO),
+    Case("mul", lambda x, y: x * y, (F, Arg(limit=1.0)), TWO, name="large"),
+    Case("mul", lambda x: x * 0.3, (F,), ONE, name="public"),
+    Case("mul", lambda x: x * 3 - x * 0.25, (Arg(power=0.7),), ONE, name="public-exact"),
+    Case("mul", lambda x, y: x * y + x * x, (SMALL, SMALL), TWO, name="pending"),
+    _exact("mul", lambda x, y: x * y, (I, I), TWO, "int"),
+    _exact("mul", lambda x: x * 5, (I,), ONE, "int-public"),
+    Case("mul", lambda x, b: x * b, (F, B), TWO, name="bool"),
+    Case("square", lambda x: lax.square(x), (HALF,), ONE),
+    Case("integer_pow", lambda x: x**3, (Arg(limit=8.0),), ONE),
+    Case("div", lambda x: x / 3.0, (F,), ONE, name="public"),
+    Case("div", lambda x: x / np.float32(1000), (F,), ONE, name="thousand", rings=(64,)),
+    Case("reduce_sum", lambda x: jnp.mean(x, 0), (Arg(power=0.8),), WITH_AXIS, name="mean"),
+    Case("max", lambda x, y: jnp.maximum(x, y), (F, F), TWO),
+    Case("max", lambda x: jnp.maximum(x, 0.0), (F,), ONE, name="public"),
+    _exact("max", lambda x, y: jnp.maximum(x, y), (I, I), TWO, "int"),
+    Case("min", lambda x, y: jnp.minimum(x, y), (F, F), TWO),
+    Case("abs", lambda x: jnp.abs(x), (F,), ONE),
+    _exact("abs", lambda x: jnp.abs(x), (I,), ONE, "int"),
+    Case("sign", lambda x: jnp.sign(x), (F,), ONE),
+    _exact("sign", lambda x: jnp.sign(x), (I,), ONE, "int"),
+    Case("clamp", lambda x: jnp.clip(x, -1.5, 2.0), (F,), ONE),
+    Case("clamp", lambda x, y, z: lax.clamp(x, y, z), (SMALL,) * 3, THREE, name="secret"),
+    Case("floor", lambda x: jnp.floor(x), (F,), ONE),
+    Case("ceil", lambda x: jnp.ceil(x), (F,), ONE),
+    Case("round", lambda x: jnp.round(x), (F,), ONE),
+    Case("round", lambda x: jnp.round(jnp.round(x * 2) / 2), (SMALL,), ONE, name="ties"),
+    _exact("lt", lambda x, y: x < y, (F, F), TWO),
+    _exact("lt", lambda x, y: x < y, (I, I), TWO, "int"),
+    _exact("lt", lambda x, y: x < y, (B, B), TWO, "bool"),
+    _exact("le", lambda x, y: x <= y, (F, F), TWO),
+    _exact("gt", lambda x: x > 0.5, (F,), ONE, "public"),
+    _exact("ge", lambda x, y: x >= y, (I, I), TWO, "int"),
+    _exact("lt", lambda x, y: x + y < x * y, (I, I), TWO, "wrapped"),
+    _exact("eq", lambda x, y: jnp.round(x) == jnp.round(y), (SMALL, SMALL), TWO),
+    _exact("eq", lambda x, y: (x * y) == (y + y), (I, I), TWO, "wrapped"),
+    _exact("ne", lambda x, y: x != y, (F, F), TWO),
+    _exact("ne", lambda x, y: x != y, (B, B), TWO, "bool"),
+    _exact("and", lambda x, y: x & y, (B, B), TWO),
+    _exact("or", lambda x, y: x | y, (B, B), TWO),
+    _exact("xor", lambda x, y: x ^ y, (B, B), TWO),
+    _exact("not", lambda x: ~x, (B,), ONE),
+    _exact("not", lambda x: ~x, (I,), ONE, "int"),
+    Case("select_n", lambda b, x, y: jnp.where(b, x, y), (B, F, F), THREE),
+    Case("select_n", lambda b, x: jnp.where(b, x, 0.0), (B, F), TWO, name="zero"),
+    Case("select_n", lambda b, x: jnp.where(b, -jnp.inf, x).max(initial=0.0), (B, F), TWO,
+         name="infinite"),
+    Case("select_n", lambda b: jnp.where(b, 1.5, -2.0), (B,), ONE, name="public"),
+    _exact("select_n", lambda b, x, y: jnp.where(b, x, y), (B, I, I), THREE, "int"),
+    _exact("select_n", lambda b, x, y: jnp.where(b, x, y), (B, B, B), THREE, "bool"),
+    Case("select_n", lambda x: jnp.where(jnp.arange(x.shape[-1]) % 2 == 0, x, -x), (F,),
+         alike(1, SOLID), name="public-mask"),
+    Case("reduce_sum", lambda x: jnp.sum(x), (Arg(power=0.7),), ONE),
+    Case("reduce_sum", lambda x, y: jnp.sum(x * y, 0), (SMALL, SMALL), alike(2, SOLID),
+         name="products"),
+    Case("reduce_sum", lambda x, w: jnp.sum(x * w[:, None], 0), (SMALL, SMALL),
+         (((5, 3), (5,)), ((1, 2), (1,))), name="weighted"),
+    _exact("reduce_sum", lambda x: jnp.sum(x, 0), (I,), alike(1, SOLID), "int"),
+    Case("reduce_max", lambda x: jnp.max(x, 0), (F,), WITH_AXIS),
+    Case("reduce_min", lambda x: jnp.min(x), (F,), WITH_AXIS),
+    _exact("reduce_max", lambda x: jnp.max(x, -1), (I,), WITH_AXIS, "int"),
+    _exact("reduce_and", lambda x: jnp.all(x, 0), (B,), WITH_AXIS),
+    _exact("reduce_or", lambda x: jnp.any(x), (B,), WITH_AXIS),
+    _exact("reduce_xor", lambda x: lax.reduce_xor(x, (0,)), (B,), WITH_AXIS),
+    Case("reduce_prod", lambda x: jnp.prod(x, 0), (Arg(limit=2.0),), WITH_AXIS),
+    _exact("argmax", lambda x: jnp.argmax(x, 0), (F,), WITH_AXIS),
+    _exact("argmin", lambda x: jnp.argmin(jnp.round(x), 0), (SMALL,), WITH_AXIS),
+    Case("cumsum", lambda x: jnp.cumsum(x, 0), (Arg(power=0.7),), WITH_AXIS),
+    Case("cumsum", lambda x: lax.cumsum(x, 0, reverse=True), (Arg(power=0.7),), WITH_AXIS,
+         name="reverse"),
+    Case("cumprod", lambda x: jnp.cumprod(x, 0), (Arg(limit=2.0),), WITH_AXIS),
+    Case("cummax", lambda x: lax.cummax(x, 0), (F,), WITH_AXIS),
+    Case("cummin", lambda x: lax.cummin(x, 0), (F,), WITH_AXIS),
+    Case("sort", lambda x: jnp.sort(x, 0), (F,), WITH_AXIS),
+    _exact("sort", lambda x: jnp.sort(x, -1), (I,), WITH_AXIS, "int"),
+    _exact("sort", lambda x: jnp.argsort(jnp.round(x), 0), (SMALL,), WITH_AXIS, "argsort"),
+    Case("sort", lambda x: jnp.median(x, 0), (Arg(power=0.8),), WITH_AXIS, name="median"),
+    Case("dot_general", lambda x, y: x @ y, (SMALL, SMALL),
+         (((3, 4), (4, 2)), ((4,), (4, 2)), ((4,), (4,)), ((2, 3, 4), (2, 4, 2)))),
+    Case("dot_general", lambda x, y: x @ y, (Arg(power=0.4), Arg(power=0.4)), (((3, 4), (4, 2)),),
+         name="large"),
+    Case("dot_general", lambda x: x @ np.float32([[0.3, -2.0], [1e-3, 5.0]]), (Arg(power=0.6),),
+         (((3, 2),), ((2,),)), name="public"),
+    Case("dot_general", lambda x, y: jnp.einsum("abc,dcb->ad", x, y), (SMALL, SMALL),
+         (((2, 3, 4), (2, 4, 3)),), name="layout"),
+    _exact("dot_general", lambda x, y: x @ y, (I, I), (((3, 4), (4, 2)),), "int"),
+    Case("broadcast_in_dim", lambda x: jnp.broadcast_to(x, (2, *x.shape)), (F,), ONE),
+    Case("reshape", lambda x: x.reshape(-1), (F,), ONE),
+    Case("transpose", lambda x: x.T, (F,), ONE),
+    Case("squeeze", lambda x: jnp.squeeze(x[None]), (F,), ONE),
+    Case("expand_dims", lambda x: jnp.expand_dims(x, 0), (F,), ONE),
+    Case("slice", lambda x: x[..., ::2][..., :1], (F,), alike(1, SOLID)),
+    Case("dynamic_slice", lambda x: lax.dynamic_slice_in_dim(x, 1, 1, 0), (F,), WITH_AXIS),
+    Case("dynamic_update_slice", lambda x: lax.dynamic_update_slice_in_dim(x, x[:1], 2, 0), (F,),
+         WITH_AXIS),
+    Case("concatenate", lambda x, y: jnp.concatenate([x, jnp.ones_like(y), y * y], 0),
+         (SMALL, SMALL), alike(2, SOLID)),
+    Case("stack", lambda x, y: jnp.stack([x, y], -1), (F, F), TWO),
+    Case("split", lambda x: jnp.split(x, [1], axis=0), (F,), alike(1, SOLID)),
+    Case("pad", lambda x: jnp.pad(x, 1), (F,), ONE),
+    Case("pad", lambda x: lax.pad(x, 1.5, [(1, -1, 2)] + [(0, 0, 0)] * (x.ndim - 1)), (F,),
+         alike(1, SOLID), name="interior"),
+    Case("rev", lambda x: jnp.flip(x, 0), (F,), alike(1, SOLID)),
+    Case("tile", lambda x: jnp.tile(x, 2), (F,), ONE),
+    Case("gather", lambda x: x[jnp.array([0, -1, 0])], (F,), alike(1, SOLID)),
+    Case("scatter", lambda x: x.at[0].set(1.0).at[jnp.array([-1])].set(x[0]), (F,),
+         alike(1, SOLID)),
+    Case("scatter-add", lambda x: x.at[jnp.array([0, 0, 2])].add(x[:1]), (Arg(power=0.7),),
+         alike(1, SOLID)),
+    _exact("iota", lambda x: x + jnp.arange(x.size, dtype=x.dtype).reshape(x.shape), (I,), ONE),
+    _exact("convert_element_type", lambda x: x.astype(jnp.int32), (Arg(power=0.5),), ONE, "to-int"),
+    Case("convert_element_type", lambda x: x.astype(jnp.float32) * 0.5, (I,), ONE, name="to-float",
+         rings=(64,)),
+    Case("convert_element_type", lambda b: b.astype(jnp.float32) + 0.5, (B,), ONE, name="bits"),
+    _exact("convert_element_type", lambda x: (x.astype(bool), x.astype(jnp.uint16)), (I,), ONE,
+           "int"),
+    _exact("convert_element_type", lambda x: (x + x).astype(jnp.int32), (I,), ONE, "widen"),
+    Case("stop_gradient", lambda x: lax.stop_gradient(x) * 2, (SMALL,), ONE),
+    _exact("is_finite", lambda x: jnp.isfinite(x) & ~jnp.isnan(x), (F,), ONE),
+    Case("jit", jax.jit(lambda x: jax.nn.relu(x) + 1), (F,), ONE),
+    Case("custom_jvp_call", lambda x: jax.nn.relu6(x), (F,), ONE),
+    Case("cond", lambda x: lax.cond(True, lambda v: v + 1, lambda v: v * 2, x), (SMALL,), ONE),
+    Case("cond", lambda b, x: lax.cond(b, lambda v: v + 1, lambda v: v * 2, x), (B, SMALL),
+         tuple(((), s) for s in SAME), name="secret"),
+    Case("scan", lambda x: lax.scan(lambda c, v: (c + v, c * 2.0), jnp.zeros(x.shape[1:]), x),
+         (SMALL,), WITH_AXIS),
+    Case("while", lambda x: lax.fori_loop(0, 3, lambda i, v: v * 0.5 + i, x), (SMALL,), ONE),
+    Case("grad", jax.grad(lambda x: jnp.sum(jnp.where(x > 0, x * x, -x))), (SMALL,), ONE),
+    Case("vmap", lambda x, y: jax.vmap(jnp.dot)(x, y), (SMALL, SMALL), alike(2, ((3, 4), (1, 2)))),
+    Case("remat", jax.grad(jax.checkpoint(lambda x: jnp.sum(x * x * x))), (SMALL,), ONE),
+]  # fmt: skip
