@@ -463,5 +463,18 @@ def _bits_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _bits(args[0].shape, width)
 
 
+@local("shift_b", "b", "by width", "bits moved up `by` places (down if negative), low `width` kept")
+def _shift_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    by, width = attrs["by"], attrs["width"]
+    need(1 <= width <= ring, f"shift_b: width must be in 1..{ring}, got {width}")
+    need(-ring < by < ring, f"shift_b: cannot shift by {by} in {ring} bits")
+    return _bits(args[0].shape, width)
+
+
+@local("reverse_b", "b", "", "bit i becomes bit width-1-i")
+def _reverse_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return args[0]
+
+
 # `const` is typed by its array; the builder and the verifier handle it: see type_of_constant.
 OPS["const"] = Op("const", "", ("index",), "constant number `index`, public", _reshape, True)

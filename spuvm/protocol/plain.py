@@ -313,6 +313,22 @@ def _bits(p: Plain, types: Any, x: Array, low: int, width: int) -> Array:
     return _low(x, low, width)
 
 
+@means("shift_b")
+def _shift_b(p: Plain, types: Any, x: Array, by: int, width: int) -> Array:
+    wide = x.astype(p.ring.dtype)
+    moved = wide << np.asarray(by, wide.dtype) if by >= 0 else wide >> np.asarray(-by, wide.dtype)
+    return _low(moved, 0, width)
+
+
+@means("reverse_b")
+def _reverse_b(p: Plain, types: Sequence[Type], x: Array) -> Array:
+    made = np.zeros_like(x)
+    for i in range(types[0].width):
+        bit = (x >> np.asarray(i, x.dtype)) & np.asarray(1, x.dtype)
+        made = made | bit << np.asarray(types[0].width - 1 - i, x.dtype)
+    return np.asarray(made)
+
+
 def missing() -> set[str]:
     """Instructions of the table that have no meaning here (a test keeps this empty)."""
     return set(OPS) - set(MEANING) - {"const"}

@@ -310,6 +310,22 @@ def _one_of_bits(ring: Ring, op: str) -> Iterator[Any]:
         yield (b((9,), width),), {}
 
 
+@record("shift_b")
+def _shift(ring: Ring, op: str) -> Iterator[Any]:
+    for by, width in ((0, 20), (3, 12), (-3, 12), (5, 5), (-11, 1), (14, 16), (-12, 12)):
+        yield (b((9,), 12),), {"by": by, "width": width}
+    yield (b((9,), 1),), {"by": ring.bits - 1, "width": ring.bits}
+    yield (b((9,), ring.bits),), {"by": 1, "width": ring.bits}
+    yield (b(()),), {"by": 2, "width": 3}
+
+
+@record("reverse_b")
+def _reverse_bits(ring: Ring, op: str) -> Iterator[Any]:
+    for width in (1, 3, 8, 12, ring.bits - 2, ring.bits):
+        yield (b((9,), width),), {}
+    yield (b((), 5),), {}
+
+
 @record("bits_b")
 def _cut(ring: Ring, op: str) -> Iterator[Any]:
     for low, width in ((0, 1), (11, 1), (3, 8), (2, 10), (0, 12)):

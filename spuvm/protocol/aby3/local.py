@@ -262,3 +262,34 @@ def bits_b(p: Party, x: BShare, *, low: int, width: int) -> BShare:
         return np.asarray((a >> shift) & mask, dtype)
 
     return BShare(cut(x.x0), cut(x.x1), width)
+
+
+@TABLE.on_shares("shift_b")
+def shift_b(p: Party, x: BShare, *, by: int, width: int) -> BShare:
+    word = arith.small_dtype(max(width, x.width))
+    count, mask = word.type(abs(by)), word.type((1 << width) - 1)
+
+    def move(a: Array) -> Array:
+        wide = a.astype(word)
+        if abs(by) >= word.itemsize * 8:
+            return np.zeros_like(wide, arith.small_dtype(width))
+        moved = wide << count if by >= 0 else wide >> count
+        return (moved & mask).astype(arith.small_dtype(width))
+
+    return BShare(move(x.x0), move(x.x1), width)
+
+
+@TABLE.on_shares("reverse_b")
+def reverse_b(p: Party, x: BShare) -> BShare:
+    bits = x.x0.dtype.itemsize * 8
+
+    def turn(a: Array) -> Array:
+        word = a.dtype.type
+        step = 1
+        while step < bits:  # neighbours, then pairs, ... change places
+            mask = word(sum(((1 << step) - 1) << i for i in range(0, bits, 2 * step)))
+            a = ((a >> word(step)) & mask) | ((a & mask) << word(step))
+            step *= 2
+        return a >> word(bits - x.width)
+
+    return BShare(turn(x.x0), turn(x.x1), x.width)
