@@ -1,0 +1,97 @@
+"""What is compiled ahead is all that protocols use: nothing compiles in the middle of a run."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+from cases import RECORDS, RINGS, variants
+
+from spuvm.kernels import arith, bits, fixed, matmul
+from spuvm.kernels.warm import samples
+
+ROOT = Path(__file__).parents[2]
+MODULES = (arith, bits, fixed, matmul)
+
+SCRIPT = """
+import json
+import numpy as np
+from cases import RECORDS, RINGS, builder, variants
+from parties import Trio
+from spuvm.bytecode.types import Type
+from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
+from spuvm.kernels import arith, bits, fixed, matmul
+from spuvm.ring import Ring
+
+for width in RINGS:
+    trio = Trio(Ring(width))
+    fxp = Fxp(Ring(width), DEFAULT_FRAC_BITS[width])
+    for dtype in ("float16", "float32", "float64"):
+        x = fxp.encode(np.ones(3, dtype))
+        trio.put("x", x)
+        fxp.decode(trio.open("x"), dtype, 8)
+    for op in RECORDS:
+        for v in variants(op, width):
+            values = v.values(np.random.default_rng(0))
+            trio.run(v.program(values), v.secrets(values))
+    # Views of every kind as operands: broadcast (read-only), reversed, strided, transposed.
+    b = builder(Ring(width))
+    x = b.input(Type("a", (1, 128), 0, 0, -9, 9), "o")
+    bit = b.input(Type("b", (1, 128), 0, 1), "o")
+    word = b.input(Type("b", (1, 128), 0, 12), "o")
+    for i, shape in enumerate(((1, 128), (3, 128))):
+        views = [b.emit("broadcast", v, shape=shape, dims=(0, 1)) for v in (x, bit, word)]
+        views = [b.emit("reverse", v, axes=(i,)) for v in views] if i else views
+        y, bits_, words = views
+        b.emit("lincomb_a", *[y] * 5, coefficients=(1, 2, 3, 4, 5))
+        b.emit("sum_a", y, axes=(0,))
+        b.emit("mul_aa", y, y, trunc=0, form="narrow")
+        b.emit("mul_aa", y, y, trunc=2, form="narrow")
+        b.emit("mul_aa", y, y, trunc=2, form="full")
+        b.emit("trunc_a", y, bits=3)
+        b.emit("msb_a", y, bits=8)
+        b.emit("eqz_a", y, bits=8)
+        b.emit("a2b", y, bits=8)
+        b.emit("b2a", words)
+        b.emit("and_bb", bits_, bits_)
+        b.emit("mul_ba", bits_, y)
+        left = b.emit("broadcast", y, shape=(2, *shape), dims=(1, 2))
+        right = b.emit("transpose", left, permutation=(0, 2, 1))
+        b.emit("dot_aa", left, right, trunc=0, form="narrow")
+        c = b.constant(Ring(width).array(np.ones((2, 128, 9), int)))
+        b.output(b.emit("dot_ap", left, c), "int64", str(i))
+    zeros = np.zeros((1, 128), Ring(width).dtype)
+    trio.run(b.build(), [zeros, zeros.astype(np.uint8), zeros])
+    trio.close()
+used = [
+    [name, str(s)]
+    for module in (arith, bits, fixed, matmul)
+    for name, f in vars(module).items()
+    for s in getattr(f, "signatures", ())
+]
+print(json.dumps(used))
+"""
+
+
+def compiled_ahead() -> set[tuple[str, str]]:
+    return {(f.__name__, str(tuple(numba.typeof(a) for a in args))) for f, args in samples()}
+
+
+def test_every_kernel_is_compiled_ahead() -> None:
+    kernels = {name for m in MODULES for name, f in vars(m).items() if hasattr(f, "signatures")}
+    assert {name for name, _ in compiled_ahead()} == kernels
+    assert all(inspect.getdoc(getattr(m, n)) for m in MODULES for n in kernels if hasattr(m, n))
+
+
+def test_runs_use_nothing_else() -> None:
+    """A fresh process runs every variant of every instruction; then the kernels are asked."""
+    assert RECORDS
+    assert all(variants(op, bits) for op in RECORDS for bits in RINGS)
+    paths = [str(ROOT), str(ROOT / "tests" / "conformance")]
+    code = f"import sys; sys.path[:0] = {paths!r}\n{SCRIPT}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-2000:]
+    used = {(name, signature) for name, signature in json.loads(done.stdout)}
+    assert used - compiled_ahead() == set()
