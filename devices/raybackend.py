@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import sys
 import threading
 import time
 import weakref
@@ -50,7 +50,7 @@ class RayBackend(Backend):
         self._owns_ray = not ray.is_initialized()
         self._local = self._owns_ray and address is None
         if self._owns_ray:
-            _start_ray(parties, address)
+            start_ray(parties, address)
         self._check_resources()
         self._fetcher = Fetcher()
         self._machines: weakref.WeakSet[RayMachines] = weakref.WeakSet()
@@ -228,19 +228,34 @@ class RayMachines(Machines):
             return [m.remote(names, *args, *after) for m in methods]
 
 
-def _start_ray(parties: tuple[str, ...], address: str | None) -> None:
-    quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
+def start_ray(parties: Sequence[str], address: str | None) -> None:
+    """Start Ray on this machine, with the resources of all parties, or join a cluster."""
+    runtime_env = {"worker_process_setup_hook": _setup_hook(list(sys.path))}
     if address is None:
         ray.init(
             address="local",
             resources={resource(party): 1.0 for party in parties},
-            runtime_env={"env_vars": {"JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}},
-            **quiet,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime_env,
         )
         log.info("Ray started on this machine; links between the parties are plain, on loopback")
     else:
-        ray.init(address=address, logging_level=logging.ERROR)
+        ray.init(address=address, logging_level=logging.ERROR, runtime_env=runtime_env)
         log.warning("a Ray cluster is one trust domain; links between the parties are plain TCP")
+
+
+def _setup_hook(paths: list[str]) -> Callable[[], None]:
+    """What a worker does first: finds the script's modules, and keeps JAX quiet about GPUs."""
+
+    def setup() -> None:
+        import os
+        import sys
+
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        sys.path += [p for p in paths if os.path.isdir(p or ".") and p not in sys.path]
+
+    return setup
 
 
 def _options(party: str, call: Call) -> dict[str, Any]:
