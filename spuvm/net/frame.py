@@ -4,8 +4,9 @@
     number  uint32  counts the frames of this direction of this link, from 0, modulo 2^32
     length  uint64  bytes of payload
 
-All little-endian. Kinds: DATA, ABORT (UTF-8 text), HELLO (first bytes of a connection; its number
-is the sender's rank, its length the number of parties, and it has no payload).
+All little-endian. Kinds: DATA, ABORT (UTF-8 text), HELLO (first bytes of a connection in both
+directions, without payload: its number is the sender's rank + 65536 * the rank that it wants to
+talk to, its length the number of parties).
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ READ_AHEAD: Final = 64 << 20
 
 FRAME_LIMIT: Final = 8 << 30
 """Longest payload that is accepted before its length is known from the schedule."""
+
+
+def hello(rank: int, peer: int, parties: int) -> bytes:
+    """The HELLO frame from `rank` to `peer`."""
+    return HEADER.pack(HELLO, rank | peer << 16, parties)
 
 
 def abort_frame(message: str) -> bytes:

@@ -45,7 +45,6 @@ class Meeting:
         self.rank, self.addresses, self.names = rank, addresses, names
         self.patience = patience
         self.deadline = time.monotonic() + patience
-        self.hello = frame.HEADER.pack(frame.HELLO, rank, len(addresses))
 
     def meet(self, listener: socket.socket | None) -> dict[int, socket.socket]:
         """One blocking socket per peer, by rank; closes the listener."""
@@ -77,7 +76,7 @@ class Meeting:
                 sock = socket.create_connection((host, port), timeout=left)
                 if sock.getsockname() == sock.getpeername():
                     raise ConnectionRefusedError("nobody listens")  # connected to itself
-                sock.sendall(self.hello)
+                sock.sendall(frame.hello(self.rank, peer, len(self.addresses)))
                 self._check(peer, _read_hello(sock))
                 return sock
             except (OSError, EOFError) as error:  # not yet there, or gone while it started
@@ -96,15 +95,18 @@ class Meeting:
             next="start that party, or correct its address",
         )
 
-    def _check(self, peer: int, hello: bytes) -> None:
-        word, rank, parties = frame.HEADER.unpack(hello)
-        if (word, rank, parties) != (frame.HELLO, peer, len(self.addresses)):
+    def _check(self, peer: int, heard: bytes) -> None:
+        parties = len(self.addresses)
+        if heard != frame.hello(peer, self.rank, parties):
+            word, number, other = frame.HEADER.unpack(heard)
             spuvm = word == frame.HELLO
             host, port = self.addresses[peer]
             raise ChannelError(
                 f"somebody else than {party(peer, self.names)} answers at {host}:{port}",
-                got=f"rank {rank} of {parties}" if spuvm else "something that is not spuvm",
-                expected=f"rank {peer} of {len(self.addresses)}",
+                got=f"rank {number & 0xFFFF} of {other}"
+                if spuvm
+                else "something that is not spuvm",
+                expected=f"rank {peer} of {parties}",
                 next="compare the parties' address lists and versions",
             )
 
@@ -171,15 +173,26 @@ class Meeting:
             return
         poll.unregister(fd)
         del strangers[fd]
-        if len(heard) == frame.HEADER_BYTES:
-            word, rank, parties = frame.HEADER.unpack(heard)
-            known = word == frame.HELLO and parties == len(self.addresses)
-            if known and self.rank < rank < parties and rank not in found:
-                with contextlib.suppress(OSError):
-                    sock.send(self.hello)
-                    found[rank] = sock
-                    return
-        sock.close()
+        rank = self._welcome(sock, bytes(heard))
+        if rank is None or rank in found:
+            sock.close()
+        else:
+            found[rank] = sock
+
+    def _welcome(self, sock: socket.socket, heard: bytes) -> int | None:
+        """Answer a hello; the rank of the caller, or None if it does not belong here."""
+        if len(heard) != frame.HEADER_BYTES:
+            return None
+        word, number, _ = frame.HEADER.unpack(heard)
+        rank, parties = number & 0xFFFF, len(self.addresses)
+        if word != frame.HELLO:
+            return None
+        try:
+            sock.send(frame.hello(self.rank, rank, parties))  # who is wrong here can tell why
+        except OSError:
+            return None
+        expected = self.rank < rank < parties and heard == frame.hello(rank, self.rank, parties)
+        return rank if expected else None
 
 
 def check_addresses(rank: int, addresses: Sequence[Address], names: Sequence[str]) -> None:
