@@ -334,6 +334,26 @@ def _cut(ring: Ring, op: str) -> Iterator[Any]:
     yield (b(()),), {"low": 0, "width": 1}
 
 
+@record("shift_b")
+def _shift(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (b(shape, 12),), {"by": 3, "width": 12}
+    for width in (*WIDTHS, ring.bits):
+        for by, out in ((0, width), (1, 1), (-1, width), (-width + 1, 1), (5, ring.bits), (9, 8)):
+            yield (b((9,), width),), {"by": by, "width": out}
+    yield (b((9,), ring.bits),), {"by": 1 - ring.bits, "width": ring.bits}
+    yield (b((9,), ring.bits),), {"by": ring.bits - 1, "width": ring.bits}
+    yield (b((9,), 3),), {"by": 2 - ring.bits, "width": 3}
+
+
+@record("reverse_b")
+def _reverse_bits(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (b(shape, 12),), {}
+    for width in (*WIDTHS, ring.bits):
+        yield (b((9,), width),), {}
+
+
 @record("msb_a", "eqz_a", "a2b")
 def _compare(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:

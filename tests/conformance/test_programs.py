@@ -130,3 +130,33 @@ def test_open_to_everyone(trio, bits: int, owner: int | None) -> None:
         machines.put("b", word, width, owner)
         for to in (None, 0, 1, 2):
             assert np.array_equal(machines.open("b", to=to), word)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_bits_above_the_width_never_matter(trio, bits: int) -> None:
+    """Products of words of 12 bits leave masks above them, which nothing may bring back."""
+    ring = Ring(bits)
+    b = builder(ring)
+    x, y = (b.input(Type("b", (N,), 0, 12), "o") for _ in range(2))
+    z = b.emit("and_bb", x, y)
+    outs = [
+        z,
+        b.emit("not_b", z),
+        b.emit("xor_bb", z, x),
+        b.emit("and_bb", z, x),
+        b.emit("shift_b", z, by=-4, width=16),
+        b.emit("shift_b", z, by=4, width=bits),
+        b.emit("reverse_b", z),
+        b.emit("bits_b", z, low=11, width=1),
+        b.emit("bits_b", z, low=4, width=8),
+        b.emit("b2a", z),
+        b.emit("concat", z, x, axis=0),
+    ]
+    for i, v in enumerate(outs):
+        b.output(v, "bool" if b.type(v).width == 1 else "int64", str(i))
+    program = b.build()
+    rng = np.random.default_rng(0)
+    values = [ring.array(rng.integers(0, 1 << 12, N)) for _ in range(2)]
+    measured = trio(bits).run(program, values)
+    for got, want in zip(measured.outputs, run_plain(program, values), strict=True):
+        assert np.array_equal(got.astype(ring.dtype), want.astype(ring.dtype))

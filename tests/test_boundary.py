@@ -1,0 +1,131 @@
+"""Trust zones: where shares are opened, dealt and put together, and what the share side may use."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("spuvm", "kernels", "devices")
+SHARE_SIDE = ("spuvm/vm", "spuvm/protocol", "spuvm/net", "spuvm/bytecode", "kernels")
+
+USES = (ast.Name, ast.Attribute, ast.ImportFrom)
+CALLS = (ast.Call, ast.ImportFrom)
+
+IO = "spuvm/protocol/aby3/io.py"
+CROSSINGS = "devices/crossings.py"
+
+# Who may open a value inside a protocol, and why that value is masked.
+OPENERS = {
+    ("spuvm/protocol/aby3/truncation.py", "truncate_product"): "x + r, r fresh from the streams",
+}
+
+
+def files(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """(path from the root, syntax tree) of every source file; links are not followed."""
+    for folder in folders or FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if not name.startswith(("spuvm/kernels/", "spuvm/devices/")):
+                yield name, ast.parse(path.read_text())
+
+
+def users(
+    tree: ast.Module, wanted: set[str], kinds: tuple[type[ast.AST], ...] = USES
+) -> Iterator[tuple[str, str]]:
+    """(enclosing function, name) of every use of the names in nodes of these kinds."""
+
+    def visit(node: ast.AST, function: str) -> Iterator[tuple[str, str]]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            function = node.name
+        names: list[str] = []
+        if not isinstance(node, kinds):
+            pass
+        elif isinstance(node, ast.Call):
+            function_called = node.func
+            if isinstance(function_called, ast.Name):
+                names = [function_called.id]
+            elif isinstance(function_called, ast.Attribute):
+                names = [function_called.attr]
+        elif isinstance(node, ast.Name):
+            names = [node.id]
+        elif isinstance(node, ast.Attribute):
+            names = [node.attr]
+        elif isinstance(node, ast.ImportFrom):
+            names = [a.name for a in node.names]
+        yield from ((function, n) for n in names if n in wanted)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, function)
+
+    return visit(tree, "")
+
+
+def test_one_opening_with_callers_on_a_list() -> None:
+    calling = set()
+    for name, tree in files():
+        for function, _ in users(tree, {"open_"}):
+            calling.add((name, function))
+    imports = {(name, "") for name, _ in OPENERS}
+    assert calling - imports == set(OPENERS), "a new caller of open_ needs a reason in OPENERS"
+
+
+def test_clear_data_meets_shares_in_two_files() -> None:
+    """Only io.py and crossings.py deal or reconstruct; only the machine accepts what was dealt."""
+    for name, tree in files():
+        found = {n for _, n in users(tree, {"deal", "reconstruct"}, CALLS)}
+        assert not found or name in (IO, CROSSINGS), f"{name} uses {sorted(found)}"
+        taking = {n for _, n in users(tree, {"accept"}, CALLS)}
+        assert not taking or name in (IO, "spuvm/vm/machine.py", "spuvm/net/handshake.py")
+
+
+def test_components_are_touched_by_protocols_only() -> None:
+    for name, tree in files():
+        found = {n for _, n in users(tree, {"x0", "x1"}, (ast.Attribute,))}
+        allowed = name.startswith(("spuvm/protocol/", "kernels/"))
+        assert not found or allowed, f"{name} reads components of shares"
+
+
+def test_randomness_has_four_sources() -> None:
+    """Masks come from pair streams; seeds, keys and nonces from the operating system."""
+    sources = {"random", "secrets", "urandom", "default_rng", "randbytes", "getrandbits"}
+    allowed = {
+        IO: {"urandom"},  # one-time seeds of an owner
+        "spuvm/net/keys.py": {"urandom"},  # nonces of a session
+        "spuvm/protocol/plain.py": {"random"},  # np.random.Generator of the reference: no secrets
+    }
+    for name, tree in files(*SHARE_SIDE):
+        imported = {
+            a.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for a in node.names
+        }
+        found = {n for _, n in users(tree, sources)} | imported & sources
+        assert found <= allowed.get(name, set()), f"{name} uses {sorted(found)}"
+
+
+def test_nothing_executable_crosses() -> None:
+    """No pickle, marshal, eval or exec on the share side."""
+    banned = {"pickle", "cloudpickle", "marshal", "shelve", "dill", "eval", "exec", "__import__"}
+    for name, tree in files(*SHARE_SIDE):
+        imported = {
+            a.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for a in node.names
+        } | {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        found = (imported | {n for _, n in users(tree, banned)}) & banned
+        assert not found, f"{name} uses {sorted(found)}"
+
+
+def test_shares_are_redacted_classes() -> None:
+    """Every class that holds components or dealt arrays hides them."""
+    from spuvm.protocol.aby3.io import Dealt
+    from spuvm.protocol.aby3.share import AShare, BShare, _Redacted
+
+    assert issubclass(AShare, _Redacted)
+    assert issubclass(BShare, _Redacted)
+    for cls in (AShare, BShare, Dealt):
+        assert "__repr__" in vars(cls)
+        assert "__eq__" not in vars(cls)
