@@ -41,7 +41,8 @@ class _OnMachines:
     """Three bare VMs, as threads or as processes."""
 
     def __init__(self, place: str, ring: int) -> None:
-        from benchmarks.ours import Party, Server, tcp_party
+        from benchmarks.ours import Server
+        from benchmarks.party import Party, tcp_party
 
         self._parties: Parties | ThreadParties
         if place == "tcp":
