@@ -1,27 +1,106 @@
-"""Division, exponentials, logarithms."""
+"""Division, exponentials, logarithms, roots, the logistic function."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.numeric import exponential, logarithm, roots, sigmoid
+from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.elementwise import constant, operand
-from spuvm.compiler.values import Value, kind_of
+from spuvm.compiler.values import Value, kind_of, lift
 from spuvm.errors import CompileError
 
 
 @rule("div")
 def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
-    """x / y of floats; by a public y a product with 1 / y, and x / 0 = 0."""
+    """x / y of floats; by a public y a product with 1 / y, and there x / 0 = 0."""
     (o,) = out
     if kind_of(o.dtype) != "float":
-        raise CompileError("division of secret integers is not supported")
-    if isinstance(y, Secret):
-        raise CompileError("not yet")
-    c = constant(low, y, o)
-    inverse = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
-    return Secret(arith.mul_public(low, operand(low, x, o.shape), inverse), o.dtype)
+        raise CompileError(
+            "division of secret integers is not supported",
+            next="convert to float first, or divide by a power of two with a shift",
+        )
+    if not isinstance(y, Secret):
+        c = constant(low, y, o)
+        inverse = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
+        return Secret(arith.mul_public(low, operand(low, x, o.shape), inverse), o.dtype)
+    if isinstance(x, Secret):
+        divisor = y.id if low.shape(y.id) == () else operand(low, y, o.shape)
+        return Secret(division.divide(low, operand(low, x, o.shape), divisor), o.dtype)
+    c = constant(low, x, o)
+    if (c == 1.0).all():
+        return Secret(low.spread(division.divide(low, None, y.id), o.shape), o.dtype)
+    divided = operand(low, lift(low, np.broadcast_to(c, o.shape), o.dtype), o.shape)
+    return Secret(division.divide(low, divided, operand(low, y, o.shape)), o.dtype)
+
+
+def reciprocal(low: Lowering, out: list[Out], x: Secret) -> Secret:
+    """1 / x."""
+    return Secret(division.divide(low, None, x.id), x.dtype)
+
+
+@rule("exp")
+def exp(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """e^x."""
+    return Secret(exponential.exp(low, x.id), x.dtype)
+
+
+@rule("exp2")
+def exp2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """2^x."""
+    return Secret(exponential.exp2(low, x.id), x.dtype)
+
+
+@rule("expm1")
+def expm1(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """e^x - 1, right to the last places in absolute terms."""
+    return Secret(arith.add_public(low, exponential.exp(low, x.id), np.asarray(-1.0)), x.dtype)
+
+
+@rule("log")
+def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Natural logarithm."""
+    return Secret(logarithm.log(low, x.id), x.dtype)
+
+
+@rule("log1p")
+def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """log(1 + x), right to the last places in absolute terms."""
+    return Secret(logarithm.log(low, arith.add_public(low, x.id, np.asarray(1.0))), x.dtype)
+
+
+@rule("logistic")
+def logistic(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """1 / (1 + e^-x)."""
+    return Secret(sigmoid.logistic(low, x.id), x.dtype)
+
+
+@rule("tanh")
+def tanh(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Hyperbolic tangent."""
+    return Secret(sigmoid.tanh(low, x.id), x.dtype)
+
+
+@rule("sqrt")
+def sqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Square root."""
+    return Secret(roots.sqrt(low, x.id), x.dtype)
+
+
+@rule("rsqrt")
+def rsqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Reciprocal square root."""
+    return Secret(roots.rsqrt(low, x.id), x.dtype)
+
+
+@rule("log2")
+def log2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Binary logarithm."""
+    made = arith.mul_public(low, logarithm.log(low, x.id), np.asarray(1.0 / math.log(2.0)))
+    return Secret(made, x.dtype)

@@ -1,0 +1,50 @@
+"""log over all positive values: the exponent counted, a polynomial for the mantissa."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from spuvm.compiler import arith, order
+from spuvm.compiler.context import Lowering
+from spuvm.compiler.numeric.polynomial import evaluate, fitted, internal_bits
+from spuvm.compiler.numeric.scaling import normalise, number
+
+
+def log(low: Lowering, x: int) -> int:
+    """Natural logarithm with the program's fraction bits; error about 2^-17.
+
+    log(x) for x <= 0 is the most negative representable number: it stands for minus infinity.
+    """
+    f, g = low.f, internal_bits(low)
+    x = arith.to_frac(low, arith.settle(low, x), f)
+    with low.unchecked():
+        bad = order.negative(low, _plus(low, x, -1))
+        positive = x
+        if bad is not False:
+            # Anything will do in its place; 1 unit keeps the normalisation inside its range.
+            unit = low.constant(low.ring.array(np.int64(1)), f)
+            step = order.times(low, bad, low.emit("sub_pa", unit, x))
+            positive = low.narrowed(low.emit("add_aa", x, step), 1, low.magnitude(x))
+        normal = normalise(low, positive)
+        # w = 4 m - 3 maps [1/2, 1] to [-1, 1]
+        w = _plus(low, low.emit("shl_a", normal.mantissa, bits=2, frac=g), -(3 << g))
+        fraction = evaluate(low, w, fitted(np.log, 0.5, 1.0, 8 if low.bits >= 64 else 5))
+        total = _plus(low, fraction, round(math.ldexp((normal.top - f) * math.log(2.0), g)))
+        shift = number(low, normal.bits)
+        if shift is not None:
+            factor = low.constant(low.ring.array(np.int64(round(math.ldexp(math.log(2.0), g)))), g)
+            total = low.emit("sub_aa", total, low.emit("mul_ap", shift, factor))
+        made = arith.to_frac(low, total, f)
+        limit = round(math.ldexp((low.bits + 2) * math.log(2.0), f))
+        made = low.narrowed(made, -limit, limit)
+        if bad is not False:
+            least = low.constant(low.ring.array(np.int64(1 - low.bound)), f)
+            step = order.times(low, bad, low.emit("sub_pa", least, made))
+            made = low.narrowed(low.emit("add_aa", made, step), 1 - low.bound, limit)
+        return made
+
+
+def _plus(low: Lowering, x: int, value: int) -> int:
+    return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(value)), low.frac(x)))
