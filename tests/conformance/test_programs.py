@@ -9,6 +9,7 @@ from parties import Trio
 from random_programs import programs
 
 from spuvm.bytecode.types import Type
+from spuvm.protocol.aby3.truncation import PIECE
 from spuvm.protocol.plain import run_plain
 from spuvm.ring import Ring
 from spuvm.vm.cost import static_cost
@@ -160,3 +161,44 @@ def test_bits_above_the_width_never_matter(trio, bits: int) -> None:
     measured = trio(bits).run(program, values)
     for got, want in zip(measured.outputs, run_plain(program, values), strict=True):
         assert np.array_equal(got.astype(ring.dtype), want.astype(ring.dtype))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_arrays_larger_than_a_piece(trio, bits: int) -> None:
+    """Masks and products of large arrays come in pieces: same results, same cost."""
+    ring = Ring(bits)
+    n = 2 * PIECE + 5
+    b = builder(ring)
+    x, y = (b.input(Type("a", (n,), 0, 0, -1000, 1000), "o") for _ in range(2))
+    bit = b.input(Type("b", (n,), 0, 1), "o")
+    word = b.emit("a2b", x, bits=11)
+    exact = [
+        b.emit("mul_aa", x, y, trunc=0, form="narrow"),
+        b.emit("msb_a", x, bits=bits),
+        b.emit("eqz_a", x, bits=11),
+        b.emit("mul_ba", bit, x),
+        b.emit("and_bb", word, word),
+        b.emit("b2a", word),
+        b.emit("lincomb_a", *[x, y] * 3, coefficients=(1, 2, 3, 4, 5, -6)),
+        b.emit("sum_a", b.emit("reshape", x, shape=(1, n)), axes=(0,)),
+        b.emit("dot_aa", b.emit("reshape", x, shape=(1, n, 1)), b.emit(
+            "reshape", b.emit("slice", y, start=(0,), limit=(1,), stride=(1,)), shape=(1, 1, 1)
+        ), trunc=0, form="narrow"),
+    ]  # fmt: skip
+    rounded = [
+        b.emit("trunc_a", x, bits=3),
+        b.emit("mul_aa", x, y, trunc=4, form="narrow"),
+        b.emit("mul_aa", x, y, trunc=4, form="full"),
+    ]
+    for i, v in enumerate(exact + rounded):
+        b.output(v, "bool" if b.type(v).width == 1 else "int64", str(i))
+    program = b.build()
+    rng = np.random.default_rng(0)
+    values = [ring.array(rng.integers(-1000, 1001, n)) for _ in range(2)]
+    values.append(rng.integers(0, 2, n).astype(np.uint8))
+    cost, measured = static_cost(program), trio(bits).run(program, values)
+    assert (measured.rounds, measured.bytes_sent) == (cost.rounds, cost.bytes_sent)
+    plain = run_plain(program, values)
+    for i, (got, want) in enumerate(zip(measured.outputs, plain, strict=True)):
+        error = ring.signed(got.astype(ring.dtype) - want.astype(ring.dtype))
+        assert np.abs(error).max() <= (0 if i < len(exact) else 1 if i < len(exact) + 2 else 2)
