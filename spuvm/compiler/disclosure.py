@@ -29,7 +29,9 @@ def origins_of(program: Program) -> list[frozenset[str]]:
     """Whose inputs each value depends on, by value id."""
     table = [frozenset((given.origin,)) for given in program.inputs]
     for instruction in program.instructions:
-        table.append(frozenset().union(*(table[a] for a in instruction.args)))
+        empty = not instruction.types[0].size  # zero shares are made of empty slices: no data
+        sources = () if empty else instruction.args
+        table.append(frozenset().union(*(table[a] for a in sources)))
     return table
 
 

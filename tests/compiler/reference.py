@@ -38,9 +38,7 @@ def drawn(draw: Any, case: Case) -> Drawn:
     shapes = draw(st.sampled_from(case.shapes))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     declared = draw(st.sampled_from(["declared", "open"]))
-    fitting = [
-        d for d in case.args[0].dtypes if np.dtype(d).itemsize * 8 <= config.ring.bits
-    ]
+    fitting = [d for d in case.args[0].dtypes if np.dtype(d).itemsize * 8 <= config.ring.bits]
     integer = draw(st.sampled_from(fitting))
     arrays, specs = [], []
     for arg, shape in zip(case.args, shapes, strict=True):
