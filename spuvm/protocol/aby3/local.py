@@ -274,7 +274,7 @@ def shift_b(p: Party, x: BShare, *, by: int, width: int) -> BShare:
         if abs(by) >= word.itemsize * 8:
             return np.zeros_like(wide, arith.small_dtype(width))
         moved = wide << count if by >= 0 else wide >> count
-        return (moved & mask).astype(arith.small_dtype(width))
+        return np.asarray(moved & mask, arith.small_dtype(width))
 
     return BShare(move(x.x0), move(x.x1), width)
 
@@ -290,6 +290,6 @@ def reverse_b(p: Party, x: BShare) -> BShare:
             mask = word(sum(((1 << step) - 1) << i for i in range(0, bits, 2 * step)))
             a = ((a >> word(step)) & mask) | ((a & mask) << word(step))
             step *= 2
-        return a >> word(bits - x.width)
+        return np.asarray(a >> word(bits - x.width))
 
     return BShare(turn(x.x0), turn(x.x1), x.width)
