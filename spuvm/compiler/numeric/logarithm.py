@@ -46,5 +46,21 @@ def log(low: Lowering, x: int) -> int:
         return made
 
 
+def log1p(low: Lowering, x: int) -> int:
+    """log(1 + x), right to the last places in absolute terms; see log."""
+    x = arith.to_frac(low, arith.settle(low, x), low.f)
+    one = 1 << low.f
+    with low.unchecked():
+        # Where 1 + x would leave the range the logarithm does not notice the 1.
+        limit = low.constant(low.ring.array(np.int64(low.bound - 1 - one)), low.f)
+        above = order.negative(low, low.emit("sub_pa", limit, x))
+        made = _plus(low, x, one)
+        if above is not False:
+            back = low.emit("shl_a", low.emit("b2a", above), bits=low.f, frac=low.f)
+            made = low.emit("sub_aa", made, back)
+            made = low.narrowed(made, 1 - low.bound, low.bound - 1)
+    return log(low, made)
+
+
 def _plus(low: Lowering, x: int, value: int) -> int:
     return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(value)), low.frac(x)))

@@ -72,7 +72,7 @@ def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("log1p")
 def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """log(1 + x), right to the last places in absolute terms."""
-    return Secret(logarithm.log(low, arith.add_public(low, x.id, np.asarray(1.0))), x.dtype)
+    return Secret(logarithm.log1p(low, x.id), x.dtype)
 
 
 @rule("logistic")
