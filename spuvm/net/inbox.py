@@ -103,7 +103,8 @@ class Inbox:
         """Block until what is expected is here, or until nothing came for a while: None."""
         try:
             specs, length = self._specs, self.length
-            if self._begin == self._end and specs is not None and length <= _SMALL:
+            empty = self._begin == self._end and not self._body
+            if empty and specs is not None and length <= _SMALL:
                 self._begin = self._end = 0
                 count = self._end = self._sock.recv_into(self._stage)
                 if count >= _HEADER + length and _unpack(self._stage, 0) == (

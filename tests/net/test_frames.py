@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from networks import U8, U64, receive, send, words
 
@@ -138,6 +138,7 @@ sizes = st.one_of(
     ),
     limit=st.sampled_from([1, 1000, 1 << 30]),
 )
+@example(frames=[[1], [STAGE - 17]], steps=[], limit=1)  # was read into the wrong place once
 def test_any_cutting_and_any_order_gives_the_same_frames(
     frames: list[list[int]], steps: list[str | int], limit: int
 ) -> None:
