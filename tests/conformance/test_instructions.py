@@ -97,3 +97,26 @@ def test_operands_of_an_owner_who_computes(op: str, bits: int, owner: int) -> No
     values = v.values(np.random.default_rng(owner))
     shares = [share(x, ring, t.width, owner) for x, t in zip(values, v.types, strict=True)]
     check_value(v, values, value_of(lockstep(ring, interactive(op), shares, v.attrs).results))
+
+
+def memory_of(a: np.ndarray) -> int:
+    """Bytes of the buffer that an array keeps alive."""
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a.nbytes
+
+
+@pytest.mark.parametrize("bits", RINGS)
+@pytest.mark.parametrize("op", TALKING)
+def test_results_keep_no_scratch_memory_alive(op: str, bits: int) -> None:
+    """What an instruction returns are arrays of their own, not slices of its masks."""
+    ring, n = Ring(bits), 1000
+    for v in variants(op, bits):
+        if len(v.types[0].shape) != 1 or v.adapt:
+            continue
+        shares = [
+            share(np.zeros(n, np.uint8 if t.width else ring.dtype), ring, t.width) for t in v.types
+        ]
+        for result in lockstep(ring, interactive(op), shares, v.attrs).results:
+            assert memory_of(result.x0) <= result.x0.nbytes + 16, str(v)
+            assert memory_of(result.x1) <= result.x1.nbytes + 16, str(v)

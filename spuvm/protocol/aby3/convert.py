@@ -122,7 +122,8 @@ def b2a(p: Party, x: BShare) -> Steps:
     ring, n, width = p.ring, x.size, x.width
     b0, b1 = x.flat()
     if p.rank == 0:
-        (c2, z0) = p.draw(2, (ring.dtype, n * width), (ring.dtype, n))
+        (c2,) = p.draw(2, (ring.dtype, n * width))
+        (z0,) = p.draw(2, (ring.dtype, n))  # apart: what is kept must not keep the rest alive
         (z1,) = p.draw(1, (ring.dtype, n))
         c = np.concatenate(
             [((b0 ^ b1) >> b0.dtype.type(i)) & b0.dtype.type(1) for i in range(width)]
@@ -136,7 +137,8 @@ def b2a(p: Party, x: BShare) -> Steps:
         mine = _weighted_bits(b1, got[0][0], width, ring.dtype.type(1)) - z1
         yield Exchange(send={2: [mine]})
         return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
-    (c2, z0) = p.draw(0, (ring.dtype, n * width), (ring.dtype, n))
+    (c2,) = p.draw(0, (ring.dtype, n * width))
+    (z0,) = p.draw(0, (ring.dtype, n))
     mine = _weighted_bits(b0, c2, width, ring.dtype.type(0)) - z0
     yield Exchange(send={1: [mine]})
     got = yield Exchange(receive={1: [spec(ring.dtype, n)]})
@@ -178,7 +180,8 @@ def mul_ba(p: Party, b: BShare, x: AShare) -> Steps:
     (b0, b1), (x0, x1) = b.flat(), x.flat()
     word = (ring.dtype, n)
     if p.rank == 0:
-        s0, s1, c2, z0 = p.draw(2, word, word, word, word)
+        s0, s1, c2 = p.draw(2, word, word, word)
+        (z0,) = p.draw(2, word)
         (z1,) = p.draw(1, word)
         m0, m1, c1 = np.empty(n, ring.dtype), np.empty(n, ring.dtype), np.empty(n, ring.dtype)
         arith.inject_first(b0, b1, x0, x1, s0, s1, c2, m0, m1, c1)
@@ -193,7 +196,8 @@ def mul_ba(p: Party, b: BShare, x: AShare) -> Steps:
         arith.inject_second(b1, x1, m0, m1, c1, ring.dtype.type(1), z1, mine)
         yield Exchange(send={2: [mine]})
         return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
-    s0, s1, c2, z0 = p.draw(0, word, word, word, word)
+    s0, s1, c2 = p.draw(0, word, word, word)
+    (z0,) = p.draw(0, word)
     mine = np.empty(n, ring.dtype)
     arith.inject_second(b0, x0, s0, s1, c2, ring.dtype.type(0), z0, mine)
     yield Exchange(send={1: [mine]})

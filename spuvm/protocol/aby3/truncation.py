@@ -136,7 +136,8 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     m = ring.dtype.type(bits)
     x0, x1 = x.flat()
     if p.rank == 0:
-        c, s0, z0 = p.draw(2, (BYTE, n), (small, n), (ring.dtype, n))
+        c, s0 = p.draw(2, (BYTE, n), (small, n))
+        (z0,) = p.draw(2, (ring.dtype, n))  # apart: what is kept must not keep the rest alive
         e, d = np.empty(n, np.uint8), np.empty(n, ring.dtype)
         arith.shift_first(x0, x1, c, s0, z0, m, e, d)
         yield Exchange(send={1: [pack_bits(e), d]})
@@ -145,7 +146,8 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
         arith.shift_finish(d, got[1][0], m, z1)
         return AShare(z0.reshape(shape), z1.reshape(shape))
     if p.rank == 2:
-        c, s0, z0 = p.draw(0, (BYTE, n), (small, n), (ring.dtype, n))
+        c, s0 = p.draw(0, (BYTE, n), (small, n))
+        (z0,) = p.draw(0, (ring.dtype, n))
         (t2,) = p.draw(1, (small, n))
         s1, z2 = np.empty(n, small), np.empty(n, ring.dtype)
         arith.shift_deal(x0, c, s0, t2, m, s1, z2)
