@@ -85,8 +85,8 @@ def truncation_finish(c: Any, d: Any, e: Any, m: Any, z1: Any) -> None:
 
 
 @kernel
-def shift_first(x0: Any, x1: Any, c: Any, s0: Any, z0: Any, m: Any, e: Any, d: Any) -> None:
-    """Party 0 of truncation by the sign bits: u = x0 + x1 + 2^(k-2) - 1, a = msb(u).
+def shift_first(x: Any, c: Any, s0: Any, z0: Any, m: Any, e: Any, d: Any) -> None:
+    """Party 0 of truncation by the sign bits: u = x + 2^(k-2) - 1, a = msb(u).
 
     e = a xor c;  d = asr(u, m) + (1 - 2e) s0 2^(k-m) - (2^(k-2-m) - 1) - z0. `c` holds bits.
     """
@@ -97,7 +97,7 @@ def shift_first(x0: Any, x1: Any, c: Any, s0: Any, z0: Any, m: Any, e: Any, d: A
     after = T(T(one << T(k1 - one - m)) - one)
     up = T(k1 + one - m)
     for i in range(d.size):
-        u = T(x0[i] + x1[i] + offset)
+        u = T(x[i] + offset)
         a = T(u >> k1)
         bit = T(a ^ T(c[i] & 1))
         e[i] = bit

@@ -100,7 +100,7 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
             yield arith.truncation_deal, (r, r, s, s, s, m, r.copy(), s.copy(), r.copy(), r.copy())
             yield arith.truncation_correct, (r, r, r, s, s, m, r.copy(), s.copy(), r.copy())
             yield arith.truncation_finish, (r, s, s, m, r.copy())
-            yield arith.shift_first, (r, r, b, s, r, m, b.copy(), r.copy())
+            yield arith.shift_first, (r, b, s, r, m, b.copy(), r.copy())
             yield arith.shift_deal, (r, b, s, s, m, s.copy(), r.copy())
             yield arith.shift_second, (r, b, s, s, r, m, s.copy(), r.copy(), r.copy())
             yield arith.shift_finish, (r, s, m, r.copy())

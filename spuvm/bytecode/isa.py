@@ -379,6 +379,16 @@ def _trunc_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return t.with_(lo=x.bounds[0] >> bits, hi=-(-x.bounds[1] >> bits))
 
 
+@interactive("trunc_sum_a", "a+", "coefficients bits", "sum of c_i * x_i, then as trunc_a")
+def _trunc_sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    total = _lincomb_a(ring, args, {"coefficients": attrs["coefficients"]})
+    need(
+        total.magnitude(1 << (ring - 1)) < 1 << (ring - 2),
+        f"trunc_sum_a: the ranges do not prove that the sum is below 2^{ring - 2}",
+    )
+    return _trunc_a(ring, (total,), {"bits": attrs["bits"]})
+
+
 # --- bits ------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,59 @@ def _as_dot(
     return r.shaped(made, total.types[0])
 
 
+def fuse_sum_truncation(program: Program) -> Program:
+    """A public combination that is only truncated is never stored: one instruction for both."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        if i.op != "trunc_a":
+            return None
+        chain = r.only_use(i.args[0], ("reshape", "retype_a"))
+        total = r.made(chain[-1], "lincomb_a")
+        if total is None or r.uses[chain[-1]] != 1:
+            return None
+        if r.builder.type(r.new[chain[-1]]).magnitude(1 << program.ring) >= 1 << (program.ring - 2):
+            return None  # the range was promised later, not proven by the operands
+        args = [r.new[a] for a in total.args]
+        coefficients, bits = total.attrs["coefficients"], number(i, "bits")
+        made = r.emit(
+            "trunc_sum_a", *args, source=total.source, coefficients=coefficients, bits=bits
+        )
+        return r.shaped(made, i.types[0])
+
+    return Rebuild(program).run(rewrite)
+
+
+def split_rows(program: Program) -> Program:
+    """A truncated sum over the leading axis becomes a combination of its rows, which are views."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        if i.op != "sum_a" or i.attrs["axes"] != (0,):
+            return None
+        shape = r.program.types[i.args[0]].shape
+        if not 2 <= shape[0] <= MOST_ROWS or i.types[0].size < LEAST_COLUMNS:
+            return None
+        flat = r.emit(
+            "reshape", r.new[i.args[0]], source=i.source, shape=(shape[0], i.types[0].size)
+        )
+        rows = [
+            r.emit(
+                "slice",
+                flat,
+                source=i.source,
+                start=(k, 0),
+                limit=(k + 1, i.types[0].size),
+                stride=(1, 1),
+            )
+            for k in range(shape[0])
+        ]
+        total = r.emit("lincomb_a", *rows, source=i.source, coefficients=(1,) * shape[0])
+        return r.shaped(total, i.types[0])
+
+    return Rebuild(program).run(rewrite)
+
+
+MOST_ROWS = 128
+LEAST_COLUMNS = 1024
 LINEAR = ("add_aa", "sub_aa", "neg_a", "lincomb_a", "shl_a", "mul_ap")
 Terms = list[tuple[int, int]]
 
@@ -241,9 +294,11 @@ PASSES: tuple[Pass, ...] = (
     drop_retypes,
     weighted_sums,
     dce,
+    split_rows,
     combine_sums,
     dce,
     combine_sums,
     fuse_truncation,
+    fuse_sum_truncation,
     dce,
 )

@@ -253,6 +253,11 @@ def _dot_aa(p: Plain, types: Any, x: Array, y: Array, trunc: int, form: str) -> 
     return _product(p, x, y, trunc, form, lambda a, b: a @ b)
 
 
+@means("trunc_sum_a")
+def _trunc_sum(p: Plain, types: Any, *xs: Array, coefficients: Any, bits: int) -> Array:
+    return p.trunc(_lincomb(p, types, *xs, coefficients=coefficients), bits)
+
+
 @means("trunc_a")
 def _trunc(p: Plain, types: Any, x: Array, bits: int) -> Array:
     return p.trunc(x, bits)

@@ -67,6 +67,9 @@ class Variant:
     def quotient(self, values: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
         """For rounding instructions: (exact numerator as Python integers, bits to divide by)."""
         signed = [to_ints(self.ring, v) for v in values]
+        if self.op == "trunc_sum_a":
+            terms = zip(signed, self.attrs["coefficients"], strict=True)
+            return np.asarray(sum(x * c for x, c in terms), object), self.attrs["bits"]
         if self.op == "trunc_a":
             return signed[0], self.attrs["bits"]
         made = signed[0] * signed[1] if self.op == "mul_aa" else signed[0] @ signed[1]
@@ -378,6 +381,16 @@ def _trunc(ring: Ring, op: str) -> Iterator[Any]:
         yield (a(shape, -top, top, 9),), {"bits": 9}, 1
     for bits in (1, 2, 7, 8, 16, 17, ring.bits - 3):
         yield (a((40,), -top, top),), {"bits": bits}, 1
+
+
+@record("trunc_sum_a")
+def _trunc_sum(ring: Ring, op: str) -> Iterator[Any]:
+    top = ring.bound // 16
+    for shape in SHAPES:
+        operands = (a(shape, -top, top, 4), a(shape, -top, top, 4), a(shape, -9, 9, 4))
+        yield operands, {"coefficients": (3, -5, 1 << 20), "bits": 9}, 1
+    for bits in (1, 8, 16, ring.bits - 3):
+        yield (a((40,), -top, top),) * 5, {"coefficients": (1, 2, 3, -4, 1), "bits": bits}, 1
 
 
 def representable(m: int) -> Callable[[Ring, Values], Values]:

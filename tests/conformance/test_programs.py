@@ -202,3 +202,25 @@ def test_arrays_larger_than_a_piece(trio, bits: int) -> None:
     for i, (got, want) in enumerate(zip(measured.outputs, plain, strict=True)):
         error = ring.signed(got.astype(ring.dtype) - want.astype(ring.dtype))
         assert np.abs(error).max() <= (0 if i < len(exact) else 1 if i < len(exact) + 2 else 2)
+
+
+def test_traffic() -> None:
+    """Bytes per element, total over the parties: what the README promises at most."""
+    n = 1000
+    b = builder(Ring(64))
+    x, y = (b.input(Type("a", (n,), 18, 0, -(1 << 30), 1 << 30), "o") for _ in range(2))
+    b.emit("mul_aa", x, y, trunc=18, form="narrow")
+    b.emit("mul_aa", x, y, trunc=18, form="full")
+    b.emit("mul_aa", x, y, trunc=0, form="narrow")
+    sign = b.emit("msb_a", x, bits=64)
+    b.emit("b2a", sign)
+    b.emit("mul_ba", sign, x)
+    b.output(x, "float32", "o")
+    narrow, full, exact, msb, arithmetic, select = (
+        sum(row.bytes_sent) / n for row in static_cost(b.build()).rows
+    )
+    assert narrow <= 36
+    assert full <= 80
+    assert exact == 24
+    assert msb + arithmetic <= 75
+    assert msb + select <= 91

@@ -16,7 +16,7 @@ from spuvm.protocol.base import Party
 
 Value = AShare | BShare | Array
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 15
 
 
 def each(value: Any, fn: Callable[[Array], Array]) -> Any:
@@ -165,26 +165,32 @@ def retype_a(p: Party, x: AShare, *, frac: int, range: tuple[int, ...]) -> AShar
 
 @TABLE.on_shares("lincomb_a")
 def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
-    cs = [p.ring.dtype.type(p.ring.wrap(c)) for c in coefficients]
+    cs = np.array([p.ring.wrap(c) for c in coefficients], p.ring.dtype)
     shape = xs[0].shape
     first = _combine([flat(x.x0) for x in xs], cs)
     second = _combine([flat(x.x1) for x in xs], cs)
     return AShare(first.reshape(shape), second.reshape(shape))
 
 
-def _combine(arrays: list[Array], coefficients: list[Any]) -> Array:
+def _combine(arrays: list[Array], coefficients: Array) -> Array:
     # Block by block, so that the accumulator stays in the cache and every operand is read once.
-    out = np.zeros_like(arrays[0])
-    fours = len(arrays) // 4 * 4
-    table = np.array(coefficients, out.dtype)
+    out = np.empty_like(arrays[0])
     for start in range(0, out.size, _BLOCK):
-        target = out[start : start + _BLOCK]
-        pieces = [a[start : start + _BLOCK] for a in arrays]
-        for i in range(0, fours, 4):
-            w, x, y, z = pieces[i : i + 4]
-            arith.accumulate4(w, x, y, z, table[i : i + 4], target)
-        for i in range(fours, len(arrays)):
-            arith.accumulate(pieces[i], table[i], target)
+        where = slice(start, min(out.size, start + _BLOCK))
+        out[where] = weighted_sum(arrays, coefficients, where)
+    return out
+
+
+def weighted_sum(arrays: list[Array], coefficients: Array, where: slice) -> Array:
+    """sum c_i x_i over a piece of flat arrays."""
+    pieces = [a[where] for a in arrays]
+    out = np.zeros(where.stop - where.start, coefficients.dtype)
+    fours = len(arrays) // 4 * 4
+    for i in range(0, fours, 4):
+        w, x, y, z = pieces[i : i + 4]
+        arith.accumulate4(w, x, y, z, coefficients[i : i + 4], out)
+    for i in range(fours, len(arrays)):
+        arith.accumulate(pieces[i], coefficients[i], out)
     return out
 
 

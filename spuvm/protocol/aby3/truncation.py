@@ -10,6 +10,7 @@ and the result is rounded by it. See SECURITY.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ import numpy as np
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.arith import small_dtype
+from spuvm.protocol.aby3.local import weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
-from spuvm.protocol.aby3.share import Array, AShare
+from spuvm.protocol.aby3.share import Array, AShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
@@ -131,34 +133,77 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the
               wrap bit; wrap from top bits as in arXiv 1910.12435, section 3.
     """
-    ring, shape, n = p.ring, x.shape, x.size
-    small = small_dtype(bits)
-    m = ring.dtype.type(bits)
     x0, x1 = x.flat()
     if p.rank == 0:
-        c, s0 = p.draw(2, (BYTE, n), (small, n))
-        (z0,) = p.draw(2, (ring.dtype, n))  # apart: what is kept must not keep the rest alive
-        e, d = np.empty(n, np.uint8), np.empty(n, ring.dtype)
-        arith.shift_first(x0, x1, c, s0, z0, m, e, d)
+        return (yield from _shift(p, lambda s: x0[s] + x1[s], x.shape, bits))
+    v = x1 if p.rank == 1 else x0
+    return (yield from _shift(p, lambda s: v[s], x.shape, bits))
+
+
+def _trunc_sum_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+    return shift_cost(ring, args[0].size, attrs["bits"])
+
+
+@TABLE.kernel("trunc_sum_a", _trunc_sum_cost)
+def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int) -> Steps:
+    """[x_1], ..., [x_n], public c -> [sum c_i x_i / 2^m].
+
+    Local:    as trunc_a of the sum; each party adds up only what it needs there: P0 the sum of both
+              components, P1 and P2 component 2, piece by piece, so that no sum is ever stored.
+    Sends:    as trunc_a.
+    Requires: |sum| < 2^(k-2).
+    Error:    as trunc_a.
+    Opens:    as trunc_a.
+    Security: as trunc_a.
+    Ref:      as trunc_a.
+    """
+    factors = [p.ring.wrap(c) for c in coefficients]
+    if p.rank == 0:
+        arrays = [a for x in xs for a in x.flat()]
+        factors = [c for c in factors for _ in (0, 1)]
+    else:
+        arrays = [flat(x.x1 if p.rank == 1 else x.x0) for x in xs]
+    table = np.array(factors, p.ring.dtype)
+    return (yield from _shift(p, lambda s: weighted_sum(arrays, table, s), xs[0].shape, bits))
+
+
+def _shift(p: Party, gather: Callable[[slice], Array], shape: tuple[int, ...], bits: int) -> Steps:
+    """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2."""
+    ring, n = p.ring, math.prod(shape)
+    small = small_dtype(bits)
+    m = ring.dtype.type(bits)
+    z = np.empty(n, ring.dtype)
+    if p.rank == 0:
+        e, d, z0 = np.empty(n, np.uint8), np.empty(n, ring.dtype), z
+        for s in pieces(n):
+            c, s0 = p.draw(2, (BYTE, s.stop - s.start), (small, s.stop - s.start))
+            p.fill(2, z0[s])
+            arith.shift_first(gather(s), c, s0, z0[s], m, e[s], d[s])
         yield Exchange(send={1: [pack_bits(e), d]})
         got = yield Exchange(receive={1: [spec(small, n)]})
         z1 = np.empty(n, ring.dtype)
         arith.shift_finish(d, got[1][0], m, z1)
         return AShare(z0.reshape(shape), z1.reshape(shape))
     if p.rank == 2:
-        c, s0 = p.draw(0, (BYTE, n), (small, n))
-        (z0,) = p.draw(0, (ring.dtype, n))
-        (t2,) = p.draw(1, (small, n))
-        s1, z2 = np.empty(n, small), np.empty(n, ring.dtype)
-        arith.shift_deal(x0, c, s0, t2, m, s1, z2)
+        s1, z2, z0 = np.empty(n, small), np.empty(n, ring.dtype), z
+        for s in pieces(n):
+            c, s0 = p.draw(0, (BYTE, s.stop - s.start), (small, s.stop - s.start))
+            p.fill(0, z0[s])
+            (t2,) = p.draw(1, (small, s.stop - s.start))
+            arith.shift_deal(gather(s), c, s0, t2, m, s1[s], z2[s])
         yield Exchange(send={1: [s1]})
         yield Exchange()
         return AShare(z2.reshape(shape), z0.reshape(shape))
-    (t2,) = p.draw(2, (small, n))
+    # Without a message to wait for, the sum is made while the others make theirs.
+    z2 = z
+    for s in pieces(n):
+        z2[s] = gather(s)
     expected = [spec(BYTE, packed_size(n)), spec(ring.dtype, n)]
     got = yield Exchange(receive={0: expected, 2: [spec(small, n)]})
     (packed, d), (s1,) = got[0], got[2]
-    y, z1, z2 = np.empty(n, small), np.empty(n, ring.dtype), np.empty(n, ring.dtype)
-    arith.shift_second(x1, unpack_bits(packed, n), s1, t2, d, m, y, z1, z2)
+    e, y, z1 = unpack_bits(packed, n), np.empty(n, small), np.empty(n, ring.dtype)
+    for s in pieces(n):
+        (t2,) = p.draw(2, (small, s.stop - s.start))
+        arith.shift_second(z2[s], e[s], s1[s], t2, d[s], m, y[s], z1[s], z2[s])
     yield Exchange(send={0: [y]})
     return AShare(z1.reshape(shape), z2.reshape(shape))
