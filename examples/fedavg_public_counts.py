@@ -26,7 +26,7 @@ def run(spu):
     """Returns the average as clients see it, and what the program discloses."""
     parties = [sf.PYU(name) for name in COUNTS]
     counts = [float(count) for count in COUNTS.values()]
-    models = [p(local_weights)(n) for p, n in zip(parties, COUNTS.values())]
+    models = [p(local_weights)(n) for p, n in zip(parties, COUNTS.values(), strict=False)]
     function = spu(weighted_average)
     averaged = function(models, counts).to(parties[0])
     return sf.reveal(averaged), function.disclosures(models, counts)

@@ -40,7 +40,7 @@ class Client:
     def local_train(self, steps=20, rate=0.05):
         for _ in range(steps):
             slopes = gradient(self.weights, self.x, self.y)
-            self.weights = [w - rate * g for w, g in zip(self.weights, slopes)]
+            self.weights = [w - rate * g for w, g in zip(self.weights, slopes, strict=False)]
 
     def save_model(self, path):
         np.savez(path, *self.weights)
@@ -66,7 +66,7 @@ def init_weights():
 
 
 def average(all_weights):
-    return [sum(layer) / len(layer) for layer in zip(*all_weights)]
+    return [sum(layer) / len(layer) for layer in zip(*all_weights, strict=False)]
 
 
 def run(server, model_path):
