@@ -28,45 +28,64 @@ class Normal:
 
 
 def normalise(low: Lowering, x: int) -> Normal:
-    """The leading bit of a nonnegative encoded x < 2^top by comparison with powers of two.
+    """A nonnegative encoded x < 2^top brought to [1/2, 1); `top` comes from the bounds.
 
-    One comparison and one selection per exponent bit, largest first; `top` comes from the bounds.
+    The leading bit m by a prefix or over the bits; then x times 2^(top-1-m), which is the word with
+    bit m alone in reverse order. shift = top-1-m, and `top` for x = 0.
     """
     t = low.type(x)
-    top = min(low.bits - 2, max(1, t.magnitude(low.bound).bit_length()))
-    least = max(1, t.lo if t.lo is not None else 1)
-    steps = max(1, (top - least.bit_length()).bit_length())
-    bits: list[Bit] = []
+    top = max(2, min(low.bits - 2, t.magnitude(low.bound).bit_length()))
+    least = t.lo if t.lo is not None and t.lo > 0 else 0
+    farthest = top - least.bit_length()
     with low.unchecked():
         x = low.narrowed(x, 0, (1 << top) - 1)
-        for j in reversed(range(steps)):
-            step = 1 << j
-            if step >= top:
-                bits.insert(0, False)
-                continue
-            small = order.negative(low, _minus(low, x, 1 << (top - step)))
-            if isinstance(small, bool):
-                moved = low.emit("shl_a", x, bits=step, frac=low.frac(x)) if small else x
-            else:
-                # x (2^step - 1) is exact in the ring wherever the bit is set
-                grown = low.emit("mul_ba", small, low.narrowed(x, 0, (1 << (top - step)) - 1))
-                factor = low.constant(low.ring.array(np.int64((1 << step) - 1)))
-                moved = low.emit("add_aa", x, low.emit("mul_ap", grown, factor))
-            x = low.narrowed(moved, 0, (1 << top) - 1)
-            bits.insert(0, small)
+        places = low.emit("reverse_b", _leading(low, x, top, least == 0))
+        if farthest + 1 < low.type(places).width:
+            places = low.emit("bits_b", places, low=0, width=farthest + 1)
+        product = low.emit("mul_aa", x, low.emit("b2a", places), trunc=0, form="narrow")
+        raised = low.emit("retype_a", product, frac=top, range=(0, (1 << top) - 1))
         g = internal_bits(low)
-        frac = top - g
-        if frac > 0:
-            low_part = low.emit("trunc_a", arith.retype(low, x, top), bits=frac)
-            mantissa = low.narrowed(low_part, 0, 1 << g)
-        else:
-            mantissa = arith.retype(low, x, top)
-            mantissa = low.emit("shl_a", mantissa, bits=-frac, frac=g) if frac else mantissa
+        mantissa = low.narrowed(arith.to_frac(low, raised, g), 0, 1 << g)
+        bits = _index(low, places, farthest.bit_length())
     return Normal(mantissa, top, tuple(bits))
 
 
-def _minus(low: Lowering, x: int, value: int) -> int:
-    return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(-value)), low.frac(x)))
+def _leading(low: Lowering, x: int, top: int, with_zero: bool) -> int:
+    """A word with one bit set: the leading one of x; with a place more at the bottom for x = 0."""
+    below = low.emit("a2b", x, bits=top)
+    step = 1
+    while step < top:  # every bit below the leading one is set, too
+        moved = low.emit("shift_b", below, by=-step, width=top)
+        new = low.emit("and_bb", low.emit("not_b", below), moved)
+        below = low.emit("xor_bb", below, new)
+        step *= 2
+    if not with_zero:
+        return low.emit("xor_bb", below, low.emit("shift_b", below, by=-1, width=top))
+    raised = low.emit("shift_b", below, by=1, width=top + 1)
+    ends = low.emit("xor_bb", raised, low.emit("shift_b", below, by=0, width=top + 1))
+    # For x > 0 there is a superfluous bit at the bottom, for x = 0 it is missing.
+    return low.emit("xor_bp", ends, low.constant(np.ones((), low.ring.dtype), 0, top + 1))
+
+
+def _index(low: Lowering, word: int, digits: int) -> list[Bit]:
+    """The index of the only set bit of a word, digit by digit, lowest first; local."""
+    width = 1 << digits
+    word = low.emit("shift_b", word, by=0, width=width)
+    bits: list[Bit] = []
+    while width > 1:  # the upper half decides the highest digit; then both halves are overlaid
+        width //= 2
+        upper = low.emit("bits_b", word, low=width, width=width)
+        bits.insert(0, _parity(low, upper, width))
+        word = low.emit("xor_bb", upper, low.emit("bits_b", word, low=0, width=width))
+    return bits
+
+
+def _parity(low: Lowering, word: int, width: int) -> int:
+    while width > 1:
+        width //= 2
+        upper = low.emit("bits_b", word, low=width, width=width)
+        word = low.emit("xor_bb", upper, low.emit("bits_b", word, low=0, width=width))
+    return word
 
 
 def number(low: Lowering, bits: Sequence[Bit]) -> int | None:
