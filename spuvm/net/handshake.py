@@ -29,7 +29,7 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
         ChannelError: the address cannot be used.
     """
     try:
-        return socket.create_server((host, port), backlog=16)
+        return socket.create_server((host, port), backlog=128)
     except OSError as error:
         raise ChannelError(
             f"cannot listen on {host}:{port}", got=str(error), next="choose another address"

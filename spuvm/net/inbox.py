@@ -21,6 +21,9 @@ STAGE: Final = 1 << 16
 BLOCK_MICROSECONDS: Final = 20_000
 """How long `wait` blocks without any byte before it gives up."""
 
+_COST: Final = 128
+"""What a frame read ahead counts beyond its payload, so that empty ones are not free."""
+
 _HEADER: Final = frame.HEADER_BYTES
 _SMALL: Final = STAGE - _HEADER
 _DATA: Final = frame.DATA
@@ -90,7 +93,7 @@ class Inbox:
             and _unpack(self._stage, begin) == (_DATA, self._number, length)
         ):
             return self._take(specs)
-        self._specs, self.received = specs, None
+        self._specs, self.received, self.full = specs, None, False
         if self._ahead:
             self._serve()
         elif self._end - begin >= _HEADER:
@@ -219,7 +222,7 @@ class Inbox:
             )
         array = np.empty(length, np.uint8)
         self._ahead.append(array)
-        self._ahead_bytes += length
+        self._ahead_bytes += length + _COST
         self._body = views([array])
 
     def _fill(self) -> None:
@@ -249,8 +252,7 @@ class Inbox:
         buffer = self._ahead.popleft()
         if buffer.size != self.length:
             raise wrong_length(self._name, buffer.size, self.length)
-        self._ahead_bytes -= buffer.size
-        self.full = False
+        self._ahead_bytes -= buffer.size + _COST
         self._specs = None
         self.received = cut(buffer, specs)
 

@@ -10,6 +10,8 @@ to each other never block each other.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import logging
 import select
 import socket
 import struct
@@ -19,13 +21,15 @@ from typing import Final
 
 from spuvm.errors import ChannelError
 from spuvm.net import frame
-from spuvm.net.channel import Array, Spec
+from spuvm.net.channel import Array, Spec, party
 from spuvm.net.guard import PATIENCE, GuardedChannel
 from spuvm.net.handshake import Address, Meeting, check_addresses, listen
 from spuvm.net.inbox import BLOCK_MICROSECONDS, Inbox
 from spuvm.net.outbox import Outbox
 
 __all__ = ["TcpChannel", "connect", "listen"]
+
+_log = logging.getLogger(__name__)
 
 LOCAL_BUFFER: Final = 2 << 20
 """Bytes asked for the send and receive buffers of a link within one host; the system may grant
@@ -70,8 +74,11 @@ def connect(
     addresses = [(host, port) for host, port in addresses]
     check_addresses(rank, addresses, names)
     sockets = Meeting(rank, addresses, names, connect_timeout).meet(listener)
-    for sock in sockets.values():
+    for peer, sock in sockets.items():
         _tune(sock)
+        host = sock.getpeername()[0]
+        level = logging.INFO if ipaddress.ip_address(host).is_loopback else logging.WARNING
+        _log.log(level, "the link to %s at %s is not encrypted", party(peer, names), host)
     return TcpChannel(rank, sockets, timeout=timeout, names=names, read_ahead=read_ahead)
 
 
@@ -118,6 +125,8 @@ class TcpChannel(GuardedChannel):
         self._links = {
             peer: _Link(sockets[peer], peer, self._names[peer], read_ahead) for peer in self.peers
         }
+        self._inboxes = {peer: link.inbox for peer, link in self._links.items()}
+        self._outboxes = {peer: link.outbox for peer, link in self._links.items()}
         self._by_fd = {link.sock.fileno(): link for link in self._links.values()}
         self._poll = select.poll()
 
@@ -126,18 +135,18 @@ class TcpChannel(GuardedChannel):
         sends: Mapping[int, Sequence[Array]],
         receives: Mapping[int, Sequence[Spec]],
     ) -> dict[int, list[Array]]:
-        links, stats = self._links, self.stats
+        inboxes, outboxes, stats = self._inboxes, self._outboxes, self.stats
         out: dict[int, list[Array]] = {}
         peer, unsent, missing = -1, False, False
         try:
             for peer, arrays in sends.items():
-                outbox = links[peer].outbox
+                outbox = outboxes[peer]
                 stats.bytes_sent += outbox.send(arrays)
                 stats.frames_sent += 1
                 if outbox.left:
                     unsent = True
             for peer, specs in receives.items():
-                inbox = links[peer].inbox
+                inbox = inboxes[peer]
                 arrived = inbox.expect(specs)
                 stats.bytes_received += inbox.length
                 if arrived is None:
@@ -148,7 +157,7 @@ class TcpChannel(GuardedChannel):
                 missing = False
                 for peer in receives:
                     if peer not in out:
-                        arrived = links[peer].inbox.wait()
+                        arrived = inboxes[peer].wait()
                         if arrived is None:
                             missing = True
                             break
@@ -156,8 +165,9 @@ class TcpChannel(GuardedChannel):
         except KeyError:
             raise self._unknown(peer) from None
         except OSError as error:
-            raise self._broken(links[peer], error) from error
+            raise self._broken(self._links[peer], error) from error
         if unsent or missing:
+            links = self._links
             self._move({links[p] for p in sends}, {links[p] for p in receives if p not in out}, out)
         return out
 
@@ -212,6 +222,8 @@ class TcpChannel(GuardedChannel):
 
     def _broken(self, link: _Link, error: OSError) -> ChannelError:
         """What to say when a system call failed: the peer's last words if there are any."""
+        if self._stop is not None:  # another thread closed the socket
+            return self._stopped()
         try:
             while link.inbox.read():
                 pass

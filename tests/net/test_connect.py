@@ -108,6 +108,20 @@ def test_confused_ranks_are_told() -> None:
     assert "rank 1 of 3" in str(got[2])
 
 
+def test_the_log_says_that_links_are_not_encrypted(caplog: pytest.LogCaptureFixture) -> None:
+    addresses = free_addresses(2)
+    with caplog.at_level("INFO", logger="spuvm.net"):
+        for channel in run(
+            *(lambda rank=rank: connect(rank, addresses, names=NAMES[:2]) for rank in range(2))
+        ):
+            channel.close()
+    assert sorted(caplog.messages) == [
+        "the link to party 'alice' (rank 0) at 127.0.0.1 is not encrypted",
+        "the link to party 'bob' (rank 1) at 127.0.0.1 is not encrypted",
+    ]
+    assert all(record.levelname == "INFO" for record in caplog.records)
+
+
 def test_misuse() -> None:
     with pytest.raises(UsageError, match="no such party"):
         connect(3, free_addresses())
