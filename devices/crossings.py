@@ -157,6 +157,24 @@ def spec_of(leaf: Any, name: str, widest: Widest) -> ArraySpec:
     return as_array(leaf, name, widest)[1]
 
 
+def public_value(leaf: Any, widest: Widest) -> Any:
+    """A public argument as JAX takes it: 64-bit numpy data becomes 32-bit where nothing is lost.
+
+    float64 loses digits that float32 does not have, as everywhere in JAX; what does not fit at all
+    stays as it is and is refused by the compiler.
+    """
+    if widest == 64 or not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.itemsize < 8:
+        return leaf
+    if leaf.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            rounded = leaf.astype(np.float32)
+        return rounded if np.array_equal(np.isinf(rounded), np.isinf(leaf)) else leaf
+    if leaf.dtype.kind in "iu":
+        narrow = leaf.astype(f"{leaf.dtype.kind}4")
+        return narrow if np.array_equal(narrow, leaf) else leaf
+    return leaf
+
+
 def canonical(dtype: np.dtype[Any], name: str, widest: Widest) -> str:
     """Name of the JAX dtype that data of a numpy dtype computes with.
 

@@ -15,7 +15,7 @@ from spuvm.devices.base import DeviceObject
 from spuvm.devices.calls import Call, Slot, name_of
 from spuvm.devices.compiling import results_of, secret, split_origins
 from spuvm.devices.costs import program_cost
-from spuvm.devices.crossings import Describer, shared_by_owner, spec_of, widest_type
+from spuvm.devices.crossings import Describer, public_value, shared_by_owner, spec_of, widest_type
 from spuvm.devices.failure import checked
 from spuvm.devices.proxy import Proxy
 from spuvm.devices.pyu import PYUObject
@@ -137,7 +137,7 @@ class SPUFunction:
                 got=repr(leaf),
                 next="pass what one of its methods returns",
             )
-        return leaf
+        return public_value(leaf, widest_type())
 
     def _split(self, stored: Stored, results: tuple[Shared, ...], tree: Any) -> Any:
         count = self._num_returns

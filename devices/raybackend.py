@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -128,8 +129,8 @@ class RayMachines(Machines):
         self._lock = threading.Lock()
         self._coming: list[tuple[str, Any]] = []
         self._closed = False
-        job = ray.get_runtime_context().get_job_id()
-        self._who = [(party, f"spuvm-{job}-{plan.name}-{party}") for party in plan.parties]
+        unique = uuid.uuid4().hex  # the owners' processes keep handles of actors by name
+        self._who = [(party, f"spuvm-{plan.name}-{party}-{unique}") for party in plan.parties]
         self._actors = [
             MachineProcess.options(name=name, resources={resource(party): SHARE}).remote(party)  # type: ignore[attr-defined]
             for party, name in self._who

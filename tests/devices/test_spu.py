@@ -1,0 +1,244 @@
+"""SPU and its handles, on both backends."""
+
+import gc
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spuvm as sf
+
+
+def at(party, value):
+    return sf.PYU(party)(lambda: value)()
+
+
+def tree():
+    return {"w": np.arange(6, dtype="float32").reshape(2, 3), "b": [np.float32(-1.5), None]}
+
+
+def same(got, want, atol=2e-5):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert isinstance(a, np.ndarray)
+        np.testing.assert_allclose(a, b, atol=atol)
+        assert a.dtype == jnp.asarray(b).dtype
+
+
+def test_there_and_back(spu):
+    x = at("dave", tree())
+    secret = x.to(spu)
+    assert secret.device is spu
+    assert secret.to(spu) is secret
+    same(sf.reveal(secret), tree())
+    for party in ("alice", "bob", "carol", "dave", "server"):
+        opened = secret.to(sf.PYU(party))
+        assert isinstance(opened, sf.PYUObject)
+        assert opened.device == sf.PYU(party)
+        same(sf.reveal(opened), tree())
+
+
+DTYPES = ["bool", "int8", "uint8", "int16", "int32", "uint32", "float16", "float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 1, 5)])
+def test_dtypes_and_shapes(spu, dtype, shape):
+    value = np.asarray(np.random.default_rng(0).integers(0, 100, shape) % 7).astype(
+        jnp.dtype(dtype)
+    )
+    secret = at("alice", value).to(spu)
+    for got in sf.reveal([secret, secret.to(sf.PYU("bob"))]):
+        assert got.dtype == value.dtype
+        assert got.shape == shape
+        np.testing.assert_array_equal(got, value)
+
+
+def test_python_scalars_and_float64(spu):
+    values = at("alice", {"f": 0.5, "i": 7, "b": True, "wide": np.array([1 / 3])})
+    got = sf.reveal(values.to(spu))
+    assert {k: str(v.dtype) for k, v in got.items()} == {
+        "f": "float32", "i": "int32", "b": "bool", "wide": "float32",
+    }  # fmt: skip
+    assert got["f"] == 0.5
+    assert got["i"] == 7
+    assert got["b"]
+
+
+def f(a, b, scale=1.0):
+    return {"sum": a["w"] * scale + b, "less": a["w"] < b, "rest": (a["b"][0] * b,)}
+
+
+def test_function_of_values_of_three_owners(spu):
+    a, b = at("dave", tree()), at("alice", np.float32(2.0))
+    out = spu(f)(a, b.to(spu), scale=at("bob", 3.0))
+    assert isinstance(out, sf.SPUObject)
+    same(sf.reveal(out), f(tree(), np.float32(2.0), np.float32(3.0)))
+    again = spu(lambda d: d["sum"].sum(axis=0))(out)
+    same(sf.reveal(again), np.float32([6 * 1 + 3 + 4 - 0, 19, 25]) * 0 + again_want())
+
+
+def again_want():
+    return f(tree(), np.float32(2.0), np.float32(3.0))["sum"].sum(axis=0)
+
+
+def test_lists_of_handles(spu):
+    values = [at(p, np.full(3, i, "float32")) for i, p in enumerate(("alice", "dave", "server"))]
+    out = spu(lambda xs, d: sum(xs) + d["k"])(values, {"k": values[0].to(spu)})
+    np.testing.assert_array_equal(sf.reveal(out), [3, 3, 3])
+
+
+def test_num_returns(spu):
+    x = at("alice", np.float32([1, 2]))
+    a, b = spu(lambda v: (v + 1, {"two": v * 2, "three": v * 3}), num_returns=2)(x)
+    same(sf.reveal([b, a]), [{"two": np.float32([2, 4]), "three": np.float32([3, 6])},
+                             np.float32([2, 3])])  # fmt: skip
+    c = spu(lambda p, q: p - q["two"])(a, b)
+    same(sf.reveal(c.to(sf.PYU("bob"))), np.float32([0, -1]))
+    with pytest.raises(sf.errors.UsageError, match="as many results as num_returns"):
+        spu(lambda v: (v, v), num_returns=3)(x)
+
+
+def test_static_arguments(spu):
+    def power(x, n, *, sign="plus"):
+        assert isinstance(n, int)
+        return x * n if sign == "plus" else -x * n
+
+    x = at("alice", np.float32([1, 2]))
+    assert sf.reveal(spu(power, static_argnames=("n", "sign"))(x, 3)).tolist() == [3, 6]
+    assert sf.reveal(spu(power, static_argnums=1, static_argnames="sign")(x, 3, sign="m"))[1] == -6
+    assert sf.reveal(spu(power, static_argnums=(1,))(x, n=2)).tolist() == [2, 4]
+    with pytest.raises(sf.errors.UsageError, match="names no argument"):
+        spu(power, static_argnames="m")
+    with pytest.raises(sf.errors.UsageError, match="hashable"):
+        spu(power, static_argnames="n")(x, n=[3])
+
+
+def test_host_values_are_public_constants(spu):
+    x = at("alice", np.float32([1, 2]))
+    fn = spu(lambda v, w, k: v * w + k)
+    for weights in (np.float32([2, 4]), jnp.array([2.0, 4.0]), np.array([2.0, 4.0])):
+        assert sf.reveal(fn(x, weights, 1)).tolist() == [3, 9]
+    listed = fn.disclosures(x, np.float32([2, 4]), 1)
+    assert [d.what for d in listed if not d.what.startswith("output")] == [
+        "public argument args[1]",
+        "public argument args[2]",
+    ]
+    assert sf.reveal(fn(x, np.float32([0, 1]), 1)).tolist() == [1, 3]  # not the old constant
+
+
+def test_functions_without_secrets(spu):
+    def init_weights():
+        return [jnp.linspace(-1, 1, 5), jnp.arange(3), jnp.array([True, False])]
+
+    weights = spu(init_weights)()
+    same(sf.reveal(weights), init_weights())
+    same(sf.reveal(weights.to(sf.PYU("bob"))), init_weights())
+    same(sf.reveal(spu(lambda w: [w[0] * 2, w[1] + 1, ~w[2]])(weights)),
+         [jnp.linspace(-2, 2, 5), jnp.arange(3) + 1, jnp.array([False, True])])  # fmt: skip
+
+
+def test_between_spus(session, spu):
+    other = sf.SPU(["server", "alice", "dave"])
+    value = {
+        "f": np.float32([1.5, -2]),
+        "i": np.int8([-3, 100]),
+        "b": np.array([True, False, True]),
+    }
+    x = at("bob", value).to(spu)
+    y = x.to(other)
+    assert y.device is other
+    same(sf.reveal([y, y.to(sf.PYU("dave"))]), [value, value])
+    z = other(lambda a, b: a["f"] + b["f"])(y, x)  # the second one moves by itself
+    same(sf.reveal(z.to(spu)), np.float32([3, -4]))
+    narrow = sf.SPU(["alice", "bob", "carol"], config=sf.Config(frac_bits=16))
+    with pytest.raises(sf.errors.UsageError, match="different encodings"):
+        x.to(narrow)
+
+
+def test_cost_equals_what_a_run_takes(spu):
+    x, y = at("dave", np.ones((4, 3), "float32")), at("alice", np.ones((3, 2), "float32"))
+    fn = spu(lambda a, b: jnp.maximum(a @ b, 2.0))
+    cost = fn.cost(x, y)
+    sf.wait(fn(x, y))
+    assert (spu.last_run.rounds, spu.last_run.bytes_sent) == (cost.rounds, cost.bytes_sent)
+    assert cost.rounds > 0
+    assert sum(row.what.startswith("share") for row in cost.rows) == 2
+    shapes = jax.ShapeDtypeStruct((4, 3), "float32"), jax.ShapeDtypeStruct((3, 2), "float32")
+    assert fn.cost(*shapes).bytes_sent == cost.bytes_sent
+    assert fn.lower(x, y).digest == fn.lower(x.to(spu), y).digest
+    assert "dot_aa" in str(fn.lower(x, y))
+
+
+def test_disclosures_name_the_owners(spu):
+    x, y = at("dave", np.ones(2, "float32")), at("alice", np.ones(2, "float32"))
+    both = spu(lambda a, b: a + b)(x, y)
+    (listed,) = spu(lambda c: c * 2).disclosures(both)
+    assert listed.what.startswith("output")
+    assert listed.origins == ("alice", "dave")
+    assert listed.shape == (2,)
+
+
+def test_compiled_once(spu):
+    traced = []
+
+    def counted(x, k):
+        traced.append(k)
+        return x * k
+
+    fn, x = spu(counted), at("alice", np.ones(2, "float32"))
+    sf.wait([fn(x, 2.0), fn(x.to(spu), 2.0), spu(counted)(x, 2.0)])
+    assert len(traced) == 1
+    sf.wait(fn(x, 3.0))
+    sf.wait(fn(at("alice", np.ones(3, "float32")), 3.0))
+    sf.wait(fn(at("bob", np.ones(3, "float32")), 3.0))
+    assert len(traced) == 4  # another constant, another shape, another owner
+
+
+def test_handles_are_freed_at_the_machines(session):
+    spu = sf.SPU(["alice", "bob", "carol"])
+    x = at("alice", np.ones(2, "float32"))
+    keep, drop = x.to(spu), x.to(spu)
+    a, b = spu(lambda v: (v, v * 2), num_returns=2)(drop)
+    sf.wait([keep, drop, a, b])
+    held = spu.machines.names()
+    assert [len(names) for names in held] == [3, 3, 3]
+    assert held[0] == held[1] == held[2]
+    del drop, a
+    wait_for(lambda: len(spu.machines.names()[0]) == 2)  # b is from the same run as a
+    del b
+    wait_for(lambda: len(spu.machines.names()[2]) == 1)
+    assert sf.reveal(keep).tolist() == [1, 1]
+
+
+def wait_for(condition):
+    until = time.monotonic() + 10
+    gc.collect()
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_repr_shows_structure_and_no_data(spu):
+    x = at("alice", {"w": np.full((2, 3), 41.5, "float32")})
+    secret = x.to(spu)
+    assert "?" in repr(secret)
+    sf.wait(spu(lambda v: v["w"])(secret))
+    assert "f32[2,3]" in repr(secret)
+    assert "f32[2,3]" in repr(x)  # learned on the way
+    assert "41.5" not in repr(secret) + repr(x)
+    assert "alice, bob, carol" in repr(spu)
+
+
+REFUSED = [bool, float, np.asarray, jnp.asarray, list, len, lambda x: x + 1, lambda x: x == x]
+
+
+@pytest.mark.parametrize("use", REFUSED)
+def test_handles_are_not_values(spu, use):
+    secret = at("alice", np.float32(41.5)).to(spu)
+    with pytest.raises(sf.errors.UsageError, match="a handle is not its value"):
+        use(secret)
+    with pytest.raises(sf.errors.UsageError, match="lives elsewhere"):
+        sf.PYU("alice")(lambda v: v)(secret)
