@@ -63,10 +63,15 @@ class Builder:
         """Type of a value id."""
         return self._types[value]
 
+    def instruction(self, value: int) -> Instruction | None:
+        """The instruction that made a value; None for inputs."""
+        first = len(self._inputs)
+        return self._instructions[value - first] if value >= first else None
+
     def source(self, value: int) -> str:
         """The user's line that made a value; "" for inputs."""
-        first = len(self._inputs)
-        return self._instructions[value - first].source if value >= first else ""
+        made = self.instruction(value)
+        return made.source if made is not None else ""
 
     def __len__(self) -> int:
         """Number of values so far."""

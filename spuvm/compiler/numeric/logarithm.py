@@ -32,7 +32,7 @@ def log(low: Lowering, x: int) -> int:
         w = _plus(low, low.emit("shl_a", normal.mantissa, bits=2, frac=g), -(3 << g))
         fraction = evaluate(low, w, fitted(np.log, 0.5, 1.0, 8 if low.bits >= 64 else 5))
         total = _plus(low, fraction, round(math.ldexp((normal.top - f) * math.log(2.0), g)))
-        shift = number(low, normal.bits)
+        shift = number(low, normal.digits(low))
         if shift is not None:
             factor = low.constant(low.ring.array(np.int64(round(math.ldexp(math.log(2.0), g)))), g)
             total = low.emit("sub_aa", total, low.emit("mul_ap", shift, factor))

@@ -36,10 +36,10 @@ def sqrt(low: Lowering, x: int) -> int:
         odd = (normal.top - f) % 2
         if odd:
             root = _times(low, root, math.sqrt(2.0))
-        first = normal.bits[0]
+        first, *others = normal.digits(low)
         halved = order.choose(low, first, _times(low, root, math.sqrt(0.5)), root)
         halved = low.narrowed(halved, 0, 2 << g)
-        rest = [order.negate(low, bit) for bit in normal.bits[1:]]
+        rest = [order.negate(low, bit) for bit in others]
         base = (normal.top - f - odd) // 2 - ((1 << len(rest)) - 1)
         made = apply_exponent(low, halved, rest, base, f)
         made = low.narrowed(made, 0, 1 << (low.bits // 2 + f // 2))
@@ -66,9 +66,10 @@ def rsqrt(low: Lowering, x: int) -> int:
         half, odd = divmod(normal.top - f, 2)
         if odd:
             root = _times(low, root, math.sqrt(0.5))
-        grown = order.choose(low, normal.bits[0], _times(low, root, math.sqrt(2.0)), root)
+        first, *others = normal.digits(low)
+        grown = order.choose(low, first, _times(low, root, math.sqrt(2.0)), root)
         grown = low.narrowed(grown, 0, (2 << g) + (1 << (g - 6)))
-        made = apply_exponent(low, grown, normal.bits[1:], -half, f)
+        made = apply_exponent(low, grown, others, -half, f)
         return arith.retype(low, low.narrowed(made, 0, 1 << (f + f // 2 + 1)), f)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,53 +18,67 @@ FINE = 4  # exponent bits that are applied to the mantissa before it is brought 
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """x = mantissa * 2^(top - shift) as integers, the mantissa's `frac` bits below 1.
+    """value = mantissa * 2^(top - shift) as integers, the mantissa's `frac` bits below 1.
 
-    mantissa is in [1/2, 1) for x > 0 (0 for x = 0); shift = sum of 2^j over the bits.
+    mantissa is in [1/2, 1) for value > 0 (0 for 0); scale = 2^shift, shift = sum of 2^j over the
+    bits, which are filled in by `digits`.
     """
 
+    value: int
     mantissa: int
+    scale: int
     top: int
-    bits: tuple[Bit, ...]
+    places: int
+
+    def digits(self, low: Lowering) -> tuple[Bit, ...]:
+        """The bits of shift, lowest first."""
+        return tuple(_index(low, self.places, (low.type(self.places).width - 1).bit_length()))
 
 
-def normalise(low: Lowering, x: int) -> Normal:
+def normalise(low: Lowering, x: int, zero: Literal["zero", "one"] = "zero") -> Normal:
     """A nonnegative encoded x < 2^top brought to [1/2, 1); `top` comes from the bounds.
 
     The leading bit m by a prefix or over the bits; then x times 2^(top-1-m), which is the word with
-    bit m alone in reverse order. shift = top-1-m, and `top` for x = 0.
+    bit m alone in reverse order. x = 0 has shift = top, or counts as 1 unit with zero="one".
     """
     t = low.type(x)
     top = max(2, min(low.bits - 2, t.magnitude(low.bound).bit_length()))
     least = t.lo if t.lo is not None and t.lo > 0 else 0
-    farthest = top - least.bit_length()
     with low.unchecked():
-        x = low.narrowed(x, 0, (1 << top) - 1)
-        places = low.emit("reverse_b", _leading(low, x, top, least == 0))
+        x = low.narrowed(x, least, (1 << top) - 1)
+        below = low.emit("a2b", x, bits=top)
+        step = 1
+        while step < top:  # every bit below the leading one is set, too
+            moved = low.emit("shift_b", below, by=-step, width=top)
+            new = low.emit("and_bb", low.emit("not_b", below), moved)
+            below = low.emit("xor_bb", below, new)
+            step *= 2
+        if least == 0 and zero == "one":
+            some = low.emit("bits_b", below, low=0, width=1)
+            none = low.emit("not_b", some)
+            x = low.emit("add_aa", x, arith.retype(low, low.emit("b2a", none), low.frac(x)))
+            x = low.narrowed(x, 1, (1 << top) - 1)
+            least = 1
+            below = low.emit("xor_bb", below, low.emit("shift_b", none, by=0, width=top))
+        places = low.emit("reverse_b", _only_leading(low, below, top, least == 0))
+        farthest = top - least.bit_length()
         if farthest + 1 < low.type(places).width:
             places = low.emit("bits_b", places, low=0, width=farthest + 1)
-        product = low.emit("mul_aa", x, low.emit("b2a", places), trunc=0, form="narrow")
+        scale = low.emit("b2a", places)
+        product = low.emit("mul_aa", x, scale, trunc=0, form="narrow")
         raised = low.emit("retype_a", product, frac=top, range=(0, (1 << top) - 1))
         g = internal_bits(low)
         mantissa = low.narrowed(arith.to_frac(low, raised, g), 0, 1 << g)
-        bits = _index(low, places, farthest.bit_length())
-    return Normal(mantissa, top, tuple(bits))
+    return Normal(x, mantissa, low.narrowed(scale, 0, 1 << farthest), top, places)
 
 
-def _leading(low: Lowering, x: int, top: int, with_zero: bool) -> int:
-    """A word with one bit set: the leading one of x; with a place more at the bottom for x = 0."""
-    below = low.emit("a2b", x, bits=top)
-    step = 1
-    while step < top:  # every bit below the leading one is set, too
-        moved = low.emit("shift_b", below, by=-step, width=top)
-        new = low.emit("and_bb", low.emit("not_b", below), moved)
-        below = low.emit("xor_bb", below, new)
-        step *= 2
+def _only_leading(low: Lowering, below: int, top: int, with_zero: bool) -> int:
+    """The highest set bit alone; with a place more at the bottom, which stands for no bit set."""
     if not with_zero:
         return low.emit("xor_bb", below, low.emit("shift_b", below, by=-1, width=top))
     raised = low.emit("shift_b", below, by=1, width=top + 1)
     ends = low.emit("xor_bb", raised, low.emit("shift_b", below, by=0, width=top + 1))
-    # For x > 0 there is a superfluous bit at the bottom, for x = 0 it is missing.
+    # Where a bit is set there is a superfluous one at the bottom, else it is missing.
     return low.emit("xor_bp", ends, low.constant(np.ones((), low.ring.dtype), 0, top + 1))
 
 

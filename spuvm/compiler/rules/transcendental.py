@@ -13,7 +13,7 @@ from spuvm.compiler.numeric import exponential, logarithm, roots, sigmoid
 from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.elementwise import constant, operand
-from spuvm.compiler.values import Value, kind_of, lift
+from spuvm.compiler.values import Value, kind_of
 from spuvm.errors import CompileError
 
 
@@ -30,19 +30,13 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         c = constant(low, y, o)
         inverse = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
         return Secret(arith.mul_public(low, operand(low, x, o.shape), inverse), o.dtype)
-    if isinstance(x, Secret):
-        divisor = y.id if low.shape(y.id) == () else operand(low, y, o.shape)
-        return Secret(division.divide(low, operand(low, x, o.shape), divisor), o.dtype)
-    c = constant(low, x, o)
-    if (c == 1.0).all():
-        return Secret(low.spread(division.divide(low, None, y.id), o.shape), o.dtype)
-    divided = operand(low, lift(low, np.broadcast_to(c, o.shape), o.dtype), o.shape)
-    return Secret(division.divide(low, divided, operand(low, y, o.shape)), o.dtype)
+    numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
+    return Secret(division.divide(low, numerator, y.id, o.shape), o.dtype)
 
 
 def reciprocal(low: Lowering, out: list[Out], x: Secret) -> Secret:
     """1 / x."""
-    return Secret(division.divide(low, None, x.id), x.dtype)
+    return Secret(division.divide(low, np.ones(()), x.id, out[0].shape), x.dtype)
 
 
 @rule("exp")
