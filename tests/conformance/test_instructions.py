@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from cases import RECORDS, RINGS, Variant, to_ints, variants
+from cases import RECORDS, RINGS, variants
 from hypothesis import given
 from hypothesis import strategies as st
 from parties import interactive, lockstep, share, value_of
+from variant import Variant, to_ints
 
 from spuvm.bytecode.isa import OPS
 from spuvm.bytecode.verify import verify

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from cases import builder
 from parties import RANKS, Trio, arrays_of, at_all
 from uniformity import View, findings, sign_columns
+from variant import builder
 
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from cases import builder
 from hypothesis import given
 from hypothesis import strategies as st
 from parties import Trio
 from random_programs import programs
+from variant import builder
 
 from spuvm.bytecode.types import Type
 from spuvm.protocol.aby3.truncation import PIECE

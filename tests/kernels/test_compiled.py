@@ -18,8 +18,9 @@ MODULES = (arith, bits, fixed, matmul)
 SCRIPT = """
 import json
 import numpy as np
-from cases import RECORDS, RINGS, builder, variants
+from cases import RECORDS, RINGS, variants
 from parties import Trio
+from variant import builder
 from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
 from spuvm.kernels import arith, bits, fixed, matmul

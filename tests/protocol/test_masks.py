@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import builder
 from hypothesis import given
 from hypothesis import strategies as st
 from parties import PAIRS, RANKS, Trio
+from variant import builder
 
 from spuvm.bytecode.types import Type
 from spuvm.errors import ProtocolError
