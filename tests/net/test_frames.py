@@ -118,6 +118,20 @@ def test_a_frame_that_nobody_expects_may_not_be_huge() -> None:
             inbox.read()
 
 
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_full_inbox_opens_when_its_frames_are_asked_for(limit: int) -> None:
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        inbox = Inbox(mine, "party 1", read_ahead=limit)
+        theirs.send(b"".join(data_frame(i, bytes([i])) for i in range(3)))
+        inbox.read()
+        assert inbox.full
+        for i in range(3):
+            (got,) = inbox.expect([Spec(U8, 1)]) or inbox.wait() or []
+            assert got.tolist() == [i]
+            assert not inbox.full
+
+
 def test_a_long_abort_is_cut() -> None:
     sent = frame.abort_frame("é" * 10_000)
     assert len(sent) == 16 + frame.ABORT_BYTES
