@@ -80,7 +80,10 @@ def findings(view: View, rows: int, *, dead_bits: str = "refused") -> Iterator[s
 def _stripped(view: View, tables: list[Array], limit: float) -> Iterator[str]:
     """Received bits xor the bits of an own mask, the lowest eight of each element."""
     rows = len(tables[0])
-    against = np.concatenate([*tables, *(columns(a, rows) for a in view.shares)], axis=1)
+    own = [columns(a, rows) for a in view.shares]
+    if view.groups is not None:
+        own.append(view.groups.reshape(rows, -1).astype(np.float32))
+    against = np.concatenate([*tables, *own], axis=1)
     for known in view.known:
         mask = columns(known, rows)
         made, names = [], []
