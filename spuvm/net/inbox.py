@@ -85,7 +85,7 @@ class Inbox:
         length = 0
         for spec in specs:
             length += spec.size * spec.dtype.itemsize
-        self.length = length
+        self.length, self.full = length, False
         begin = self._begin
         if (
             self._end - begin >= _HEADER + length
@@ -93,7 +93,7 @@ class Inbox:
             and _unpack(self._stage, begin) == (_DATA, self._number, length)
         ):
             return self._take(specs)
-        self._specs, self.received, self.full = specs, None, False
+        self._specs, self.received = specs, None
         if self._ahead:
             self._serve()
         elif self._end - begin >= _HEADER:
