@@ -1,101 +1,157 @@
-"""The logistic function: exp(-|x|) by repeated squaring, 1 / (1 + t) by a polynomial."""
+"""logistic, tanh, softplus: one polynomial in x^2 between limits beyond which nothing changes."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import chebyshev
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.polynomial import evaluate, fitted, internal_bits, unit_interval
+from spuvm.compiler.numeric.limits import clamped
+from spuvm.compiler.numeric.polynomial import (
+    Series,
+    constant,
+    evaluate,
+    internal_bits,
+    working_bits,
+)
 
-SQUARINGS = 4
-REACH = 1 << SQUARINGS  # beyond 16 the logistic function is 0 or 1 to the last place
+Floats = npt.NDArray[np.float64]
+Real = Callable[[Floats], Floats]
+UNEVEN = 2.5  # units in the last place by which the fitted function may swing
 
 
-def _decay(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.exp(-u)
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """u = x / reach in [-1, 1] with its fraction bits, T_1 = 2 u^2 - 1, and what was cut off x."""
+
+    u: int
+    square: int
+    reach: float
+    x: int
+    lowered: int | None
 
 
-def _half(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return 1.0 / (1.0 + t)
+def _scaled(low: Lowering, x: int, reach: float) -> _Scaled:
+    """x limited to [-reach, reach] (a little more: `reach` is rounded so that 1/reach is short)."""
+    f, g = low.frac(x), internal_bits(low) + 2
+    t = low.type(x)
+    if t.bounds is not None:
+        reach = min(reach, max(math.ldexp(t.magnitude(0), -f), 2.0**-f))
+    bits = g - f  # u = x * factor with g bits, no truncation
+    factor = max(1, math.floor(math.ldexp(1 / reach, bits)))
+    most = (1 << g) // factor
+    kept = clamped(low, x, -most, most)
+    u = low.emit("mul_ap", kept.value, low.constant(low.ring.array(np.int64(factor)), bits))
+    u = low.narrowed(u, -(1 << g), 1 << g)
+    w = working_bits(low)
+    twice = low.emit("mul_aa", u, u, trunc=2 * g - w - 1, form="narrow")
+    square = low.emit(
+        "add_ap", low.narrowed(arith.retype(low, twice, w), 0, 2 << w), constant(low, -1.0, w)
+    )
+    return _Scaled(u, square, math.ldexp(1, bits) / factor, kept.value, kept.lowered)
+
+
+@cache
+def _odd_series(function: Real, reach: float, error: float) -> Series:
+    """q with function(reach u) = u q(2 u^2 - 1), swinging by less than `error`."""
+    u = np.linspace(0, 1, 2001)[1:]
+
+    def quotient(t: Floats) -> Floats:
+        v = np.sqrt(np.maximum((np.asarray(t) + 1) / 2, 1e-14))
+        return function(reach * v) / v
+
+    return _least(quotient, lambda q: u * q(2 * u * u - 1) - function(reach * u), error)
+
+
+@cache
+def _even_series(function: Real, reach: float, error: float) -> Series:
+    """p with function(reach u) = p(2 u^2 - 1), swinging by less than `error`."""
+    u = np.linspace(0, 1, 2001)
+
+    def folded(t: Floats) -> Floats:
+        return function(reach * np.sqrt(np.maximum((np.asarray(t) + 1) / 2, 0)))
+
+    return _least(folded, lambda p: p(2 * u * u - 1) - function(reach * u), error)
+
+
+def _least(function: Real, mistake: Callable[[Real], Floats], error: float) -> Series:
+    for degree in range(1, 60):
+        series = chebyshev.chebinterpolate(function, degree)
+        if np.abs(mistake(lambda t: chebyshev.chebval(t, series))).max() <= error:  # noqa: B023
+            break
+    return tuple(float(c) for c in series)
+
+
+def _odd(low: Lowering, x: int, function: Real, reach: float) -> int:
+    """function(x) with the program's fraction bits for an odd function that is flat at `reach`."""
+    f, g = low.f, internal_bits(low)
+    with low.unchecked():
+        s = _scaled(low, arith.settle(low, x), reach)
+        series = _odd_series(function, s.reach, math.ldexp(UNEVEN, -f))
+        steep = max(1.0, float(np.max(np.abs(chebyshev.chebval(np.linspace(-1, 1, 99), series)))))
+        room = low.bits - 3 - low.frac(s.u) - math.ceil(math.log2(1.1 * steep))
+        q = evaluate(low, s.square, series, min(g, room))
+        limit = math.ceil(math.ldexp(1.05 * steep, low.frac(q)))
+        q = low.narrowed(q, -limit, limit)
+        cut = low.frac(q) + low.frac(s.u) - f
+        return low.emit("mul_aa", *sorted((s.u, q)), trunc=cut, form="narrow")
+
+
+def _flat(low: Lowering, lost: float) -> float:
+    """Where exp(-x) is that many units in the last place: a few for short fractions, more for
+    long ones, far inside the accuracy that is promised."""
+    return (low.f - lost) * math.log(2.0)
+
+
+def _half_logistic(x: Floats) -> Floats:
+    return 0.5 * np.tanh(0.5 * x)
 
 
 def logistic(low: Lowering, x: int) -> int:
-    """1 / (1 + exp(-x)) with the program's fraction bits; error about 2 units.
+    """1 / (1 + exp(-x)) with the program's fraction bits; error about 2^-f * 15 for f = 18.
 
-    Outside [-16, 16] the result is 0 or 1; the comparisons for that are left out where the bounds
-    of x exclude it.
+    1/2 plus an odd polynomial on |x| <= 10 (f = 18), constant beyond; where the bounds of x are
+    narrower, the comparisons are left out and the degree is lower.
     """
-    f, g = low.f, internal_bits(low)
-    x = arith.to_frac(low, arith.settle(low, x), f)
-    edge = REACH << f
+    f = low.f
+    made = _odd(low, x, _half_logistic, _flat(low, (f - 4) / 4))
     with low.unchecked():
-        negative = order.negative(low, x)
-        size = low.emit(
-            "sub_aa", x, low.emit("shl_a", order.times(low, negative, x), bits=1, frac=f)
-        )
-        bounds = low.type(x).bounds
-        inside: order.Bit = True
-        if bounds is None or bounds[0] <= -edge or bounds[1] >= edge:
-            above = order.negative(low, _minus(low, edge, x))
-            below = order.negative(low, _plus(low, x, edge))
-            inside = order.negate(low, _or(low, above, below))
-            size = order.times(low, inside, size)
-            size = low.narrowed(size, 0, edge)
-        else:
-            size = low.narrowed(size, 0, max(abs(bounds[0]), abs(bounds[1])))
-        # u = |x| / 16 in [0, 1]: the same integer read with more fraction bits
-        u = arith.to_frac(low, arith.retype(low, size, f + SQUARINGS), g)
-        t = evaluate(low, unit_interval(low, u), fitted(_decay, 0.0, 1.0, 6))
-        for _ in range(SQUARINGS):
-            t = low.narrowed(t, 0, 1 << g)
-            t = low.emit("mul_aa", t, t, trunc=g, form="narrow")
-        t = order.times(low, inside, low.narrowed(t, 0, 1 << g))
-        upper = evaluate(low, unit_interval(low, t), fitted(_half, 0.0, 1.0, 8))
-        upper = low.narrowed(upper, 0, 1 << g)
-        made = order.choose(low, negative, _minus(low, 1 << g, upper), upper)
-        return low.narrowed(arith.to_frac(low, made, f), 0, 1 << f)
+        made = low.emit("add_ap", made, constant(low, 0.5, f))
+    return low.narrowed(made, 0, 1 << f)
 
 
 def tanh(low: Lowering, x: int) -> int:
-    """tanh(x) = 2 logistic(2x) - 1."""
+    """tanh(x) with the program's fraction bits; error about 2^-f * 20 for f = 18; see logistic."""
+    made = _odd(low, x, np.tanh, (_flat(low, (low.f - 8) / 4) + math.log(2)) / 2)
+    one = 1 << low.f
+    return low.narrowed(made, -one, one)
+
+
+def _even_part(x: Floats) -> Floats:
+    return np.logaddexp(0.5 * x, -0.5 * x)
+
+
+def softplus(low: Lowering, x: int) -> int:
+    """log(1 + exp(x)) with the program's fraction bits; error about 2^-f * 15 for f = 18.
+
+    x/2 + log(2 cosh(x/2)), the second an even polynomial between limits; 0 or x beyond them.
+    """
+    f = low.f
     with low.unchecked():
-        x = arith.to_frac(low, arith.settle(low, x), low.f)
-        # 2x may leave the ring: limit it first where the bounds do not
-        limited = _limited(low, x, REACH << low.f)
-        doubled = low.emit("shl_a", limited, bits=1, frac=low.f)
-        upper = low.emit("shl_a", logistic(low, doubled), bits=1, frac=low.f)
-        one = 1 << low.f
-        return low.narrowed(_plus(low, upper, -one), -one, one)
-
-
-def _limited(low: Lowering, x: int, edge: int) -> int:
-    c = low.constant(low.ring.array(np.int64(edge)), low.frac(x))
-    d = low.constant(low.ring.array(np.int64(-edge)), low.frac(x))
-    made = x
-    for bit, target in (
-        (order.negative(low, _minus(low, edge, x)), c),
-        (order.negative(low, _plus(low, x, edge)), d),
-    ):
-        if bit is not False:
-            step = order.times(low, bit, low.emit("sub_pa", target, x))
-            made = low.emit("add_aa", made, step)
-    return low.narrowed(made, -edge, edge)
-
-
-def _or(low: Lowering, a: order.Bit, b: order.Bit) -> order.Bit:
-    """Exclusive cases: at most one of both holds."""
-    if isinstance(a, bool):
-        return b if a is False else True
-    if isinstance(b, bool):
-        return a if b is False else True
-    return low.emit("xor_bb", a, b)
-
-
-def _plus(low: Lowering, x: int, value: int) -> int:
-    return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(value)), low.frac(x)))
-
-
-def _minus(low: Lowering, value: int, x: int) -> int:
-    return low.emit("sub_pa", low.constant(low.ring.array(np.int64(value)), low.frac(x)), x)
+        s = _scaled(low, arith.to_frac(low, arith.settle(low, x), f), _flat(low, (f - 4) / 4))
+        series = _even_series(_even_part, s.reach, math.ldexp(UNEVEN, -f))
+        even = evaluate(low, s.square, series, f + 1)
+        made = arith.to_frac(low, low.emit("add_aa", even, arith.retype(low, s.x, f + 1)), f)
+        made = low.narrowed(made, -(1 << 8), math.ceil(math.ldexp(s.reach, f)) + (1 << 8))
+        if s.lowered is None:
+            return made
+        made = low.emit("sub_aa", made, s.lowered)
+        t = low.type(x)
+        return low.narrowed(made, -(1 << 8), low.bound - 1 if t.hi is None else t.hi + (2 << f))
