@@ -46,12 +46,12 @@ def resource(party: str) -> str:
 class RayBackend(Backend):
     """Parties as Ray tasks and actors, each on the nodes that bring its party's resource."""
 
-    def __init__(self, parties: tuple[str, ...], address: str | None) -> None:
+    def __init__(self, parties: tuple[str, ...], address: str | None, logs: str = "driver") -> None:
         self.parties = parties
         self._owns_ray = not ray.is_initialized()
         self._local = self._owns_ray and address is None
         if self._owns_ray:
-            start_ray(parties, address)
+            start_ray(parties, address, logs)
         self._check_resources()
         self._fetcher = Fetcher()
         self._machines: weakref.WeakSet[RayMachines] = weakref.WeakSet()
@@ -229,31 +229,35 @@ class RayMachines(Machines):
             return [m.remote(names, *args, *after) for m in methods]
 
 
-def start_ray(parties: Sequence[str], address: str | None) -> None:
+def start_ray(parties: Sequence[str], address: str | None, logs: str = "driver") -> None:
     """Start Ray on this machine, with the resources of all parties, or join a cluster."""
-    runtime_env = {"worker_process_setup_hook": _setup_hook(list(sys.path))}
+    habits: dict[str, Any] = {
+        "log_to_driver": logs == "driver",
+        "logging_level": logging.ERROR,
+        "runtime_env": {"worker_process_setup_hook": _setup_hook(list(sys.path))},
+    }
     if address is None:
         ray.init(
             address="local",
             resources={resource(party): 1.0 for party in parties},
             include_dashboard=False,
-            logging_level=logging.ERROR,
-            runtime_env=runtime_env,
+            **habits,
         )
         log.info("Ray started on this machine; links between the parties are plain, on loopback")
     else:
-        ray.init(address=address, logging_level=logging.ERROR, runtime_env=runtime_env)
+        ray.init(address=address, **habits)
         log.warning("a Ray cluster is one trust domain; links between the parties are plain TCP")
 
 
 def _setup_hook(paths: list[str]) -> Callable[[], None]:
-    """What a worker does first: finds the script's modules, and keeps JAX quiet about GPUs."""
+    """What a worker does first: finds the script's modules, and keeps JAX quiet."""
 
     def setup() -> None:
         import os
         import sys
 
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
         sys.path += [p for p in paths if os.path.isdir(p or ".") and p not in sys.path]
 
     return setup

@@ -16,6 +16,7 @@ from spuvm.devices.local import LocalBackend, at_party
 from spuvm.errors import SpuvmError, UsageError
 
 BackendName = Literal["ray", "inprocess"]
+Logs = Literal["driver", "files"]
 
 _PARTY = re.compile(r"[A-Za-z_][\w.-]*")
 _GATHER = 0.02  # seconds that dropped handles wait for company
@@ -63,7 +64,13 @@ class Session:
 _session: Session | None = None
 
 
-def init(parties: Sequence[str], backend: BackendName = "ray", address: str | None = None) -> None:
+def init(
+    parties: Sequence[str],
+    backend: BackendName = "ray",
+    address: str | None = None,
+    *,
+    logs: Logs = "driver",
+) -> None:
     """Start a session of named parties; every device belongs to it.
 
     Args:
@@ -71,6 +78,8 @@ def init(parties: Sequence[str], backend: BackendName = "ray", address: str | No
         backend: "ray", or "inprocess": threads of this process, which protects nobody.
         address: of a Ray cluster to join ("auto", "ray://host:port"); None starts Ray here.
             Each party's nodes bring the resource "party:<name>".
+        logs: where Ray shows what functions print at parties: here ("driver"), or only in its
+            log files.
 
     Raises:
         UsageError: a session is already there, names that are empty, odd or not distinct, an
@@ -87,6 +96,9 @@ def init(parties: Sequence[str], backend: BackendName = "ray", address: str | No
     if backend not in get_args(BackendName):
         words = " or ".join(repr(word) for word in get_args(BackendName))
         raise UsageError("unknown backend", got=repr(backend), expected=words)
+    if logs not in get_args(Logs):
+        words = " or ".join(repr(word) for word in get_args(Logs))
+        raise UsageError("unknown place for logs", got=repr(logs), expected=words)
     if backend == "inprocess":
         if address is not None:
             raise UsageError("an in-process session has no address", got=repr(address))
@@ -99,7 +111,7 @@ def init(parties: Sequence[str], backend: BackendName = "ray", address: str | No
             "Ray is not installed",
             next='pip install "spuvm[ray]", or sf.init(..., backend="inprocess")',
         ) from error
-    _session = Session(names, RayBackend(names, address))
+    _session = Session(names, RayBackend(names, address, logs))
 
 
 def shutdown() -> None:

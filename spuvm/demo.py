@@ -36,7 +36,7 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True)
 class Secure:
-    """The secure run: final weights, and per round its seconds, the average's, and what it took."""
+    """The secure run: final weights, seconds of every round and average, what an average took."""
 
     weights: Weights
     seconds: list[float]
@@ -62,7 +62,7 @@ def main(backend: BackendName = "ray", rounds: int = ROUNDS) -> Result:
     columns = TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         setup = progress.add_task("starting parties", total=3)
-        sf.init([*names, *COMPUTE], backend=backend)
+        sf.init([*names, *COMPUTE], backend=backend, logs="files")
         progress.advance(setup)
         try:
             spu = sf.SPU(COMPUTE)

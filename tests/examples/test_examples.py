@@ -1,0 +1,78 @@
+"""The examples, on both backends; one of them as a user runs it."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import spuvm as sf
+from spuvm.functions import weighted_average
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CLIENTS = ["alice", "bob", "carol"]
+
+
+def load(name):
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="example")
+
+
+@pytest.fixture(scope="module")
+def secure(session):
+    return sf.SPU(CLIENTS)
+
+
+def test_federated_averaging_with_both_servers(session, secure, tmp_path):
+    plain = load("fedavg_plain_server")["run"](sf.PYU("server"), tmp_path / "plain.npz")
+    ours = load("fedavg_secure_server")["run"](secure, tmp_path / "secure.npz")
+    assert [w.shape for w in ours] == [(8, 6), (6,), (6,), ()]
+    for a, b in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+    saved = np.load(tmp_path / "secure.npz")
+    for i, w in enumerate(ours):
+        np.testing.assert_array_equal(saved[f"arr_{i}"], w)
+
+
+def test_the_two_programs_differ_in_the_server_only():
+    plain = (EXAMPLES / "fedavg_plain_server.py").read_text().split('"""', 2)[2].splitlines()
+    ours = (EXAMPLES / "fedavg_secure_server.py").read_text().split('"""', 2)[2].splitlines()
+    assert len(plain) == len(ours)
+    differing = [(a.strip(), b.strip()) for a, b in zip(plain, ours, strict=True) if a != b]
+    assert len(differing) == 2
+    assert differing[1][0].replace('sf.PYU("server")', "sf.SPU(CLIENTS)") == differing[1][1]
+
+
+def test_public_counts(session, secure):
+    example = load("fedavg_public_counts")
+    got, disclosed = example["run"](secure)
+    counts = list(example["COUNTS"].values())
+    want = weighted_average(
+        [example["local_weights"](n) for n in counts], [float(n) for n in counts]
+    )
+    np.testing.assert_allclose(got["dense"], want["dense"], atol=1e-4)
+    public = [d.what for d in disclosed if d.what.startswith("public argument")]
+    assert len(public) == 3  # the counts, and nothing else
+    assert {o for d in disclosed if d.what.startswith("output") for o in d.origins} == set(CLIENTS)
+
+
+def test_gradient_on_split_data(session, secure):
+    ours, plain = load("logistic_gradient")["run"](secure)
+    np.testing.assert_allclose(ours, plain, atol=2.0**-12)
+
+
+@pytest.mark.ray
+def test_as_a_script(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "logistic_gradient.py")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "largest difference" in done.stdout

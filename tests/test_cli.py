@@ -1,0 +1,76 @@
+"""The command line."""
+
+import re
+
+import pytest
+
+from spuvm import cli
+from spuvm.errors import UsageError
+from spuvm.explain import load, parse_spec
+
+FUNCTIONS = "spuvm/functions.py"
+
+
+def test_explain(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert cli.main(["explain", f"{FUNCTIONS}:average", "f32[3]+f32[3]"]) == 0
+    out = capsys.readouterr().out
+    assert "program ring=64 frac=18" in out
+    assert re.search(r"total\s*│\s*\d+", out)
+    assert "output out" in out
+    args = ["f32[2,3]", "--ring", "32", "--input-range", "-4", "4"]
+    assert cli.main(["explain", f"{FUNCTIONS}:softplus", *args]) == 0
+    assert "ring=32" in capsys.readouterr().out
+
+
+def test_explain_says_what_is_wrong(capsys):
+    for target, spec, text in [
+        ("nowhere.py:f", "f32", "no such file"),
+        (f"{FUNCTIONS}:nothing", "f32", "no such function"),
+        (f"{FUNCTIONS}:Any.x", "f32", "no such function"),
+        (f"{FUNCTIONS}:__name__", "f32", "not a function"),
+        (f"{FUNCTIONS}:total", "float", "not an argument specification"),
+        (f"{FUNCTIONS}:softplus", "c64[2]", "not an argument specification"),
+        (f"{FUNCTIONS}:softplus", "i64[2]", "64-bit"),
+    ]:
+        assert cli.main(["explain", target, spec]) == 1
+        assert text in capsys.readouterr().err
+
+
+def test_argument_specifications():
+    assert parse_spec("f32[3,4]").shape == (3, 4)
+    assert parse_spec("u8").shape == ()
+    assert str(parse_spec("bf16[2]").dtype) == "bfloat16"
+    assert [s.shape for s in parse_spec("bool[1]+bool[ 2, 3 ]")] == [(1,), (2, 3)]
+    with pytest.raises(UsageError):
+        parse_spec("f32[a]")
+    assert load(f"{FUNCTIONS}:softplus.defjvp")
+
+
+def test_doctor(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for word in ("python", "jax", "cores", "instruction set", "kernel cache", "loopback"):
+        assert word in out
+
+
+def test_demo_in_process(capsys, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setenv("COLUMNS", "160")
+    assert cli.main(["demo", "--backend", "inprocess", "--rounds", "2"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    last = re.fullmatch(
+        r"RESULT accuracy_secure=(\S+) accuracy_plain=(\S+) max_weight_difference=(\S+)", lines[-1]
+    )
+    assert last is not None
+    secure, plain, difference = map(float, last.groups())
+    assert abs(secure - plain) <= 2 / 360
+    assert 0 < difference < 1e-3
+    assert any("Disclosures" in line for line in lines)
+
+
+def test_usage():
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["dance"])
+    assert stop.value.code == 2
