@@ -14,7 +14,6 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from numpy.polynomial import chebyshev
 
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering
@@ -38,10 +37,24 @@ def working_bits(low: Lowering) -> int:
 @cache
 def fitted(function: Real, lo: float, hi: float, degree: int) -> Series:
     """Coefficients of function((hi + lo)/2 + w (hi - lo)/2) in T_0(w), T_1(w), ..; near minimax."""
-    made = chebyshev.chebinterpolate(
-        lambda w: function(np.asarray((hi + lo) / 2 + w * (hi - lo) / 2)), degree
-    )
-    return tuple(float(c) for c in made)
+    return interpolated(lambda w: function((hi + lo) / 2 + w * (hi - lo) / 2), degree)
+
+
+def interpolated(function: Real, degree: int) -> Series:
+    """Coefficients of `function` on [-1, 1], exact at the zeros of T_(degree+1)."""
+    angles = (np.arange(degree + 1) + 0.5) * (math.pi / (degree + 1))
+    values = function(np.cos(angles))
+    sums = [float(np.sum(values * np.cos(k * angles))) for k in range(degree + 1)]
+    return tuple((2.0 if k else 1.0) * s / (degree + 1) for k, s in enumerate(sums))
+
+
+def value(series: Series, w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The series at w, in float64."""
+    angles = np.arccos(np.clip(w, -1, 1))
+    total = np.zeros_like(angles)
+    for k, c in enumerate(series):
+        total += c * np.cos(k * angles)
+    return total
 
 
 @dataclass
@@ -112,22 +125,20 @@ class _Evaluation:
         """The series, with `wide` fraction bits."""
         if len(series) <= self.step:
             return self.linear(series, self.wide)
-        giant = self.step
-        while 2 * giant < len(series):
-            giant *= 2
-        upper, rest = (tuple(map(float, p)) for p in chebyshev.chebdiv(series, _one(giant)))
+        giant = _giant(len(series) - 1, self.step)
+        upper, rest = _divided(series, giant)
         low, frac = self.basis.low, self.basis.frac
         if len(upper) > self.step:
             factor = arith.to_frac(low, self.all(upper), frac + self.bits)
         elif self.bits:
             factor = self.linear(upper, frac + self.bits)
         else:
-            room = low.bits - 3 - math.ceil(math.log2(_total(upper) + 1))
+            room = low.bits - 3 - math.ceil(math.log2(sum(map(abs, upper)) + 1))
             factor = arith.to_frac(low, self.linear(upper, min(2 * frac, room)), frac)
         product = low.emit(
             "mul_aa", *sorted((self.basis.get(giant), factor)), trunc=0, form="narrow"
         )
-        return low.emit("add_aa", product, self.all(rest)) if rest else product
+        return low.emit("add_aa", product, self.all(rest))
 
     def linear(self, series: Series, frac: int) -> int:
         """A combination of T_0 .. T_(step-1) with `frac` fraction bits: no product of secrets."""
@@ -141,22 +152,28 @@ class _Evaluation:
         return low.emit("add_ap", arith.retype(low, made, frac), constant(low, first, frac))
 
 
-def _one(k: int) -> npt.NDArray[np.float64]:
-    return np.eye(1, k + 1, k)[0]
+def _giant(degree: int, step: int) -> int:
+    """The largest step * 2^i that is not above the degree."""
+    while 2 * step <= degree:
+        step *= 2
+    return step
 
 
-def _total(series: Series) -> float:
-    return sum(abs(c) for c in series)
+def _divided(series: Series, giant: int) -> tuple[Series, Series]:
+    """(q, r) with series = T_giant q + r, of degrees below `giant`."""
+    upper = (series[giant], *(2 * c for c in series[giant + 1 :]))
+    rest = list(series[:giant])
+    for i, c in enumerate(series[giant + 1 :], start=1):
+        rest[giant - i] -= c
+    return upper, tuple(rest)
 
 
 def _size(basis: _Basis, step: int, series: Series) -> float:
     """A bound of the interval arithmetic's own bound for a series evaluated in steps."""
     if len(series) <= step:
         return sum(abs(c) * basis.size(k) for k, c in enumerate(series))
-    giant = step
-    while 2 * giant < len(series):
-        giant *= 2
-    upper, rest = (tuple(map(float, p)) for p in chebyshev.chebdiv(series, _one(giant)))
+    giant = _giant(len(series) - 1, step)
+    upper, rest = _divided(series, giant)
     return basis.size(giant) * _size(basis, step, upper) + _size(basis, step, rest)
 
 
@@ -185,9 +202,7 @@ def _cost(degree: int, step: int) -> int:
     def whole(d: int) -> int:
         if d < step:
             return sum(need(k) for k in range(2, d + 1))
-        giant = step
-        while 2 * giant <= d:
-            giant *= 2
+        giant = _giant(d, step)
         upper = whole(d - giant) + (SHIFT if d - giant >= step else 0)
         return RAW + need(giant) + upper + whole(giant - 1)
 

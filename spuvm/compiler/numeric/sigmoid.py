@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
-from numpy.polynomial import chebyshev
 
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering
@@ -19,6 +18,8 @@ from spuvm.compiler.numeric.polynomial import (
     constant,
     evaluate,
     internal_bits,
+    interpolated,
+    value,
     working_bits,
 )
 
@@ -83,10 +84,10 @@ def _even_series(function: Real, reach: float, error: float) -> Series:
 
 def _least(function: Real, mistake: Callable[[Real], Floats], error: float) -> Series:
     for degree in range(1, 60):
-        series = chebyshev.chebinterpolate(function, degree)
-        if np.abs(mistake(lambda t: chebyshev.chebval(t, series))).max() <= error:  # noqa: B023
+        series = interpolated(function, degree)
+        if np.abs(mistake(partial(value, series))).max() <= error:
             break
-    return tuple(float(c) for c in series)
+    return series
 
 
 def _odd(low: Lowering, x: int, function: Real, reach: float) -> int:
@@ -95,7 +96,7 @@ def _odd(low: Lowering, x: int, function: Real, reach: float) -> int:
     with low.unchecked():
         s = _scaled(low, arith.settle(low, x), reach)
         series = _odd_series(function, s.reach, math.ldexp(UNEVEN, -f))
-        steep = max(1.0, float(np.max(np.abs(chebyshev.chebval(np.linspace(-1, 1, 99), series)))))
+        steep = max(1.0, float(np.max(np.abs(value(series, np.linspace(-1, 1, 99))))))
         room = low.bits - 3 - low.frac(s.u) - math.ceil(math.log2(1.1 * steep))
         q = evaluate(low, s.square, series, min(g, room))
         limit = math.ceil(math.ldexp(1.05 * steep, low.frac(q)))
