@@ -92,13 +92,12 @@ def scan(
     *args: Value,
     jaxpr: Any,
     length: int,
-    num_consts: int,
-    num_carry: int,
     reverse: bool,
-    **_: Any,
+    **params: Any,
 ) -> Sequence[Value]:
     """A loop over a public number of steps, unrolled."""
     _few(length)
+    num_consts, num_carry = _constants_and_carry(params)
     consts, carry = list(args[:num_consts]), list(args[num_consts : num_consts + num_carry])
     xs = args[num_consts + num_carry :]
     rows: list[list[Value]] = []
@@ -115,6 +114,14 @@ def scan(
         return [*carry, *(np.zeros(o.shape, o.dtype) for o in outs)]
     stacked = [_stack(low, [r[j] for r in rows], o) for j, o in enumerate(outs)]
     return [*carry, *stacked]
+
+
+def _constants_and_carry(params: dict[str, Any]) -> tuple[int, int]:
+    """How many operands of a scan are constants and carry; JAX 0.12 says it by a tree of leaves."""
+    if "ft_in" in params:
+        constants, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+        return constants, carry
+    return params["num_consts"], params["num_carry"]
 
 
 @rule("while")
