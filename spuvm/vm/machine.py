@@ -139,9 +139,7 @@ class Machine:
         self._check_call(program, inputs, outputs, record)
         self._begin(run_id)
         started = time.perf_counter()
-        plan = self._plans.get(program.digest)
-        if plan is None:
-            plan = self._plans[program.digest] = schedule(program, self._protocol)
+        plan = self.prepare(program)
         values: dict[int, Any] = {i: self._value(name) for i, name in enumerate(inputs)}
         run = _Run(program, plan, values, dict(plan.uses), {}, [] if record == "views" else None)
         before = self._channel.stats.bytes_sent
@@ -237,6 +235,36 @@ class Machine:
                     got=f"shape {shape}, width {width}",
                     expected=f"shape {expected.type.shape}, width {expected.type.width}",
                 )
+
+    def prepare(self, program: Program) -> Schedule:
+        """The schedule of a program; the first time the parties compare its digest.
+
+        Not part of the program's cost: 32 bytes to each peer, once per program and session.
+
+        Raises:
+            ProtocolError: a peer was given another program; nothing was computed.
+        """
+        plan = self._plans.get(program.digest)
+        if plan is None:
+            self._compare(program)
+            plan = self._plans[program.digest] = schedule(program, self._protocol)
+        return plan
+
+    def _compare(self, program: Program) -> None:
+        mine = np.frombuffer(bytes.fromhex(program.digest), np.uint8)
+        peers = self._channel.peers
+        expected = Spec(mine.dtype, mine.size)
+        got = self._channel.exchange({q: [mine] for q in peers}, {q: [expected] for q in peers})
+        differing = [self.party_names[q] for q in peers if bytes(got[q][0]) != bytes(mine)]
+        if differing:
+            error = ProtocolError(
+                f"party {self.party_names[self.rank]} was given another program than "
+                f"{' and '.join(differing)}",
+                expected="the same program at all parties",
+                next="compare str(program) at the parties; nothing was computed",
+            )
+            self.abort(error.message)
+            raise error
 
     def _begin(self, run_id: int) -> None:
         if self._failure is not None:

@@ -267,6 +267,7 @@ class Trio:
         self, program: Program, inputs: Sequence[str], outputs: Sequence[str], record: str = "none"
     ) -> Measured:
         """Run a program on values that are there; measured by the channels, not by the machines."""
+        at_all([lambda m=m: m.prepare(program) for m in self.machines])
         run_id = self.next_run()
         before = [c.stats.bytes_sent for c in self.channels]
         start = max(c.clock for c in self.channels)
