@@ -49,12 +49,11 @@ def interpolated(function: Real, degree: int) -> Series:
 
 
 def value(series: Series, w: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The series at w, in float64."""
-    angles = np.arccos(np.clip(w, -1, 1))
-    total = np.zeros_like(angles)
-    for k, c in enumerate(series):
-        total += c * np.cos(k * angles)
-    return total
+    """The series at w, in float64, inside [-1, 1] and outside."""
+    after, later = np.zeros_like(w), np.zeros_like(w)
+    for c in series[:0:-1]:
+        after, later = c + 2 * w * after - later, after
+    return series[0] + w * after - later
 
 
 @dataclass
