@@ -22,6 +22,7 @@ from spuvm.devices.failure import Failure, caught
 from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
 from spuvm.devices.warmup import warm_up
 from spuvm.errors import ChannelError, PartyError, SpuvmError
+from spuvm.kernels.warm import samples
 from spuvm.net.tcp import connect, listen
 from spuvm.protocol.aby3.io import Dealt
 from spuvm.ring import Ring
@@ -162,6 +163,11 @@ class MachineProcess:
             return None
         except Exception as error:
             return caught(self._host.party, "connecting to the other parties", error)
+
+    def prepare(self) -> None:
+        """Load the compiler's run-time before the first program needs it."""
+        function, args = next(samples())
+        function(*args)
 
     @ray.method(concurrency_group="inbox")
     def put(self, name: str, pieces: Sequence[Dealt] | Failure | Box) -> None:

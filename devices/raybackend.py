@@ -35,11 +35,13 @@ log = logging.getLogger("spuvm")
 
 SHARE = 0.0001  # of a party's resource that each task and actor takes: placement, not a limit
 GRACE = 5.0  # seconds that others may take to answer once one party is known to be gone
+Places = dict[str, dict[str, float]]
+
 EXPORTS = 256  # functions kept exported to Ray
 
 
 def resource(party: str) -> str:
-    """Name of the Ray resource that the nodes of a party bring."""
+    """Name of the Ray resource that the nodes of a party bring; the bare name does too."""
     return f"party:{party}"
 
 
@@ -52,7 +54,7 @@ class RayBackend(Backend):
         self._local = self._owns_ray and address is None
         if self._owns_ray:
             start_ray(parties, address, logs)
-        self._check_resources()
+        self._places = self._find_places()
         self._fetcher = Fetcher()
         self._machines: weakref.WeakSet[RayMachines] = weakref.WeakSet()
         self._tasks: OrderedDict[bytes, Any] = OrderedDict()
@@ -60,11 +62,13 @@ class RayBackend(Backend):
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
-        task = self._task(fn, what).options(**_options(party, call))
+        task = self._task(fn, what).options(
+            resources=self._places[party], num_returns=call.results or 1
+        )
         return _refs(task.remote(party, what, call, *_handles(refs)), party, what, call)
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
-        options = Resident.options(resources={resource(party): SHARE})  # type: ignore[attr-defined]
+        options = Resident.options(resources=self._places[party])  # type: ignore[attr-defined]
         actor = options.remote(party, what, cls, call, *_handles(refs))
         return Ref(party, what, self._fetcher.register(actor, party))
 
@@ -85,7 +89,7 @@ class RayBackend(Backend):
         return self._fetcher.failures(refs)
 
     def start_machines(self, plan: MachinePlan) -> RayMachines:
-        machines = RayMachines(plan, self._fetcher, loopback=self._local)
+        machines = RayMachines(plan, self._places, self._fetcher, loopback=self._local)
         self._machines.add(machines)
         return machines
 
@@ -106,25 +110,32 @@ class RayBackend(Backend):
                 self._tasks.popitem(last=False)
         return self._tasks[payload]
 
-    def _check_resources(self) -> None:
+    def _find_places(self) -> Places:
+        """What to ask Ray for, for work of each party: a little of the resource of its nodes."""
         have = ray.cluster_resources()
-        missing = [party for party in self.parties if resource(party) not in have]
-        if missing:
-            if self._owns_ray:
-                ray.shutdown()
-            flag = "{" + ", ".join(f'"{resource(p)}": 1' for p in missing) + "}"
-            raise UsageError(
-                f"no node of this Ray cluster belongs to {', '.join(missing)}",
-                expected=f"nodes that bring the resource {resource(missing[0])!r}",
-                next=f"ray start --address=... --resources='{flag}' on the party's node",
-            )
+        found = {}
+        for party in self.parties:
+            name = next((n for n in (resource(party), party) if n in have), None)
+            if name is None:
+                if self._owns_ray:
+                    ray.shutdown()
+                raise UsageError(
+                    f"no node of this Ray cluster belongs to {party}",
+                    expected=f"a node that brings the resource {resource(party)!r}",
+                    next=f"""ray start --address=... --resources='{{"{resource(party)}": 1}}'""",
+                )
+            found[party] = {name: SHARE}
+        return found
 
 
 class RayMachines(Machines):
     """One actor per party; steps are submitted under a lock, so that all three see one order."""
 
-    def __init__(self, plan: MachinePlan, fetcher: Fetcher, *, loopback: bool) -> None:
+    def __init__(
+        self, plan: MachinePlan, places: Places, fetcher: Fetcher, *, loopback: bool
+    ) -> None:
         self.plan = plan
+        self._places = places
         self._fetcher = fetcher
         self._lock = threading.Lock()
         self._coming: list[tuple[str, Any]] = []
@@ -132,7 +143,7 @@ class RayMachines(Machines):
         unique = uuid.uuid4().hex  # the owners' processes keep handles of actors by name
         self._who = [(party, f"spuvm-{plan.name}-{party}-{unique}") for party in plan.parties]
         self._actors = [
-            MachineProcess.options(name=name, resources={resource(party): SHARE}).remote(party)  # type: ignore[attr-defined]
+            MachineProcess.options(name=name, resources=self._places[party]).remote(party)  # type: ignore[attr-defined]
             for party, name in self._who
         ]
         for actor, party in zip(self._actors, plan.parties, strict=True):
@@ -144,7 +155,7 @@ class RayMachines(Machines):
             raise
 
     def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
-        task = deal_at_owner.options(resources={resource(owner): SHARE})
+        task = deal_at_owner.options(resources=self._places[owner])
         with self._lock:
             out = task.remote(owner, what, deal, name, self._who, ref.handle)
             self._coming.append((name, out))
@@ -158,7 +169,7 @@ class RayMachines(Machines):
 
     def open_at(self, order: OpenOrder, party: str, what: str, join: Callable[..., Any]) -> Ref:
         parts = self._all("open_boxed", "opening", order)
-        task = join_at_party.options(resources={resource(party): SHARE})
+        task = join_at_party.options(resources=self._places[party])
         return Ref(party, what, task.remote(party, what, join, *_handles(parts)))
 
     def pass_on(self, order: OpenOrder, target: Machines, names: Sequence[str]) -> tuple[Ref, ...]:
@@ -211,6 +222,8 @@ class RayMachines(Machines):
             for rank, (party, actor) in enumerate(zip(plan.parties, self._actors, strict=True))
         ]
         checked(self._fetcher.get(attached))
+        for actor in self._actors:
+            actor.prepare.remote()  # not awaited
 
     def _all(self, method: str, what: str, order: object) -> tuple[Ref, ...]:
         out = self._each(method, 1, order)
@@ -261,10 +274,6 @@ def _setup_hook(paths: list[str]) -> Callable[[], None]:
         sys.path += [p for p in paths if os.path.isdir(p or ".") and p not in sys.path]
 
     return setup
-
-
-def _options(party: str, call: Call) -> dict[str, Any]:
-    return {"resources": {resource(party): SHARE}, "num_returns": call.results or 1}
 
 
 def _handles(refs: Sequence[Ref]) -> list[Any]:

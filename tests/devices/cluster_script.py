@@ -25,7 +25,8 @@ def main(folder):
         head_node_args={"num_cpus": 1, "resources": {"party:alice": 1}},
     )
     for party in PARTIES[1:]:
-        cluster.add_node(num_cpus=1, resources={f"party:{party}": 1})
+        name = party if party == "carol" else f"party:{party}"  # both names will do
+        cluster.add_node(num_cpus=1, resources={name: 1})
     cluster.wait_for_nodes()
     try:
         sf.init([*PARTIES, "eve"], address=cluster.address)

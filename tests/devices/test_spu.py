@@ -1,6 +1,7 @@
 """SPU and its handles, on both backends."""
 
 import gc
+import socket
 import time
 
 import jax
@@ -242,3 +243,29 @@ def test_handles_are_not_values(spu, use):
         use(secret)
     with pytest.raises(sf.errors.UsageError, match="lives elsewhere"):
         sf.PYU("alice")(lambda v: v)(secret)
+
+
+def test_secretflows_cluster_definition(session):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    nodes = [
+        {"party": party, "address": f"127.0.0.1:{port}"}
+        for party, port in zip(("bob", "dave", "carol"), ports, strict=True)
+    ]
+    runtime = {"protocol": "ABY3", "field": "FM64", "fxp_fraction_bits": 16}
+    spu = sf.SPU({"nodes": nodes, "runtime_config": runtime})
+    assert spu.parties == ("bob", "dave", "carol")
+    assert spu.config == sf.Config(frac_bits=16)
+    assert sf.reveal(spu(lambda v: v + 1)(at("alice", np.float32(1)))) == 2
+
+
+def test_large_arrays(spu):
+    """Through the object store, where arrays arrive read-only."""
+    values = [at(p, np.full(300_000, i, "float32")) for i, p in enumerate(("alice", "dave"))]
+    a, b = (v.to(spu) for v in values)
+    out = spu(lambda x, y: (x * y + x - 0.5, x > y))(a, b)
+    total, more = sf.reveal(out.to(sf.PYU("bob")))
+    np.testing.assert_allclose(total, -0.5, atol=1e-5)
+    assert not more.any()
