@@ -167,7 +167,7 @@ def test_a_failure_in_one_party_reaches_all(machines: Trio) -> None:
             lambda m=m: m.run(6, squares(), ["x"], ["y"]),
             lambda m=m: m.part(7, "x", to=None, bits=64),
         ):
-            with pytest.raises(SpuvmError, match="failed before|bob"):
+            with pytest.raises(SpuvmError, match=r"failed before|bob"):
                 attempt()
 
 
