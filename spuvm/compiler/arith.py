@@ -180,8 +180,11 @@ def _power_of_two(low: Lowering, x: int, exponent: int, negative: bool) -> int:
         x = neg(low, x)
     if exponent >= low.bits - 2:
         raise CompileError("a public factor is out of range", got=f"2^{exponent}")
-    if exponent > 0:
-        return low.emit("shl_a", x, bits=exponent, frac=low.frac(x))
+    if exponent > 0:  # a pending value has bits to spare: it is only read differently
+        spare = min(exponent, max(0, low.frac(x) - low.f))
+        x = retype(low, x, low.frac(x) - spare)
+        exponent -= spare
+        return low.emit("shl_a", x, bits=exponent, frac=low.frac(x)) if exponent else x
     if low.frac(x) - exponent - low.f >= low.bits - 2:
         return low.emit("mul_ap", x, low.constant(low.ring.array(0)))
     return retype(low, x, low.frac(x) - exponent)
@@ -198,7 +201,7 @@ def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
         return apply(x, encode(low, c, 0))
     smallest, largest = int(np.frexp(sizes.min())[1]), int(np.frexp(sizes.max())[1])
     exact = fraction_bits(c)
-    if exact == 0 and largest < low.bits - 2:
+    if exact == 0 and largest < low.bits - 2 and low.frac(x) <= low.f:
         return apply(x, encode(low, c, 0))
     log_terms = max(0, (terms - 1).bit_length())
     for first in ("keep", "settle"):

@@ -36,6 +36,7 @@ class Lowering:
     Attributes:
         source: the user's line that is being lowered.
         public: public arrays by the id of shares that were made of them.
+        facts: what rules know about values beyond their types; see facts.py.
         checked: "float" while lowering an equation with a float result, whose values must stay
             representable; "wrapping" for integers and inside numeric algorithms.
     """
@@ -52,6 +53,7 @@ class Lowering:
         self.warnings: list[str] = []
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
+        self.facts: dict[int, Any] = {}
         self._known: dict[tuple[Any, ...], int] = {}
 
     def input(self, type: Type, origin: str) -> int:
@@ -117,8 +119,9 @@ class Lowering:
 
     def _guard(self, op: str, args: Sequence[int], attrs: dict[str, Any], made: int) -> None:
         types = [self.type(a) for a in args]
-        if any(t.kind == "a" and t.magnitude(self.bound) >= self.bound - 1 for t in types):
-            return  # nothing was declared: representable is what the caller promises
+        full = self.bound - (self.bound >> 6)
+        if any(t.kind == "a" and t.magnitude(self.bound) >= full for t in types):
+            return  # nothing was declared, or a saturated result: nothing is known to leave it
         t = self.type(made)
         if t.bounds is not None and t.magnitude(0) <= self.bound:
             return

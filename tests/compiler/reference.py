@@ -65,9 +65,11 @@ def sample(
         return np.asarray(made), 0, 0
     hi = arg.limit if arg.limit is not None else config.fxp.max_float**arg.power
     lo = -hi if arg.lo is None else arg.lo
+    near = 4 * 2.0**-config.fxp.frac_bits
+    low, high = lo, hi  # where values are drawn; what is declared stays
     if fill == "small":
-        hi, lo = min(hi, 4 * 2.0**-config.fxp.frac_bits), max(lo, -4 * 2.0**-config.fxp.frac_bits)
-    x = rng.uniform(lo, hi, shape)
+        low, high = (lo, min(hi, lo + near)) if lo > 0 else (max(lo, -near), min(hi, near))
+    x = rng.uniform(low, high, shape)
     if fill == "log":
         x = np.copysign(np.exp2(rng.uniform(-config.fxp.frac_bits, np.log2(hi), shape)), x)
     if fill == "zeros":

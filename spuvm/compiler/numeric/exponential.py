@@ -11,6 +11,7 @@ import numpy as np
 
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering
+from spuvm.compiler.facts import Peak, below_maximum, logistic_argument
 from spuvm.compiler.numeric.limits import clamped
 from spuvm.compiler.numeric.polynomial import (
     Series,
@@ -24,6 +25,7 @@ from spuvm.compiler.numeric.polynomial import (
     value,
     working_bits,
 )
+from spuvm.compiler.numeric.sigmoid import logistic
 
 LOG2_E = 1.0 / math.log(2.0)
 SLACK = 2.0**-8  # of roundings in the exponent
@@ -74,8 +76,18 @@ def exp2(low: Lowering, x: int, factor: float = 1.0) -> int:
 
 
 def exp(low: Lowering, x: int) -> int:
-    """e^x; see exp2."""
-    return exp2(low, x, LOG2_E)
+    """e^x; see exp2. What is known about x may make it a logistic function, or bound it."""
+    known = logistic_argument(low, x)
+    if known is not None:
+        difference, sign = known
+        with low.unchecked():
+            return logistic(low, difference if sign > 0 else arith.neg(low, difference))
+    axes = below_maximum(low, x)
+    if axes is None:
+        return exp2(low, x, LOG2_E)
+    made = exp2(low, low.narrowed(x, 1 - low.bound, 0), LOG2_E)
+    low.facts[made] = Peak(axes)
+    return made
 
 
 def _bounds(low: Lowering, x: int) -> tuple[int, int]:

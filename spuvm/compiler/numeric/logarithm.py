@@ -8,7 +8,7 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.polynomial import evaluate, fitted, internal_bits
+from spuvm.compiler.numeric.polynomial import evaluate, fitted, internal_bits, unit_interval
 from spuvm.compiler.numeric.scaling import normalise, number
 
 
@@ -50,6 +50,9 @@ def log1p(low: Lowering, x: int) -> int:
     """log(1 + x), right to the last places in absolute terms; see log."""
     x = arith.to_frac(low, arith.settle(low, x), low.f)
     one = 1 << low.f
+    bounds = low.type(x).bounds
+    if bounds is not None and bounds[0] >= 0 and bounds[1] <= one + (one >> 9):
+        return _log1p_unit(low, x)
     with low.unchecked():
         # Where 1 + x would leave the range the logarithm does not notice the 1.
         limit = low.constant(low.ring.array(np.int64(low.bound - 1 - one)), low.f)
@@ -60,6 +63,16 @@ def log1p(low: Lowering, x: int) -> int:
             made = low.emit("sub_aa", made, back)
             made = low.narrowed(made, 1 - low.bound, low.bound - 1)
     return log(low, made)
+
+
+def _log1p_unit(low: Lowering, x: int) -> int:
+    """log(1 + x) for x in [0, 1]: a polynomial, no normalisation."""
+    g = internal_bits(low)
+    with low.unchecked():
+        w = unit_interval(low, arith.to_frac(low, x, g))
+        made = evaluate(low, w, fitted(np.log1p, 0.0, 1.0, 8 if low.bits >= 64 else 5))
+        made = arith.to_frac(low, made, low.f)
+        return low.narrowed(made, -4, round(math.ldexp(math.log(2.0), low.f)) + (1 << low.f - 7))
 
 
 def _plus(low: Lowering, x: int, value: int) -> int:

@@ -132,11 +132,12 @@ def _largest(low: Lowering, over: order.Bit, sign: order.Bit) -> int:
 
 
 def _scaled(low: Lowering, factor: int, x: Array) -> int:
-    """factor * x for a public x, with the program's fraction bits.
-
-    The products fit: |x| / |y| <= |x| 2^f must be representable, which is checked by the encoding.
-    """
-    return arith.to_frac(low, arith.mul_public(low, factor, arith.uniform(x)), low.f)
+    """factor * x for a public x, with the program's fraction bits."""
+    x = arith.uniform(x)
+    if x.ndim == 0 and abs(np.frexp(x)[0]) == 0.5:
+        return arith.to_frac(low, arith.mul_public(low, factor, x), low.f)
+    nothing = arith.retype(low, arith.sub(low, factor, factor), low.f)
+    return _times(low, low.emit("add_ap", nothing, arith.encode(low, x, low.f)), factor, low.f)
 
 
 def _bounded(low: Lowering, made: int, x: tuple[int, int] | None, frac: int, size: int) -> int:

@@ -28,7 +28,7 @@ def sqrt(low: Lowering, x: int) -> int:
     with low.unchecked():
         bad = order.negative(low, _plus(low, x, -1))
         kept = x if bad is False else order.times(low, order.negate(low, bad), x)
-        normal = normalise(low, low.narrowed(kept, 0, low.magnitude(x)))
+        normal = normalise(low, low.narrowed(kept, 0, low.magnitude(x)), zero="one")
         w = _plus(low, low.emit("shl_a", normal.mantissa, bits=2, frac=g), -(3 << g))
         root = evaluate(low, w, fitted(_root, 0.5, 1.0, 8 if low.bits >= 64 else 5))
         root = low.narrowed(root, 0, (1 << g) + (1 << (g - 6)))
@@ -38,7 +38,7 @@ def sqrt(low: Lowering, x: int) -> int:
             root = _times(low, root, math.sqrt(2.0))
         first, *others = normal.digits(low)
         halved = order.choose(low, first, _times(low, root, math.sqrt(0.5)), root)
-        halved = low.narrowed(halved, 0, 2 << g)
+        halved = low.narrowed(halved, 0, (2 << g) + (1 << (g - 6)))
         rest = [order.negate(low, bit) for bit in others]
         base = (normal.top - f - odd) // 2 - ((1 << len(rest)) - 1)
         made = apply_exponent(low, halved, rest, base, f)

@@ -122,15 +122,25 @@ def logistic(low: Lowering, x: int) -> int:
     narrower, the comparisons are left out and the degree is lower.
     """
     f = low.f
+    x, negated = _sign_aside(low, x)
     made = _odd(low, x, _half_logistic, _flat(low, (f - 4) / 4))
     with low.unchecked():
-        made = low.emit("add_ap", made, constant(low, 0.5, f))
+        half = constant(low, 0.5, f)
+        made = low.emit("sub_pa", half, made) if negated else low.emit("add_ap", made, half)
     return low.narrowed(made, 0, 1 << f)
+
+
+def _sign_aside(low: Lowering, x: int) -> tuple[int, bool]:
+    """(y, negated) where x is y or -y, so that f(x) and f(-x) share their work."""
+    made = low.builder.instruction(x)
+    return (made.args[0], True) if made is not None and made.op == "neg_a" else (x, False)
 
 
 def tanh(low: Lowering, x: int) -> int:
     """tanh(x) with the program's fraction bits; error about 2^-f * 20 for f = 18; see logistic."""
+    x, negated = _sign_aside(low, x)
     made = _odd(low, x, np.tanh, (_flat(low, (low.f - 8) / 4) + math.log(2)) / 2)
+    made = low.emit("neg_a", made) if negated else made
     one = 1 << low.f
     return low.narrowed(made, -one, one)
 
@@ -145,6 +155,10 @@ def softplus(low: Lowering, x: int) -> int:
     x/2 + log(2 cosh(x/2)), the second an even polynomial between limits; 0 or x beyond them.
     """
     f = low.f
+    positive, negated = _sign_aside(low, x)
+    if negated:
+        with low.unchecked():
+            return arith.sub(low, softplus(low, positive), arith.settle(low, positive))
     with low.unchecked():
         s = _scaled(low, arith.to_frac(low, arith.settle(low, x), f), _flat(low, (f - 4) / 4))
         series = _even_series(_even_part, s.reach, math.ldexp(UNEVEN, -f))

@@ -12,6 +12,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.compare import BOOL, equal, select
+from spuvm.compiler.rules.known_calls import known
 from spuvm.compiler.values import Value, kind_of, public
 from spuvm.errors import CompileError
 
@@ -28,6 +29,9 @@ def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence
             break
     else:
         raise CompileError("a call without a body")
+    made = known(low, out, inner, args)
+    if made is not None:
+        return made
     if hasattr(inner, "consts"):
         return lower_closed(low, inner, args)
     return lower_jaxpr(low, inner, (), args)

@@ -10,6 +10,7 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import Maximum, sum_bounds
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import as_number, kind_of, wrap_int
 from spuvm.errors import CompileError
@@ -25,7 +26,8 @@ def reduce_sum(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any)
     count = math.prod(low.shape(value)[a] for a in axes)
     if low.frac(value) > low.f and low.magnitude(value) * count >= low.bound:
         value = arith.settle(low, value)
-    return Secret(low.emit("sum_a", value, axes=tuple(axes)), o.dtype)
+    made = low.emit("sum_a", value, axes=tuple(axes))
+    return Secret(sum_bounds(low, x.id, axes, made), o.dtype)
 
 
 def leading(low: Lowering, x: int, axes: Sequence[int]) -> int:
@@ -60,6 +62,8 @@ def _extreme(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Se
     value = wrap_int(low, x.id, x.dtype) if kind_of(x.dtype) == "int" else x.id
     pick = order.maximum if op == "max" else order.minimum
     made = tree(low, leading(low, value, axes), lambda a, b: pick(low, a, b, x.dtype))
+    if op == "max" and made != value:
+        low.facts[made] = Maximum(value, tuple(axes))
     return Secret(made, o.dtype)
 
 

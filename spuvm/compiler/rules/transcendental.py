@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric import exponential, logarithm, roots, sigmoid
 from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, rule
-from spuvm.compiler.rules.elementwise import constant, operand
+from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand
 from spuvm.compiler.values import Value, kind_of
 from spuvm.errors import CompileError
 
@@ -93,8 +92,19 @@ def rsqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     return Secret(roots.rsqrt(low, x.id), x.dtype)
 
 
-@rule("log2")
-def log2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
-    """Binary logarithm."""
-    made = arith.mul_public(low, logarithm.log(low, x.id), np.asarray(1.0 / math.log(2.0)))
-    return Secret(made, x.dtype)
+@rule("pow")
+def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
+    """x ** y: by squaring for a public integer y, a root for 1/2, else exp(y log x), x > 0."""
+    if not isinstance(y, Secret):
+        exponents = np.unique(np.asarray(y, np.float64))
+        if exponents.size == 1 and float(exponents[0]).is_integer():
+            n = int(exponents[0])
+            if n == 0:
+                return np.ones(out[0].shape, out[0].dtype)
+            if isinstance(x, Secret):
+                made = integer_pow(low, out, x, y=n)
+                return Secret(low.spread(made.id, out[0].shape), made.dtype)
+        if exponents.size == 1 and exponents[0] == 0.5 and isinstance(x, Secret):
+            return Secret(low.spread(roots.sqrt(low, x.id), out[0].shape), x.dtype)
+    base = log(low, out, x) if isinstance(x, Secret) else np.log(np.asarray(x, np.float64))
+    return exp(low, out, mul(low, out, base, y))

@@ -1,0 +1,118 @@
+"""What is known about values beyond their types: how they were made, where that saves work.
+
+exp of a difference is where such knowledge pays: exp(x - log(e^x + e^y)), which differentiation of
+softplus and logaddexp leaves, is logistic(x - y); and exp(x - max x) is never above 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spuvm.bytecode.program import Instruction
+from spuvm.compiler.context import Lowering
+
+
+@dataclass(frozen=True, slots=True)
+class LogAddExp:
+    """The value is log(e^x + e^y); None stands for a public 0. `difference` is x - y."""
+
+    x: int | None
+    y: int | None
+    difference: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """The value is the maximum of `source` over `axes`."""
+
+    source: int
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """All elements are at least 0, and along `axes` the largest one is 1."""
+
+    axes: tuple[int, ...]
+
+
+Fact = LogAddExp | Maximum | Peak
+
+
+def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
+    """(d, sign) where exp(exponent) = logistic(sign * d), if it was made so."""
+    made = low.builder.instruction(exponent)
+    if made is None or made.op not in ("sub_aa", "neg_a"):
+        return None
+    fact = low.facts.get(root(low, made.args[-1]))
+    if not isinstance(fact, LogAddExp):
+        return None
+    first = root(low, made.args[0]) if made.op == "sub_aa" else None
+    for term, sign in ((fact.x, 1), (fact.y, -1)):
+        if first == (None if term is None else root(low, term)):
+            return fact.difference, sign
+    return None
+
+
+def below_maximum(low: Lowering, value: int) -> tuple[int, ...] | None:
+    """Axes along which `value` is something minus its maximum, hence at most 0."""
+    made = low.builder.instruction(value)
+    if made is None or made.op != "sub_aa":
+        return None
+    chain: list[Instruction] = []
+    inner = made.args[1]
+    while not isinstance(low.facts.get(inner), Maximum):
+        step = low.builder.instruction(inner)
+        if step is None or step.op not in ("broadcast", "reshape"):
+            return None
+        chain.append(step)
+        inner = step.args[0]
+    fact = low.facts[inner]
+    if not isinstance(fact, Maximum) or fact.source != made.args[0]:
+        return None
+    shape = low.shape(fact.source)
+    places = np.arange(low.type(inner).size).reshape(low.shape(inner))
+    wanted = np.broadcast_to(np.expand_dims(places, fact.axes), shape)
+    return fact.axes if np.array_equal(_moved(places, chain), wanted) else None
+
+
+def sum_bounds(low: Lowering, value: int, axes: Sequence[int], total: int) -> int:
+    """The sum of `value` over `axes`, which is at least 1 if one of its elements is."""
+    fact = low.facts.get(value)
+    if not isinstance(fact, Peak) or sorted(fact.axes) != sorted(axes):
+        return total
+    one = 1 << low.frac(total)
+    return low.narrowed(total, one - (one >> 7), low.bound - 1)
+
+
+def root(low: Lowering, value: int) -> int:
+    """What `value` is with other fraction bits or bounds."""
+    while True:
+        made = low.builder.instruction(value)
+        if made is None or made.op not in ("shl_a", "trunc_a", "retype_a"):
+            return value
+        gained = low.frac(value) - low.frac(made.args[0])
+        moved = {"shl_a": 1, "trunc_a": -1, "retype_a": 0}[made.op] * made.attrs.get("bits", 0)  # type: ignore[operator]
+        if gained != moved:  # a scaling by a power of two
+            return value
+        value = made.args[0]
+
+
+def _moved(places: npt.NDArray[Any], chain: Sequence[Instruction]) -> npt.NDArray[Any]:
+    """`places` through reshapes and broadcasts, the last first."""
+    for step in reversed(chain):
+        shape: Any = step.attrs["shape"]
+        if step.op == "reshape":
+            places = places.reshape(shape)
+            continue
+        inner = [1] * len(shape)
+        dims: Any = step.attrs["dims"]
+        for n, d in zip(places.shape, dims, strict=True):
+            inner[d] = n
+        places = np.broadcast_to(places.reshape(inner), shape)
+    return places
