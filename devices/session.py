@@ -7,7 +7,8 @@ import itertools
 import queue
 import re
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 from spuvm.compiler.disclosure import Disclosure
@@ -19,7 +20,7 @@ BackendName = Literal["ray", "inprocess"]
 Logs = Literal["driver", "files"]
 
 _PARTY = re.compile(r"[A-Za-z_][\w.-]*")
-_GATHER = 0.02  # seconds that dropped handles wait for company
+_GATHER = 0.05  # seconds that dropped handles wait for company
 
 
 class Session:
@@ -48,17 +49,21 @@ class Session:
 
     def _free(self) -> None:
         while (first := self._dropped.get()) is not None:
-            batch: dict[Machines, list[str]] = {first[0]: [first[1]]}
-            try:
-                while (more := self._dropped.get(timeout=_GATHER)) is not None:
-                    batch.setdefault(more[0], []).append(more[1])
-                self._dropped.put(None)
-            except queue.Empty:
-                pass
+            time.sleep(_GATHER)
+            batch = {first[0]: [first[1]]}
+            for machines, name in self._waiting():
+                batch.setdefault(machines, []).append(name)
             for machines, names in batch.items():
                 with contextlib.suppress(SpuvmError):  # closed in between: nothing to free
                     machines.free(names)
             first = batch = machines = None  # type: ignore[assignment]  # hold nothing while idle
+
+    def _waiting(self) -> Iterator[tuple[Machines, str]]:
+        """What was dropped in the meantime; the end of the session is left in the queue."""
+        with contextlib.suppress(queue.Empty):
+            while (more := self._dropped.get_nowait()) is not None:
+                yield more
+            self._dropped.put(None)
 
 
 _session: Session | None = None
