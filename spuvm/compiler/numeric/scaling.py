@@ -120,8 +120,8 @@ def number(low: Lowering, bits: Sequence[Bit]) -> int | None:
 def apply_exponent(low: Lowering, mantissa: int, bits: Sequence[Bit], base: int, frac: int) -> int:
     """mantissa * 2^(N + base) with `frac` fraction bits, N = sum 2^j bit_j.
 
-    mantissa is nonnegative with internal_bits fraction bits and about 2 at most. What leaves the ring
-    above wraps: callers keep N + base within the representable range. What falls below rounds to 0.
+    mantissa is nonnegative with internal_bits fraction bits and about 2 at most. What leaves the
+    ring above wraps: callers keep N + base within the representable range; below it rounds to 0.
     """
     g = internal_bits(low)
     y = low.narrowed(mantissa, 0, (2 << g) + (1 << (g - 5)))
