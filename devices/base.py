@@ -16,7 +16,7 @@ class Device(ABC):
     """A place where computation happens; `device(fn)(*args)` runs there and returns a handle."""
 
     @abstractmethod
-    def __call__(self, fn: Callable[..., Any], num_returns: int | None = None) -> Any:
+    def __call__(self, fn: Callable[..., Any]) -> Any:
         """A function that runs `fn` on this device."""
 
 

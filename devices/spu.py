@@ -75,12 +75,18 @@ class SPU(Device):
     def __call__(
         self,
         fn: Callable[..., Any],
+        static_argnames: str | Sequence[str] = (),
         num_returns: int | None = None,
         *,
         static_argnums: int | Sequence[int] = (),
-        static_argnames: str | Sequence[str] = (),
     ) -> SPUFunction:
-        """`fn` as a function of values on this SPU: see SPUFunction."""
+        """`fn` as a function of values on this SPU.
+
+        Args:
+            fn: a JAX function.
+            static_argnames, static_argnums: arguments that are known while tracing, as in jax.jit.
+            num_returns: None for one handle of the whole result; n for a tuple of n handles.
+        """
         from spuvm.devices.function import SPUFunction
 
         return SPUFunction(

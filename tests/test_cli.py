@@ -1,6 +1,10 @@
 """The command line."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +72,24 @@ def test_demo_in_process(capsys, monkeypatch):
     assert abs(secure - plain) <= 2 / 360
     assert 0 < difference < 1e-3
     assert any("Disclosures" in line for line in lines)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_demo_on_ray(tmp_path):
+    pytest.importorskip("sklearn")
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "spuvm.cli", "demo", "--rounds", "2"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith("RESULT accuracy_secure=")
 
 
 def test_usage():
