@@ -97,8 +97,8 @@ def root(low: Lowering, value: int) -> int:
         if made is None or made.op not in ("shl_a", "trunc_a", "retype_a"):
             return value
         gained = low.frac(value) - low.frac(made.args[0])
-        moved = {"shl_a": 1, "trunc_a": -1, "retype_a": 0}[made.op] * made.attrs.get("bits", 0)  # type: ignore[operator]
-        if gained != moved:  # a scaling by a power of two
+        bits: Any = made.attrs.get("bits", 0)
+        if gained != (-bits if made.op == "trunc_a" else bits):  # a scaling by a power of two
             return value
         value = made.args[0]
 

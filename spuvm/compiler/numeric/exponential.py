@@ -62,7 +62,7 @@ def exp2(low: Lowering, x: int, factor: float = 1.0) -> int:
     most = low.bits - 2 - f - 2.0 ** (3 - f)
     ends = sorted(math.ldexp(end / factor, scale) for end in (least, most))
     with low.unchecked():
-        x = clamped(low, x, math.ceil(ends[0]), math.floor(ends[1])).value
+        x = clamped(low, x, math.ceil(ends[0]), math.floor(ends[1]))
         lo, hi = sorted(math.ldexp(end, -scale) * factor for end in _bounds(low, x))
         error = 2.0 ** (6 - f)
         bottom = math.floor(math.ldexp(2.0**lo, f) * (1 - error)) - 4

@@ -10,9 +10,9 @@ from functools import cache, partial
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.compiler import arith
+from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.limits import clamped
+from spuvm.compiler.numeric.limits import Masked, masked, side
 from spuvm.compiler.numeric.polynomial import (
     Series,
     constant,
@@ -30,17 +30,16 @@ UNEVEN = 2.5  # units in the last place by which the fitted function may swing
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
-    """u = x / reach in [-1, 1] with its fraction bits, T_1 = 2 u^2 - 1, and what was cut off x."""
+    """u = x / reach in [-1, 1], 0 where x is outside, with its fraction bits; T_1 = 2 u^2 - 1."""
 
     u: int
     square: int
     reach: float
-    x: int
-    lowered: int | None
+    x: Masked
 
 
 def _scaled(low: Lowering, x: int, reach: float) -> _Scaled:
-    """x limited to [-reach, reach] (a little more: `reach` is rounded so that 1/reach is short)."""
+    """x in units of `reach`, or of a little more, so that 1 / reach has few bits."""
     f, g = low.frac(x), internal_bits(low) + 2
     t = low.type(x)
     if t.bounds is not None:
@@ -48,7 +47,7 @@ def _scaled(low: Lowering, x: int, reach: float) -> _Scaled:
     bits = g - f  # u = x * factor with g bits, no truncation
     factor = max(1, math.floor(math.ldexp(1 / reach, bits)))
     most = (1 << g) // factor
-    kept = clamped(low, x, -most, most)
+    kept = masked(low, x, -most, most)
     u = low.emit("mul_ap", kept.value, low.constant(low.ring.array(np.int64(factor)), bits))
     u = low.narrowed(u, -(1 << g), 1 << g)
     w = working_bits(low)
@@ -56,7 +55,7 @@ def _scaled(low: Lowering, x: int, reach: float) -> _Scaled:
     square = low.emit(
         "add_ap", low.narrowed(arith.retype(low, twice, w), 0, 2 << w), constant(low, -1.0, w)
     )
-    return _Scaled(u, square, math.ldexp(1, bits) / factor, kept.value, kept.lowered)
+    return _Scaled(u, square, math.ldexp(1, bits) / factor, kept)
 
 
 @cache
@@ -90,8 +89,8 @@ def _least(function: Real, mistake: Callable[[Real], Floats], error: float) -> S
     return series
 
 
-def _odd(low: Lowering, x: int, function: Real, reach: float) -> int:
-    """function(x) with the program's fraction bits for an odd function that is flat at `reach`."""
+def _odd(low: Lowering, x: int, function: Real, reach: float, limit: float) -> int:
+    """function(x) with the program's fraction bits for an odd function; +-limit beyond `reach`."""
     f, g = low.f, internal_bits(low)
     with low.unchecked():
         s = _scaled(low, arith.settle(low, x), reach)
@@ -99,10 +98,15 @@ def _odd(low: Lowering, x: int, function: Real, reach: float) -> int:
         steep = max(1.0, float(np.max(np.abs(value(series, np.linspace(-1, 1, 99))))))
         room = low.bits - 3 - low.frac(s.u) - math.ceil(math.log2(1.1 * steep))
         q = evaluate(low, s.square, series, min(g, room))
-        limit = math.ceil(math.ldexp(1.05 * steep, low.frac(q)))
-        q = low.narrowed(q, -limit, limit)
+        top = math.ceil(math.ldexp(1.05 * steep, low.frac(q)))
+        q = low.narrowed(q, -top, top)
         cut = low.frac(q) + low.frac(s.u) - f
-        return low.emit("mul_aa", *sorted((s.u, q)), trunc=cut, form="narrow")
+        made = low.emit("mul_aa", *sorted((s.u, q)), trunc=cut, form="narrow")
+        beyond = side(low, s.x)
+        if beyond is None:
+            return made
+        step = low.emit("mul_ap", beyond, constant(low, limit, f))
+        return low.emit("add_aa", made, step)
 
 
 def _flat(low: Lowering, lost: float) -> float:
@@ -123,7 +127,7 @@ def logistic(low: Lowering, x: int) -> int:
     """
     f = low.f
     x, negated = _sign_aside(low, x)
-    made = _odd(low, x, _half_logistic, _flat(low, (f - 4) / 4))
+    made = _odd(low, x, _half_logistic, _flat(low, (f - 4) / 4), 0.5)
     with low.unchecked():
         half = constant(low, 0.5, f)
         made = low.emit("sub_pa", half, made) if negated else low.emit("add_ap", made, half)
@@ -139,7 +143,7 @@ def _sign_aside(low: Lowering, x: int) -> tuple[int, bool]:
 def tanh(low: Lowering, x: int) -> int:
     """tanh(x) with the program's fraction bits; error about 2^-f * 20 for f = 18; see logistic."""
     x, negated = _sign_aside(low, x)
-    made = _odd(low, x, np.tanh, (_flat(low, (low.f - 8) / 4) + math.log(2)) / 2)
+    made = _odd(low, x, np.tanh, (_flat(low, (low.f - 8) / 4) + math.log(2)) / 2, 1.0)
     made = low.emit("neg_a", made) if negated else made
     one = 1 << low.f
     return low.narrowed(made, -one, one)
@@ -160,13 +164,20 @@ def softplus(low: Lowering, x: int) -> int:
         with low.unchecked():
             return arith.sub(low, softplus(low, positive), arith.settle(low, positive))
     with low.unchecked():
-        s = _scaled(low, arith.to_frac(low, arith.settle(low, x), f), _flat(low, (f - 4) / 4))
+        settled = arith.to_frac(low, arith.settle(low, x), f)
+        s = _scaled(low, settled, _flat(low, (f - 4) / 4))
         series = _even_series(_even_part, s.reach, math.ldexp(UNEVEN, -f))
         even = evaluate(low, s.square, series, f + 1)
-        made = arith.to_frac(low, low.emit("add_aa", even, arith.retype(low, s.x, f + 1)), f)
+        made = low.emit("add_aa", even, arith.retype(low, s.x.value, f + 1))
+        if not isinstance(s.x.outside, bool):  # there x counts as 0, where the sum is log 2
+            excess = low.emit("b2a", s.x.outside)
+            made = low.emit(
+                "sub_aa", made, low.emit("mul_ap", excess, constant(low, math.log(2.0), f + 1))
+            )
+        made = arith.to_frac(low, made, f)
         made = low.narrowed(made, -(1 << 8), math.ceil(math.ldexp(s.reach, f)) + (1 << 8))
-        if s.lowered is None:
+        if s.x.above is False:
             return made
-        made = low.emit("sub_aa", made, s.lowered)
+        made = low.emit("add_aa", made, order.times(low, s.x.above, settled))
         t = low.type(x)
-        return low.narrowed(made, -(1 << 8), low.bound - 1 if t.hi is None else t.hi + (2 << f))
+        return low.narrowed(made, -(1 << 8), (low.bound if t.hi is None else t.hi) + (1 << 8))

@@ -282,11 +282,11 @@ def _extreme(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Valu
         return (logical_or if op == "max" else logical_and)(low, out, x, y)
     if _is_same(x, y):
         return x
-    for one, other in ((x, y), (y, x)):  # what is never the larger, or never the smaller
-        infinite = -np.inf if op == "max" else np.inf
-        if isinstance(one, Secret) and not isinstance(other, Secret):
-            if (public(other) == infinite).all():
-                return Secret(low.spread(one.id, o.shape), o.dtype)
+    infinite = -np.inf if op == "max" else np.inf
+    for one, other in ((x, y), (y, x)):
+        public_other = isinstance(one, Secret) and not isinstance(other, Secret)
+        if public_other and (public(other) == infinite).all():  # never the one that is taken
+            return Secret(low.spread(one.id, o.shape), o.dtype)
     a, b, dtype = operands(low, o, x, y)
     pick = order.maximum if op == "max" else order.minimum
     return Secret(pick(low, a, b, dtype), o.dtype)
