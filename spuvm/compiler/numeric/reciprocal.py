@@ -146,7 +146,8 @@ def _bounded(low: Lowering, made: int, x: tuple[int, int] | None, frac: int, siz
     if x is None or y is None or y[0] < 1:
         return made
     most = max(abs(x[0]), abs(x[1]))
-    limit = math.ceil(most * 2 ** (2 * low.f - frac) / y[0] * (1 + 2.0**-20)) + 8
+    error = 2.0 ** (4 - internal_bits(low))
+    limit = math.ceil(most * 2 ** (2 * low.f - frac) / y[0] * (1 + error)) + 8
     if limit >= low.bound:
         return made
     return low.narrowed(made, -limit if x[0] < 0 else -8, limit if x[1] > 0 else 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,19 @@ def square(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 
 @rule("integer_pow")
 def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -> Secret:
-    """x to a public integer power, by squaring."""
+    """x to a public integer power, by squaring; a negative power saturates."""
     if y < 0:
+        from spuvm.compiler.numeric.limits import clamped
         from spuvm.compiler.rules.transcendental import reciprocal
 
-        return reciprocal(low, out, integer_pow(low, out, x, y=-y))
+        # This way round: x^n may leave the range where x^-n is small and representable.
+        inverse = reciprocal(low, out, x).id
+        if y < -1:
+            most = (
+                math.floor(math.ldexp(low.config.fxp.max_float ** (-1 / y), low.frac(inverse))) - 2
+            )
+            inverse = clamped(low, inverse, -most, most)
+        return integer_pow(low, out, Secret(inverse, x.dtype), y=-y)
     if y == 0:
         raise CompileError("power 0 has no secret part")
     made: Secret | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith
+from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric import exponential, logarithm, roots, sigmoid
 from spuvm.compiler.numeric import reciprocal as division
@@ -92,6 +92,19 @@ def rsqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     return Secret(roots.rsqrt(low, x.id), x.dtype)
 
 
+@rule("cbrt")
+def cbrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Cube root, by way of the logarithm of |x|."""
+    sign = order.negative(low, x.id)
+    size = logarithm.log(low, order.absolute(low, x.id))
+    made = exponential.exp(low, arith.mul_public(low, size, np.asarray(1 / 3)))
+    if isinstance(sign, bool):
+        return Secret(arith.neg(low, made) if sign else made, x.dtype)
+    opposite = order.times(low, sign, made)
+    made = low.emit("lincomb_a", made, opposite, coefficients=(1, -2))
+    return Secret(made, x.dtype)
+
+
 @rule("pow")
 def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     """x ** y: by squaring for a public integer y, a root for 1/2, else exp(y log x), x > 0."""
@@ -104,7 +117,8 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
             if isinstance(x, Secret):
                 made = integer_pow(low, out, x, y=n)
                 return Secret(low.spread(made.id, out[0].shape), made.dtype)
-        if exponents.size == 1 and exponents[0] == 0.5 and isinstance(x, Secret):
-            return Secret(low.spread(roots.sqrt(low, x.id), out[0].shape), x.dtype)
+        root = {0.5: roots.sqrt, -0.5: roots.rsqrt}.get(float(exponents[0]))
+        if exponents.size == 1 and root is not None and isinstance(x, Secret):
+            return Secret(low.spread(root(low, x.id), out[0].shape), x.dtype)
     base = log(low, out, x) if isinstance(x, Secret) else np.log(np.asarray(x, np.float64))
     return exp(low, out, mul(low, out, base, y))
