@@ -216,6 +216,7 @@ CASES = [
     Case("logistic", jax.nn.sigmoid, (F,), ONE),
     Case("tanh", jnp.tanh, (F,), ONE),
     Case("sqrt", jnp.sqrt, (Arg(lo=0.0),), ONE),
+    Case("cbrt", lambda x: jnp.cbrt(x), (F,), ONE),
     Case("rsqrt", lax.rsqrt, (Arg(lo=0.01),), ONE),
     Case("div", lambda x, y: x / y, (Arg(power=0.7), Arg(lo=0.5)), TWO),
     Case("div", lambda x, y: x / jnp.sum(y), (SMALL, Arg(lo=0.5, limit=50.0)), alike(2, SOLID),
