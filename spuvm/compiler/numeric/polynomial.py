@@ -40,6 +40,19 @@ def fitted(function: Real, lo: float, hi: float, degree: int) -> Series:
     return interpolated(lambda w: function((hi + lo) / 2 + w * (hi - lo) / 2), degree)
 
 
+@cache
+def shortest(function: Real, lo: float, hi: float, error: float, kind: str = "absolute") -> Series:
+    """The fitted series of least degree within `error`, absolute or relative to the function."""
+    w = np.linspace(-1, 1, 801)
+    wanted = function((hi + lo) / 2 + w * (hi - lo) / 2)
+    scale = np.abs(wanted) if kind == "relative" else np.ones_like(w)
+    for degree in range(2, 40):
+        series = fitted(function, lo, hi, degree)
+        if np.max(np.abs(value(series, w) - wanted) / scale) <= error:
+            break
+    return series
+
+
 def interpolated(function: Real, degree: int) -> Series:
     """Coefficients of `function` on [-1, 1], exact at the zeros of T_(degree+1)."""
     angles = (np.arange(degree + 1) + 0.5) * (math.pi / (degree + 1))

@@ -1,4 +1,4 @@
-"""Division: the divisor brought to [1/2, 1), inverted by a product series, and scaled back."""
+"""Division: the divisor brought to [1/4, 1], inverted by a polynomial, and scaled back."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spuvm.bytecode.types import Type
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.polynomial import add_constant, internal_bits
-from spuvm.compiler.numeric.scaling import normalise
+from spuvm.compiler.numeric.limits import plus
+from spuvm.compiler.numeric.polynomial import (
+    add_constant,
+    evaluate,
+    internal_bits,
+    shortest,
+)
+from spuvm.compiler.numeric.scaling import Normal, normalise
 
 Array = npt.NDArray[Any]
 
@@ -21,58 +28,75 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
     """x / y for all representable x, y, of the given shape, with the program's fraction bits.
 
     x is a value or a public array; both broadcast to `shape`, and what is done to y alone is done
-    before it is. With |y| = u 2^(top-f) / c, c a power of two and u in [1/2, 1):
+    before it is. With |y| = u 2^(top-f) / c, c a power of two and u in [1/4, 1]:
     x / y = (x c 2^(f-top)) (1 / u), where the first factor is no larger than the result.
 
     Saturates at the largest representable number of the quotient's sign. x / 0 is x divided by the
-    least positive number 2^-f. Error: about 2^-26 relative plus 6 units.
+    least positive number 2^-f. Error: about 2^-22 relative plus 6 units.
     """
-    f = low.f
+    f, g = low.f, internal_bits(low)
     with low.unchecked():
-        y, again = behind_broadcast(low, arith.to_frac(low, arith.settle(low, y), f))
-        sign, size = order.negative(low, y), order.absolute(low, y)
-        normal = normalise(low, size, zero="one")
-        inverse = _unit_inverse(low, normal.mantissa)
-        factor = arith.retype(low, normal.scale, normal.top - f)
+        y, again = behind_broadcast(low, arith.settle(low, y))
+        given, sign = low.type(y), order.negative(low, y)
+        y = low.emit("neg_a", y) if sign is True else y
+        signs = "positive" if isinstance(sign, bool) else "both"
+        normal = normalise(low, y, g, signs=signs)
+        inverse = _unit_inverse(low, normal.mantissa, normal.least)
+        scale = normal.scale(low)
+        factor = _one(low, y) if scale is None else scale
+        factor = low.emit("neg_a", factor) if sign is True else factor
+        factor = arith.retype(low, factor, normal.top - low.frac(y))
 
         def spread(value: int) -> int:
             return low.spread(again(value), shape)
 
-        size = spread(normal.value)
-        factor, inverse = spread(factor), spread(inverse)
-        sign = sign if isinstance(sign, bool) else spread(sign)
-        if isinstance(x, int):
-            x = _signed(low, sign, arith.settle(low, low.spread(x, shape)))
-            over = _overflow(low, order.absolute(low, x), size)
-            factor = factor if over is False else order.times(low, order.negate(low, over), factor)
-            part = _times(low, x, factor, f)
-            made = _times(low, part, inverse, f)
-            if over is not False:
-                made = low.emit("add_aa", made, _largest(low, over, order.negative(low, x)))
-            return _bounded(low, made, low.type(x).bounds, low.frac(x), size)
-        made = _times(low, _scaled(low, factor, np.broadcast_to(x, shape)), inverse, f)
-        return _signed(low, sign, made)
+        inverse = spread(inverse)
+        if not isinstance(x, int):
+            return _times(low, _scaled(low, spread(factor), np.broadcast_to(x, shape)), inverse, f)
+        x = arith.settle(low, low.spread(x, shape))
+        over = _overflow(low, x, y, normal, spread)
+        if over is None:
+            made = _times(low, _times(low, x, spread(factor), f), inverse, f)
+        else:
+            factor = order.times(low, order.negate(low, over), spread(factor))
+            made = _times(low, _times(low, x, factor, f), inverse, f)
+            negative: order.Bit = order.negative(low, x)
+            if sign is True:
+                negative = order.negate(low, negative)
+            elif sign is not False:
+                negative = _differ(low, negative, spread(sign))
+            made = low.emit("add_aa", made, _largest(low, over, negative))
+        return _bounded(low, made, low.type(x), given)
 
 
-def _unit_inverse(low: Lowering, u: int) -> int:
-    """1 / u for u in [1/2, 1]: relative error 2^-28, internal_bits + 4 fraction bits.
+def _differ(low: Lowering, a: order.Bit, b: int) -> order.Bit:
+    if isinstance(a, bool):
+        return order.negate(low, b) if a else b
+    return low.emit("xor_bb", a, b)
 
-    w = (45 - 30 u) / 16 leaves e = 1 - u w with |e| <= 1/16, and
-    1 / u = w (1 + e) (1 + e^2) (1 + e^4) / (1 - e^8), where e^8 <= 2^-32 is left out.
+
+def _unit_inverse(low: Lowering, u: int, least: float) -> int:
+    """1 / u for u in [least, 1]: relative error 2^-22, internal_bits + 2 fraction bits.
+
+    A polynomial w leaves e = 1 - u w with |e| <= 2^-11, and 1 / u = w (1 + e) / (1 - e^2).
     """
     g = internal_bits(low)
-    fine, one = g + 4, 1 << g
-    square = low.narrowed(_times(low, u, u, g), 0, one)
-    u, square = arith.retype(low, u, fine), arith.retype(low, square, fine)
-    w = add_constant(low, low.emit("lincomb_a", u, coefficients=(-30,)), 45 / 16)
-    e = add_constant(low, low.emit("lincomb_a", u, square, coefficients=(-45, 30)), 1.0)
-    w, e = low.narrowed(w, 0, 45 << g), low.narrowed(e, -one - 64, one + 64)
-    for power in (2, 4, 8):
-        step = _times(low, w, e, fine)
-        if power < 8:
-            e = low.narrowed(_times(low, e, e, g), 0, one >> 4)
-        w = low.narrowed(low.emit("add_aa", w, step), 0, 33 << g)
-    return w
+    slope = math.floor(16 / (1 - least))  # in eighths
+    middle = (1 + least) / 2
+    t = low.emit("lincomb_a", u, coefficients=[slope])
+    t = add_constant(low, arith.retype(low, t, g + 3), -middle * slope / 8)
+    error = 2.0 ** (3 - g // 2)
+    series = shortest(_inverse, middle - 8 / slope, middle + 8 / slope, error, "relative")
+    w = low.narrowed(evaluate(low, t, series, g), 7 << g - 3, math.ceil(1.01 / least * 2**g))
+    e = low.emit("neg_a", _times(low, u, w, g))
+    e = low.narrowed(add_constant(low, e, 1.0), -round(2**g * 2 * error), round(2**g * 2 * error))
+    w = arith.to_frac(low, w, g + 2)
+    made = low.emit("add_aa", w, _times(low, w, e, g + 2))
+    return low.narrowed(made, 0, math.ceil(1.01 / least * 2 ** (g + 2)))
+
+
+def _inverse(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 1.0 / u
 
 
 def _times(low: Lowering, x: int, y: int, frac: int) -> int:
@@ -88,34 +112,38 @@ def _times(low: Lowering, x: int, y: int, frac: int) -> int:
     return low.emit("mul_aa", a, b, trunc=cut, form="full")
 
 
-def _signed(low: Lowering, sign: order.Bit, x: int) -> int:
-    """-x where the sign is set."""
-    if isinstance(sign, bool):
-        return low.emit("neg_a", x) if sign else x
-    made = low.emit("lincomb_a", x, low.emit("mul_ba", sign, x), coefficients=(1, -2))
-    limit = low.magnitude(x)
-    return made if limit >= low.bound else low.narrowed(made, -limit, limit)
-
-
-def _overflow(low: Lowering, x: int, y: int) -> order.Bit:
-    """Whether x / y is at least 2^(k-2-f), for encoded x >= 0, y >= 1."""
-    up = low.bits - 2 - low.f - low.frac(x) + low.f  # x >= y 2^up
-    bounds = low.type(y).bounds
-    least = bounds[0] if bounds is not None else 1
-    if low.magnitude(x) < least << up:
-        return False
+def _overflow(
+    low: Lowering, x: int, y: int, normal: Normal, spread: Callable[[int], int]
+) -> int | None:
+    """Whether |x / y| is at least 2^(k-2-f); None where the ranges exclude it."""
+    up = low.bits - 2 - low.f - low.frac(x) + low.frac(y)  # |x| >= |y| 2^up
+    if low.magnitude(x) < _smallest(low.type(y)) << up:
+        return None
+    size = low.narrowed(order.absolute(low, y), 0, low.bound - 1)
+    if normal.stages and normal.stages[0].positive is not None:
+        gap = plus(low, low.emit("neg_a", normal.stages[0].positive), 1)
+        size = low.emit("add_aa", size, arith.retype(low, gap, low.frac(y)))
     # Only a y below 2^(k-2-up) can be so small, and for these the shift is exact.
-    small = order.negative(low, _minus(low, y, 1 << (low.bits - 2 - up)))
-    raised = low.emit("shl_a", y, bits=up, frac=low.frac(x))
-    above = low.emit("msb_a", low.emit("sub_aa", x, raised), bits=low.bits)
-    above = low.emit("not_b", above)
+    small = order.negative(low, plus(low, size, -(1 << (low.bits - 2 - up))))
+    raised = spread(low.emit("shl_a", size, bits=up, frac=low.frac(x)))
+    below = low.emit("sub_aa", order.absolute(low, x), raised)
+    above = low.emit("not_b", low.emit("msb_a", below, bits=low.bits))
     if isinstance(small, bool):
-        return above if small else False
-    return low.emit("and_bb", small, above)
+        return above if small else None
+    return low.emit("and_bb", spread(small), above)
 
 
-def _minus(low: Lowering, x: int, value: int) -> int:
-    return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(-value)), low.frac(x)))
+def _smallest(t: Type) -> int:
+    """The least |value| that is not 0."""
+    if t.lo is None or t.hi is None:
+        return 1
+    return max(1, t.lo, -t.hi)
+
+
+def _one(low: Lowering, like: int) -> int:
+    """The public 1 as shares of the shape of another value."""
+    zero = low.emit("lincomb_a", arith.retype(low, like, 0), coefficients=[0])
+    return low.narrowed(plus(low, zero, 1), 1, 1)
 
 
 def _largest(low: Lowering, over: order.Bit, sign: order.Bit) -> int:
@@ -140,17 +168,18 @@ def _scaled(low: Lowering, factor: int, x: Array) -> int:
     return _times(low, low.emit("add_ap", nothing, arith.encode(low, x, low.f)), factor, low.f)
 
 
-def _bounded(low: Lowering, made: int, x: tuple[int, int] | None, frac: int, size: int) -> int:
-    """The quotient with the bounds that those of x and |y| imply."""
-    y = low.type(size).bounds
-    if x is None or y is None or y[0] < 1:
+def _bounded(low: Lowering, made: int, x: Type, y: Type) -> int:
+    """The quotient with the bounds that those of x and y imply."""
+    if x.lo is None or x.hi is None:
         return made
-    most = max(abs(x[0]), abs(x[1]))
+    most = max(abs(x.lo), abs(x.hi))
     error = 2.0 ** (4 - internal_bits(low))
-    limit = math.ceil(most * 2 ** (2 * low.f - frac) / y[0] * (1 + error)) + 8
+    limit = math.ceil(most * 2 ** (low.f + y.frac - x.frac) / _smallest(y) * (1 + error)) + 16
     if limit >= low.bound:
         return made
-    return low.narrowed(made, -limit if x[0] < 0 else -8, limit if x[1] > 0 else 8)
+    signs = {-1 if bound < 0 else 1 for bound in (y.lo, y.hi) if bound is not None} or {-1, 1}
+    lowest = -limit if x.lo < 0 or -1 in signs else -16
+    return low.narrowed(made, lowest, limit if x.hi > 0 or -1 in signs else 16)
 
 
 def behind_broadcast(low: Lowering, x: int) -> tuple[int, Callable[[int], int]]:

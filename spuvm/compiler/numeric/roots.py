@@ -7,79 +7,67 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.polynomial import evaluate, fitted, internal_bits
-from spuvm.compiler.numeric.scaling import apply_exponent, normalise
+from spuvm.compiler.numeric.polynomial import Real, evaluate, internal_bits, shortest
+from spuvm.compiler.numeric.scaling import Centred, centred
+
+Floats = npt.NDArray[np.float64]
 
 
-def _root(m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _root(m: Floats) -> Floats:
     return np.sqrt(m)
 
 
-def _inverse_root(m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _inverse_root(m: Floats) -> Floats:
     return 1.0 / np.sqrt(m)
 
 
+def _odd_root(m: Floats) -> Floats:
+    return np.sqrt(2.0 * m)
+
+
+def _odd_inverse_root(m: Floats) -> Floats:
+    return 1.0 / np.sqrt(2.0 * m)
+
+
 def sqrt(low: Lowering, x: int) -> int:
-    """Square root with the program's fraction bits; 0 for x <= 0. Error about 2^-20 relative."""
-    f, g = low.f, internal_bits(low)
-    x = arith.to_frac(low, arith.settle(low, x), f)
+    """Square root with the program's fraction bits; 0 for x <= 0. Error about 2^-18 relative."""
+    x = arith.settle(low, x)
     with low.unchecked():
-        bad = order.negative(low, _plus(low, x, -1))
-        kept = x if bad is False else order.times(low, order.negate(low, bad), x)
-        normal = normalise(low, low.narrowed(kept, 0, low.magnitude(x)), zero="one")
-        w = _plus(low, low.emit("shl_a", normal.mantissa, bits=2, frac=g), -(3 << g))
-        root = evaluate(low, w, fitted(_root, 0.5, 1.0, 8 if low.bits >= 64 else 5))
-        root = low.narrowed(root, 0, (1 << g) + (1 << (g - 6)))
-        # sqrt(m 2^(top - s - f)) with s = s_0 + 2 s': the odd part goes to the mantissa
-        odd = (normal.top - f) % 2
-        if odd:
-            root = _times(low, root, math.sqrt(2.0))
-        first, *others = normal.digits(low)
-        halved = order.choose(low, first, _times(low, root, math.sqrt(0.5)), root)
-        halved = low.narrowed(halved, 0, (2 << g) + (1 << (g - 6)))
-        rest = [order.negate(low, bit) for bit in others]
-        base = (normal.top - f - odd) // 2 - ((1 << len(rest)) - 1)
-        made = apply_exponent(low, halved, rest, base, f)
-        made = low.narrowed(made, 0, 1 << (low.bits // 2 + f // 2))
-        if bad is not False:
-            made = order.times(low, order.negate(low, bad), made)
-        return arith.retype(low, made, f)
+        # x = m 2^(top - s - frac): sqrt(m 2^odd) 2^((most - s)/2) 2^(half - most/2)
+        c = centred(low, x, parity=2)
+        half, odd = divmod(c.normal.top - low.frac(x), 2)
+        root = _mantissa(low, c, _odd_root if odd else _root)
+        scale = c.normal.product(low, lambda s, most: 1 << (most - s) // 2, 0)
+        made = _scaled(low, root, scale, half - c.normal.most // 2)
+        top = low.type(x).hi
+        limit = math.isqrt((low.bound if top is None else max(top, 0)) << low.f) + 1
+        slack = (limit >> low.f // 2) + 2
+        return low.narrowed(made, 0, (limit + slack) << max(0, low.f - low.frac(x)) // 2)
 
 
 def rsqrt(low: Lowering, x: int) -> int:
-    """1 / sqrt(x); at x <= 0 that of the least positive number. Error 2^-20 relative."""
-    f, g = low.f, internal_bits(low)
-    x = arith.to_frac(low, arith.settle(low, x), f)
+    """1 / sqrt(x); at x <= 0 that of the least positive number. Error about 2^-18 relative."""
+    x = arith.settle(low, x)
     with low.unchecked():
-        bad = order.negative(low, _plus(low, x, -1))
-        positive = x
-        if bad is not False:
-            unit = low.constant(low.ring.array(np.int64(1)), f)
-            step = order.times(low, bad, low.emit("sub_pa", unit, x))
-            positive = low.narrowed(low.emit("add_aa", x, step), 1, low.magnitude(x))
-        normal = normalise(low, positive)
-        w = _plus(low, low.emit("shl_a", normal.mantissa, bits=2, frac=g), -(3 << g))
-        root = evaluate(low, w, fitted(_inverse_root, 0.5, 1.0, 8 if low.bits >= 64 else 5))
-        root = low.narrowed(root, 0, (1 << g) * 3 // 2)
-        half, odd = divmod(normal.top - f, 2)
-        if odd:
-            root = _times(low, root, math.sqrt(0.5))
-        first, *others = normal.digits(low)
-        grown = order.choose(low, first, _times(low, root, math.sqrt(2.0)), root)
-        grown = low.narrowed(grown, 0, (2 << g) + (1 << (g - 6)))
-        made = apply_exponent(low, grown, others, -half, f)
-        return arith.retype(low, low.narrowed(made, 0, 1 << (f + f // 2 + 1)), f)
+        # x = m 2^(top - s - frac): 1 / sqrt(m 2^odd) 2^(s/2) 2^-half
+        c = centred(low, x, parity=2)
+        half, odd = divmod(c.normal.top - low.frac(x), 2)
+        root = _mantissa(low, c, _odd_inverse_root if odd else _inverse_root)
+        made = _scaled(low, root, c.normal.product(low, lambda s, most: 1 << s // 2), -half)
+        return low.narrowed(made, 0, (1 << low.f + (low.frac(x) + 1) // 2) + (1 << low.f))
 
 
-def _plus(low: Lowering, x: int, value: int) -> int:
-    return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(value)), low.frac(x)))
-
-
-def _times(low: Lowering, x: int, value: float) -> int:
-    """x * value for x < 2 at internal precision."""
+def _mantissa(low: Lowering, c: Centred, function: Real) -> int:
+    """function(mantissa), which is at most 2.1, with internal_bits."""
     g = internal_bits(low)
-    p = low.constant(low.ring.array(np.int64(round(math.ldexp(value, g)))), g)
-    product = low.emit("mul_ap", x, p)
-    return arith.to_frac(low, product, g)
+    root = evaluate(low, c.w, shortest(function, c.lo, c.hi, 2.0 ** -(low.f + 1), "relative"), g)
+    return low.narrowed(root, 0, math.ceil(2.1 * 2**g))
+
+
+def _scaled(low: Lowering, x: int, scale: int | None, up: int) -> int:
+    """x * scale * 2^up with the program's fraction bits."""
+    if scale is not None:
+        x = low.emit("mul_aa", *sorted((x, scale)), trunc=0, form="narrow")
+    return arith.to_frac(low, arith.retype(low, x, low.frac(x) - up), low.f)

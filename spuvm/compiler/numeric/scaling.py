@@ -1,154 +1,271 @@
-"""Powers of two with a secret exponent: bringing a value to [1/2, 1) and back to its size."""
+"""Bringing a positive value of unknown size to [1/4, 1) by a secret power of two.
+
+In few stages: a stage compares the value with up to four powers of two at once and multiplies it
+by what is missing. Later stages see only the leading bits, so their comparisons are short. What a
+stage does is linear in its bits, and so is every function of its shift: the exponent of a logarithm
+takes no product, a power of two one per stage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from functools import cache
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.polynomial import internal_bits
-from spuvm.compiler.order import Bit
+from spuvm.compiler.numeric.limits import minus, plus
+from spuvm.compiler.numeric.polynomial import working_bits
 
-FINE = 4  # exponent bits that are applied to the mantissa before it is brought to its scale
+SPAN = 2  # log2 of the range that is left
+FUZZ = 7  # a window may take a value for a power of two that is smaller by 2^-FUZZ
+COMPARE = {8: 6, 16: 12, 32: 25, 64: 51}  # bytes of a comparison by its bits
+ROUND = 3  # bytes that a round counts as
+Plan = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """shift = step * (n - sum of bits): bit i (0 or 1, arithmetic) where x >= 2^(top - i step).
+
+    positive is 1 where the value was at least 1 unit, None if it always is; where it is 0 the value
+    counts as 1 unit.
+    """
+
+    step: int
+    bits: tuple[int, ...]
+    positive: int | None
+
+    @property
+    def most(self) -> int:
+        """The largest shift."""
+        return self.step * len(self.bits)
+
+    def weigh(self, low: Lowering, function: Callable[[int], int], missing: int | None) -> int:
+        """function(shift) as an integer; `missing` (if given) where the value was not positive."""
+        steps = [function(self.step * i) for i in range(len(self.bits), -1, -1)]
+        terms = [(b, steps[i + 1] - steps[i]) for i, b in enumerate(self.bits[::-1])]
+        base = steps[0]
+        if self.positive is not None:
+            other = base if missing is None else missing
+            terms.append((self.positive, base - other))
+            base = other
+        with low.unchecked():
+            made = low.emit("lincomb_a", *(b for b, _ in terms), coefficients=[c for _, c in terms])
+            return low.narrowed(plus(low, made, base), min(*steps, base), max(*steps, base))
 
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """value = mantissa * 2^(top - shift) as integers, the mantissa's `frac` bits below 1.
+    """|x| = mantissa * 2^(top - shift) as encoded integers, shift being summed over the stages.
 
-    mantissa is in [1/2, 1) for value > 0 (0 for 0); scale = 2^shift, shift = sum of 2^j over the
-    bits, which are filled in by `digits`.
+    mantissa is in [least, 1]; `signed` are the stages' factors, the sign of x in the first;
+    what is not positive (not zero, if signed) counts as 1 unit.
     """
 
-    value: int
     mantissa: int
-    scale: int
+    least: float
     top: int
-    places: int
+    stages: tuple[Stage, ...]
+    signed: tuple[int, ...]
 
-    def digits(self, low: Lowering) -> tuple[Bit, ...]:
-        """The bits of shift, lowest first."""
-        return tuple(_index(low, self.places, (low.type(self.places).width - 1).bit_length()))
+    @property
+    def most(self) -> int:
+        """The largest shift."""
+        return sum(s.most for s in self.stages)
+
+    def total(self, low: Lowering, function: Callable[[int], int], missing: int) -> int | None:
+        """The sum over the stages of function(shift of the stage); None if there are none.
+
+        `missing` takes the place of the first one where x was not positive.
+        """
+        parts = [s.weigh(low, function, missing) for s in self.stages]
+        return low.emit("lincomb_a", *parts, coefficients=[1] * len(parts)) if parts else None
+
+    def product(
+        self, low: Lowering, function: Callable[[int, int], int], missing: int | None = None
+    ) -> int | None:
+        """The product over the stages of function(shift, largest shift); None if there are none."""
+        factors = []
+        for s in self.stages:
+            values = {i * s.step: function(i * s.step, s.most) for i in range(len(s.bits) + 1)}
+            factors.append(s.weigh(low, values.__getitem__, missing))
+        return _chain(low, factors)
+
+    def scale(self, low: Lowering) -> int | None:
+        """2^shift with the sign of x; None if there are no stages."""
+        return _chain(low, self.signed)
 
 
-def normalise(low: Lowering, x: int, zero: Literal["zero", "one"] = "zero") -> Normal:
-    """A nonnegative encoded x < 2^top brought to [1/2, 1); `top` comes from the bounds.
+@dataclass(frozen=True, slots=True)
+class Centred:
+    """w in [-1, 1], with working_bits, goes linearly with the mantissa in [lo, hi]."""
 
-    The leading bit m by a prefix or over the bits; then x times 2^(top-1-m), which is the word with
-    bit m alone in reverse order. x = 0 has shift = top, or counts as 1 unit with zero="one".
+    w: int
+    lo: float
+    hi: float
+    normal: Normal
+
+
+def centred(low: Lowering, x: int, parity: int = 1) -> Centred:
+    """An encoded x brought to [1/4, 1], and that range to [-1, 1], as polynomials want it."""
+    f = working_bits(low)
+    least = _least(low, x, parity)
+    slope = math.floor(16 / (1 - least))  # in eighths
+    normal = normalise(low, x, f - 3, slope, parity)
+    middle = round((1 + least) / 2 * slope / 8 * 2**f)
+    with low.unchecked():
+        w = plus(low, arith.retype(low, normal.mantissa, f), -middle)
+    centre = middle * 8 / slope / 2**f
+    return Centred(w, centre - 8 / slope, centre + 8 / slope, normal)
+
+
+def normalise(
+    low: Lowering, x: int, frac: int, gain: int = 1, parity: int = 1, signs: str = "positive"
+) -> Normal:
+    """An encoded x brought to [1/4, 1] by shifts that are multiples of `parity`.
+
+    The mantissa is multiplied by `gain` and has `frac` fraction bits. signs="both" takes |x|.
     """
+    top, plan, least = _range(low, x)[0], _plan(low, x, parity), _least(low, x, parity)
+    with low.unchecked():
+        good, sign = _good(low, x, signs)
+        stages: list[Stage] = []
+        signed: list[int] = []
+        for number, (count, step, width) in enumerate(plan or (((0, 0, 0),) if good else ())):
+            first, last = number == 0, number >= len(plan) - 1
+            kept = top
+            if last:
+                x, kept = _leading(low, x, top, frac + gain.bit_length() + 1 + count * step)
+            both = first and sign is not None
+            bits = tuple(_thresholds(low, x, kept, count, step, width, both)) if count else ()
+            stage = Stage(step, bits, good if first else None)
+            stages.append(stage)
+            factor = stage.weigh(low, lambda s: 1 << s, 0)
+            factor = _product(low, factor, sign) if both and sign is not None else factor
+            signed.append(_filled(low, factor, stage.positive, 1 << stage.most))
+            if last:
+                x = _finished(low, x, factor, kept, frac, gain)
+            else:
+                x = _filled(low, _product(low, x, factor), stage.positive, 1 << stage.most)
+                x = low.narrowed(x, 1, 1 << top)
+            if last:
+                x = _filled(low, x, stage.positive, (gain << stage.most) * 2**frac >> top)
+        if not stages:
+            x, kept = _leading(low, x, top, frac + gain.bit_length() + 1)
+            x = _cut(low, low.emit("lincomb_a", x, coefficients=[gain]), kept - frac)
+        lowest = max(0, math.floor(gain * least * 2**frac) - 2)
+        x = low.narrowed(arith.retype(low, x, frac), lowest, (gain << frac) + 1)
+    return Normal(x, least, top, tuple(stages), tuple(signed))
+
+
+def _good(low: Lowering, x: int, signs: str) -> tuple[int | None, int | None]:
+    """(1 where x is positive (not zero, for both signs), 1 or -1): None where that is known."""
+    if signs == "positive":
+        bad = order.negative(low, plus(low, x, -1))
+        return (None if isinstance(bad, bool) else low.emit("b2a", low.emit("not_b", bad))), None
+    below = order.negative(low, x)
+    assert not isinstance(below, bool), "of a known sign: take the positive one"
+    zero = low.emit("eqz_a", x, bits=low.bits)
+    sign = low.emit("lincomb_a", low.emit("b2a", below), coefficients=[-2])
+    good = low.emit("b2a", low.emit("not_b", zero))
+    return good, low.narrowed(plus(low, sign, 1), -1, 1)
+
+
+def _thresholds(
+    low: Lowering, x: int, bits: int, count: int, step: int, width: int, both: bool
+) -> Iterator[int]:
+    """1 where |x| >= 2^(bits - i step), for i = 1 .. count."""
+    window, bits = _leading(low, x, bits, width - 1)
+    for i in range(1, count + 1):
+        above = order.negate(low, order.negative(low, plus(low, window, -(1 << bits - i * step))))
+        assert not isinstance(above, bool), "a stage decides something"
+        if both:
+            below = order.negative(low, minus(low, -(1 << bits - i * step), window))
+            assert not isinstance(below, bool), "a stage decides something"
+            below = low.emit("not_b", below)
+            above = low.emit("xor_bb", above, below)
+        yield low.emit("b2a", above)
+
+
+def _finished(low: Lowering, x: int, factor: int, kept: int, frac: int, gain: int) -> int:
+    """The mantissa of `kept` leading bits and the last factor."""
+    factor = low.emit("lincomb_a", factor, coefficients=[gain])
+    cut = kept - frac
+    if cut > 0 and low.magnitude(x) * low.magnitude(factor) < low.bound:
+        return low.emit("mul_aa", *sorted((x, factor)), trunc=cut, form="narrow")
+    return _cut(low, low.narrowed(_product(low, x, factor), 0, gain << kept), cut)
+
+
+def _chain(low: Lowering, factors: Sequence[int]) -> int | None:
+    """The product of all, the later ones first."""
+    made: int | None = None
+    for factor in factors[::-1]:
+        made = factor if made is None else _product(low, made, factor)
+    return made
+
+
+def _leading(low: Lowering, x: int, bits: int, kept: int) -> tuple[int, int]:
+    """(the leading `kept` of `bits` bits of x, how many these are)."""
+    return (x, bits) if kept >= bits else (low.emit("trunc_a", x, bits=bits - kept), kept)
+
+
+def _cut(low: Lowering, x: int, bits: int) -> int:
+    """x / 2^bits."""
+    if bits <= 0:
+        return low.emit("shl_a", x, bits=-bits, frac=low.frac(x)) if bits else x
+    return low.emit("trunc_a", x, bits=bits)
+
+
+def _product(low: Lowering, x: int, y: int) -> int:
+    return low.emit("mul_aa", *sorted((x, y)), trunc=0, form="narrow")
+
+
+def _filled(low: Lowering, x: int, positive: int | None, value: int) -> int:
+    """x plus `value` where `positive` is 0."""
+    if positive is None:
+        return x
+    gap = arith.retype(low, low.emit("lincomb_a", positive, coefficients=[-value]), low.frac(x))
+    return low.emit("add_aa", x, plus(low, gap, value))
+
+
+def _range(low: Lowering, x: int) -> tuple[int, int]:
+    """(bits of the largest |x|, smallest |x| that is not 0)."""
     t = low.type(x)
-    top = max(2, min(low.bits - 2, t.magnitude(low.bound).bit_length()))
-    least = t.lo if t.lo is not None and t.lo > 0 else 0
-    with low.unchecked():
-        x = low.narrowed(x, least, (1 << top) - 1)
-        below = low.emit("a2b", x, bits=top)
-        step = 1
-        while step < top:  # every bit below the leading one is set, too
-            moved = low.emit("shift_b", below, by=-step, width=top)
-            new = low.emit("and_bb", low.emit("not_b", below), moved)
-            below = low.emit("xor_bb", below, new)
-            step *= 2
-        if least == 0 and zero == "one":
-            some = low.emit("bits_b", below, low=0, width=1)
-            none = low.emit("not_b", some)
-            x = low.emit("add_aa", x, arith.retype(low, low.emit("b2a", none), low.frac(x)))
-            x = low.narrowed(x, 1, (1 << top) - 1)
-            least = 1
-            below = low.emit("xor_bb", below, low.emit("shift_b", none, by=0, width=top))
-        places = low.emit("reverse_b", _only_leading(low, below, top, least == 0))
-        farthest = top - least.bit_length()
-        if farthest + 1 < low.type(places).width:
-            places = low.emit("bits_b", places, low=0, width=farthest + 1)
-        scale = low.emit("b2a", places)
-        product = low.emit("mul_aa", x, scale, trunc=0, form="narrow")
-        raised = low.emit("retype_a", product, frac=top, range=(0, (1 << top) - 1))
-        g = internal_bits(low)
-        mantissa = low.narrowed(arith.to_frac(low, raised, g), 0, 1 << g)
-    return Normal(x, mantissa, low.narrowed(scale, 0, 1 << farthest), top, places)
+    if t.lo is None or t.hi is None:
+        return low.bits - 2, 1
+    return max(1, t.hi, -t.lo).bit_length(), max(1, t.lo)
 
 
-def _only_leading(low: Lowering, below: int, top: int, with_zero: bool) -> int:
-    """The highest set bit alone; with a place more at the bottom, which stands for no bit set."""
-    if not with_zero:
-        return low.emit("xor_bb", below, low.emit("shift_b", below, by=-1, width=top))
-    raised = low.emit("shift_b", below, by=1, width=top + 1)
-    ends = low.emit("xor_bb", raised, low.emit("shift_b", below, by=0, width=top + 1))
-    # Where a bit is set there is a superfluous one at the bottom, else it is missing.
-    return low.emit("xor_bp", ends, low.constant(np.ones((), low.ring.dtype), 0, top + 1))
+def _plan(low: Lowering, x: int, parity: int) -> Plan:
+    """Stages (comparisons, step, bits of a comparison) that leave a range of 2^SPAN."""
+    top, smallest = _range(low, x)
+    return _cheapest(math.ceil(top - math.log2(smallest)), parity, top, low.bits)[1]
 
 
-def _index(low: Lowering, word: int, digits: int) -> list[Bit]:
-    """The index of the only set bit of a word, digit by digit, lowest first; local."""
-    width = 1 << digits
-    word = low.emit("shift_b", word, by=0, width=width)
-    bits: list[Bit] = []
-    while width > 1:  # the upper half decides the highest digit; then both halves are overlaid
-        width //= 2
-        upper = low.emit("bits_b", word, low=width, width=width)
-        bits.insert(0, _parity(low, upper, width))
-        word = low.emit("xor_bb", upper, low.emit("bits_b", word, low=0, width=width))
-    return bits
+def _least(low: Lowering, x: int, parity: int) -> float:
+    """The least mantissa that `normalise` makes of x."""
+    top, smallest = _range(low, x)
+    stages = len(_plan(low, x, parity))
+    return 2.0**-SPAN * (1 - 2.0**-FUZZ) ** stages if stages else smallest / (1 << top)
 
 
-def _parity(low: Lowering, word: int, width: int) -> int:
-    while width > 1:
-        width //= 2
-        upper = low.emit("bits_b", word, low=width, width=width)
-        word = low.emit("xor_bb", upper, low.emit("bits_b", word, low=0, width=width))
-    return word
-
-
-def number(low: Lowering, bits: Sequence[Bit]) -> int | None:
-    """sum 2^j bit_j as an integer value; None when all bits are public zeros."""
-    total: int | None = None
-    with low.unchecked():
-        for j, bit in enumerate(bits):
-            if isinstance(bit, bool):
-                if not bit:
-                    continue
-                raise AssertionError("public ones are not produced by comparisons with a bound")
-            part = low.emit("shl_a", low.emit("b2a", bit), bits=j, frac=0)
-            total = part if total is None else low.emit("add_aa", total, part)
-    return total
-
-
-def apply_exponent(low: Lowering, mantissa: int, bits: Sequence[Bit], base: int, frac: int) -> int:
-    """mantissa * 2^(N + base) with `frac` fraction bits, N = sum 2^j bit_j.
-
-    mantissa is nonnegative with internal_bits fraction bits and about 2 at most. What leaves the
-    ring above wraps: callers keep N + base within the representable range; below it rounds to 0.
-    """
-    g = internal_bits(low)
-    y = low.narrowed(mantissa, 0, (2 << g) + (1 << (g - 5)))
-    fine, coarse = list(bits[:FINE]), list(bits[FINE:])
-    with low.unchecked():
-        for j, bit in enumerate(fine):
-            factor = low.constant(low.ring.array(np.int64((1 << (1 << j)) - 1)))
-            grown = low.emit("mul_ap", order.times(low, bit, y), factor)
-            y = low.emit("add_aa", y, grown)
-        y = arith.retype(low, y, g)
-        variants = [
-            _moved(low, y, base + frac - g + (k << FINE), frac) for k in range(1 << len(coarse))
-        ]
-        for bit in coarse:
-            variants = [
-                order.choose(low, bit, variants[i + 1], variants[i])
-                for i in range(0, len(variants), 2)
-            ]
-        return variants[0]
-
-
-def _moved(low: Lowering, y: int, up: int, frac: int) -> int:
-    """y * 2^up, read with `frac` fraction bits."""
-    if up >= low.bits:
-        return arith.retype(low, arith.sub(low, y, y), frac)
-    if up >= 0:
-        return low.emit("shl_a", y, bits=up, frac=frac)
-    if -up >= low.bits - 3:
-        return arith.retype(low, arith.sub(low, y, y), frac)
-    return arith.retype(low, low.emit("trunc_a", y, bits=-up), frac)
+@cache
+def _cheapest(span: int, parity: int, top: int, ring: int) -> tuple[int, Plan]:
+    if span <= SPAN:
+        return 0, ()
+    found: list[tuple[int, Plan]] = []
+    for count in range(1, 5):
+        for step in range(parity, span, parity):
+            if (count - 1) * step >= span - SPAN:
+                break
+            left = max(step, span - count * step)
+            need = min(top, count * step + FUZZ) + 1
+            width = next(w for w in (8, 16, 32, 64) if need <= w or w == ring)
+            after, rest = _cheapest(left, parity, top, ring)
+            window = 0 if width > top else 20
+            rounds = 3 + width.bit_length() + (2 if window else 0)
+            cost = count * (COMPARE[width] + 24) + window + 30 + ROUND * rounds
+            found.append((cost + after, ((count, step, width), *rest)))
+    return min(found)
