@@ -58,9 +58,8 @@ def exp2(low: Lowering, x: int, factor: float = 1.0) -> int:
     """
     f, scale = low.f, low.frac(arith.settle(low, x))
     x = arith.settle(low, x)
+    least = _lowest(-(f + 2), low.bits)
     most = low.bits - 2 - f - 2.0 ** max(3 - f, 5 - working_bits(low), -18)
-    limits = low.type(x).bounds or (-low.bound, low.bound)
-    least = _lowest(low, min(most, max(math.ldexp(end, -scale) * factor for end in limits)))
     ends = sorted(math.ldexp(end / factor, scale) for end in (least, most))
     with low.unchecked():
         x = clamped(low, x, math.ceil(ends[0]), math.floor(ends[1]))
@@ -105,16 +104,10 @@ def _guards(span: float) -> Iterator[tuple[int, float]]:
             yield places, 2.0 ** (places - word)
 
 
-def _lowest(low: Lowering, hi: float) -> float:
-    """The least y that is told from 0: 2^y is a quarter unit, or 1/256 where the word has room.
-
-    Less, because a sum over thousands of such terms is right only if each is nearly 0.
-    """
-    quarter = -(low.f + 2)
-    span = max(1.0, math.ceil(hi) - quarter)
-    places, guard = next(_guards(span))
-    first = max(math.ceil(hi) - (1 << places), -(low.f + 8))
-    return min(first, quarter) + guard + SLACK
+def _lowest(first: int, span: int) -> float:
+    """The least y for which `first` and a word for `span` exponents will do."""
+    _, guard = next(_guards(span))
+    return first + guard + SLACK
 
 
 def _split(lo: float, hi: float) -> _Split:
