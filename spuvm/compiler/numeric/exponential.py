@@ -59,7 +59,7 @@ def exp2(low: Lowering, x: int, factor: float = 1.0) -> int:
     f, scale = low.f, low.frac(arith.settle(low, x))
     x = arith.settle(low, x)
     least = _lowest(-(f + 2), low.bits)
-    most = low.bits - 2 - f - 2.0 ** max(3 - f, 5 - working_bits(low), -18)
+    most = low.bits - 2 - f - 2.0 ** (3 - f)
     ends = sorted(math.ldexp(end / factor, scale) for end in (least, most))
     with low.unchecked():
         x = clamped(low, x, math.ceil(ends[0]), math.floor(ends[1]))
