@@ -18,17 +18,23 @@ from spuvm.devices.host import OpenOrder, RunOrder
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ref:
-    """A value that lives at a party, or will; what `handle` is only its backend knows."""
+    """A value that lives at a party, or will; what `handle` is only its backend knows.
+
+    what     name of the function that made the value, through moves too.
+    origins  parties whose data the value depends on, sorted; the devices fill it in.
+    """
 
     party: str
     what: str
     handle: Any
+    origins: tuple[str, ...] = ()
 
 
 class Backend(ABC):
     """Runs calls at parties and hosts their virtual machines; nothing here blocks but `fetch`."""
 
     parties: tuple[str, ...]
+    me: str | None = None  # the party whose script this is; None: a driver that all parties trust
 
     @abstractmethod
     def call(
@@ -45,6 +51,10 @@ class Backend(ABC):
         self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
         """Start a method of an instance; calls run one after another in the order they are made."""
+
+    @abstractmethod
+    def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
+        """Public structure of a value, which `look` finds at its owner; anyone may fetch it."""
 
     @abstractmethod
     def move(self, ref: Ref, target: str) -> Ref:
@@ -69,13 +79,17 @@ class Backend(ABC):
 
 @dataclass(frozen=True, slots=True)
 class MachinePlan:
-    """Who computes, in which ring, and where each listens (None: any free port)."""
+    """Who computes, in which ring, and where each listens (None: any free port).
+
+    config  everything that was chosen about this SPU, as text: equal at all parties.
+    """
 
     name: str
     parties: tuple[str, str, str]
     ring_bits: int
     deadline: float
     addresses: tuple[tuple[str, int], ...] | None = None
+    config: str = ""
 
 
 class Machines(ABC):

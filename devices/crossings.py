@@ -122,14 +122,14 @@ def deal_parts(parts: Sequence[Part], order: OpenOrder, ring: Ring) -> Pieces:
 
 
 def shared_by_owner(
-    spec: ArraySpec, fxp: Fxp, input_range: tuple[float, float] | None, owner: str
+    spec: ArraySpec, fxp: Fxp, input_range: tuple[float, float] | None, origins: tuple[str, ...]
 ) -> Shared:
-    """How an array that a Dealer dealt is to be read."""
+    """How an array that a Dealer dealt is to be read; origins: whose data it depends on."""
     if spec.dtype == "bool":
-        return Shared(spec, 0, 1, (owner,))
+        return Shared(spec, 0, 1, origins)
     lo, hi = input_range or (None, None)
     is_int = np.dtype(spec.dtype).kind in "iu"
-    return Shared(spec, 0 if is_int else fxp.frac_bits, 0, (owner,), lo, hi)
+    return Shared(spec, 0 if is_int else fxp.frac_bits, 0, origins, lo, hi)
 
 
 def as_array(leaf: Any, name: str, widest: Widest) -> tuple[npt.NDArray[Any], ArraySpec]:

@@ -12,7 +12,7 @@ from spuvm.bytecode.program import Program
 from spuvm.compiler import Compiled
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.base import DeviceObject
-from spuvm.devices.calls import Call, Slot, name_of
+from spuvm.devices.calls import name_of
 from spuvm.devices.compiling import results_of, secret, split_origins
 from spuvm.devices.costs import program_cost
 from spuvm.devices.crossings import Describer, public_value, shared_by_owner, spec_of, widest_type
@@ -112,11 +112,12 @@ class SPUFunction:
     def _outside(self, leaf: Any) -> tuple[tuple[Shared, ...], Any, int | None]:
         """Arrays and tree of a value that is not on this SPU, and its owner's rank."""
         if isinstance(leaf, PYUObject):
-            tree, owner = learned(leaf), leaf.device.party
+            tree, owner, origins = learned(leaf), leaf.device.party, leaf.ref.origins
         else:
             tree, owner = spec_of(leaf, "an argument", widest_type()), OUTSIDER
+            origins = (owner,)
         limits = self._spu.config.input_range
-        found = [shared_by_owner(s, self._spu.fxp, limits, owner) for s in leaves_of(tree)[0]]
+        found = [shared_by_owner(s, self._spu.fxp, limits, origins) for s in leaves_of(tree)[0]]
         return tuple(found), tree, self._spu.rank(owner)
 
     def _program(self, bound: Bound, known: Any, inputs: int) -> Compiled:
@@ -163,10 +164,10 @@ def learned(x: PYUObject) -> Any:
     """The structure of a party's value, asked from its owner where it is not known yet."""
     if x.facts is None:
         x.check_session()
-        party, backend = x.device.party, current().backend
+        backend = current().backend
         look = Describer(x.ref.what, widest_type())
-        refs = backend.call(party, f"looking at {look.what}", look, Call((Slot(0),), {}), [x.ref])
-        (x.facts,) = checked(backend.fetch(refs))
+        ref = backend.describe(x.ref, f"looking at {look.what}", look)
+        (x.facts,) = checked(backend.fetch([ref]))
     return x.facts
 
 

@@ -38,7 +38,8 @@ class RunOrder:
 class OpenOrder:
     """Make additive parts of arrays for the rank `to` that may see them; None: an outsider.
 
-    The arrays `names` take the run ids from `run_id` on; `bits` are the low bits that may be seen.
+    The arrays `names` take the run ids from `run_id` on; `bits` are the low bits that may be seen,
+    `origins` the parties whose data they depend on.
     """
 
     run_id: int
@@ -47,6 +48,7 @@ class OpenOrder:
     widths: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
     to: int | None
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

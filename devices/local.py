@@ -140,6 +140,9 @@ class LocalBackend(Backend):
         worker = self._workers[resident.party]
         return _results(worker.submit(work), resident.party, what, call.results)
 
+    def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
+        return self.call(ref.party, what, look, Call((Slot(0),), {}), [ref])[0]
+
     def move(self, ref: Ref, target: str) -> Ref:
         source = self._workers[ref.party]
         return Ref(target, ref.what, source.submit(lambda: _snapshot(value(ref))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -41,7 +42,8 @@ def move(x: DeviceObject, target: Any) -> Any:
     if x.device == device:
         return x
     if isinstance(x, PYUObject) and isinstance(device, PYU):
-        moved = PYUObject(device, current().backend.move(x.ref, device.party))
+        ref = current().backend.move(x.ref, device.party)
+        moved = PYUObject(device, replace(ref, origins=x.ref.origins))
         moved.facts = x.facts
         return moved
     if isinstance(x, PYUObject) and isinstance(device, SPU):
@@ -131,7 +133,7 @@ def _record(x: SPUObject, to: str) -> None:
     """Count what was opened to whom, for reports."""
     opened = current().opened
     for leaf in x.structure()[0]:
-        what = f"output of {x.stored.refs[0].what}"
+        what = f"output of {x.stored.what}"
         one = Disclosure(what, to, leaf.origins, leaf.spec.shape, leaf.spec.dtype, "")
         opened[one] = opened.get(one, 0) + 1
 

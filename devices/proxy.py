@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spuvm.devices.base import checked_results, pack
-from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.pyu import PYU, PYUObject, mixed
 from spuvm.devices.session import current
 from spuvm.errors import UsageError
 
@@ -33,6 +33,7 @@ class Proxy:
         self._resident = self._session.backend.create(
             device.party, self._cls.__name__, self._cls, call, refs
         )
+        self._origins = mixed(device.party, refs)  # grows with what methods are given
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._cls, name, None) if not name.startswith("_") else None
@@ -48,7 +49,8 @@ class Proxy:
             results = checked_results(num_returns)
             call, refs = pack(self.device.party, what, args, kwargs, results)
             out = self._session.backend.invoke(self._resident, what, name, call, refs)
-            return self.device.handles(out, results)
+            self._origins = tuple(sorted({*self._origins, *mixed(self.device.party, refs)}))
+            return self.device.handles(out, results, self._origins)
 
         return start
 

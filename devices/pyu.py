@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import total_ordering
 from typing import Any
 
@@ -45,13 +46,14 @@ class PYU(Device):
 
         def start(*args: Any, **kwargs: Any) -> Any:
             call, refs = pack(self.party, what, args, kwargs, results)
-            return self.handles(current().backend.call(self.party, what, fn, call, refs), results)
+            out = current().backend.call(self.party, what, fn, call, refs)
+            return self.handles(out, results, mixed(self.party, refs))
 
         return start
 
-    def handles(self, refs: tuple[Ref, ...], results: int | None) -> Any:
+    def handles(self, refs: tuple[Ref, ...], results: int | None, origins: tuple[str, ...]) -> Any:
         """Handles of values at this party: one, or a tuple when a number was asked for."""
-        objects = tuple(PYUObject(self, ref) for ref in refs)
+        objects = tuple(PYUObject(self, replace(ref, origins=origins)) for ref in refs)
         return objects[0] if results is None else objects
 
     def __eq__(self, other: object) -> bool:
@@ -67,6 +69,11 @@ class PYU(Device):
 
     def __repr__(self) -> str:
         return f"PYU({self.party!r})"
+
+
+def mixed(party: str, refs: Iterable[Ref]) -> tuple[str, ...]:
+    """Whose data the result of a function at `party` depends on: its own and its arguments'."""
+    return tuple(sorted({party, *(name for ref in refs for name in ref.origins)}))
 
 
 class PYUObject(DeviceObject):

@@ -26,7 +26,7 @@ from spuvm.devices.actors import (
     unboxed,
 )
 from spuvm.devices.backend import Backend, MachinePlan, Machines, Ref
-from spuvm.devices.calls import Call
+from spuvm.devices.calls import Call, Slot
 from spuvm.devices.failure import Failure, checked
 from spuvm.devices.host import OpenOrder, RunOrder
 from spuvm.errors import UsageError
@@ -78,6 +78,9 @@ class RayBackend(Backend):
         remote = resident.handle.invoke.options(num_returns=call.results or 1)
         out = remote.remote(method, what, call, *_handles(refs))
         return _refs(out, resident.party, what, call)
+
+    def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
+        return self.call(ref.party, what, look, Call((Slot(0),), {}), [ref])[0]
 
     def move(self, ref: Ref, target: str) -> Ref:
         return Ref(target, ref.what, ref.handle)

@@ -108,7 +108,7 @@ class Simulated:
     def _compile(self, tree: Any, bound: Bound) -> tuple[Compiled, tuple[Shared, ...]]:
         specs, treedef = leaves_of(tree)
         limits = self._config.input_range
-        inputs = tuple(shared_by_owner(s, self._config.fxp, limits, CALLER) for s in specs)
+        inputs = tuple(shared_by_owner(s, self._config.fxp, limits, (CALLER,)) for s in specs)
         args, kwargs = jax.tree.unflatten(treedef, [secret(leaf) for leaf in inputs])
         return self._programs.get(self._fn, bound, args, kwargs), inputs
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spuvm.bytecode.program import Program
@@ -22,7 +23,7 @@ from spuvm.devices.pyu import PYUObject
 from spuvm.devices.recent import Recent
 from spuvm.devices.session import checked_parties, current
 from spuvm.devices.statics import Statics
-from spuvm.devices.structure import Shared, describe, leaves_of
+from spuvm.devices.structure import Shared, describe, leaves_of, origins_of
 from spuvm.devices.warmup import warm_up
 from spuvm.errors import UsageError
 
@@ -62,8 +63,9 @@ class SPU(Device):
         self.name = self._session.fresh("spu")
         self.programs = Programs(self.config)
         plan = MachinePlan(
-            self.name, self.parties, self.config.ring, self.config.deadline, addresses
-        )
+            self.name, self.parties, self.config.ring, self.config.deadline, addresses,
+            repr(self.config),
+        )  # fmt: skip
         warm_up()
         self.machines = self._session.backend.start_machines(plan)
         self._lock = threading.Lock()
@@ -105,7 +107,7 @@ class SPU(Device):
         dealer = Dealer(what, self.fxp, limits, rank, widest_type())
         with self._lock:
             facts = self.machines.feed(name, owner, f"sharing {what}", dealer, x.ref)
-        return SPUObject(Stored(self, name, (facts,)), source=x)
+        return SPUObject(Stored(self, name, what, (facts,)), source=x)
 
     def run(self, program: Program, inputs: Sequence[str], what: str) -> Stored:
         """Run a program on named arrays; its outputs are arrays 0, 1, ... of what is returned."""
@@ -120,7 +122,7 @@ class SPU(Device):
                     tuple(inputs), name,
                 )
             )  # fmt: skip
-            return Stored(self, name, self._last)
+            return Stored(self, name, what, self._last)
 
     def open_to(self, x: SPUObject, party: str) -> Ref:
         """Open a value to one party: reconstructed there and nowhere else."""
@@ -129,7 +131,8 @@ class SPU(Device):
         join = Joiner(self.fxp, leaves, tree)
         with self._lock:
             order = self._order(list(zip(x.names, leaves, strict=True)), self.rank(party))
-            return self.machines.open_at(order, party, "opening", join)
+            ref = self.machines.open_at(order, party, x.stored.what, join)
+        return replace(ref, origins=order.origins)
 
     def open_here(self, arrays: Sequence[tuple[str, Shared]]) -> tuple[Ref, ...]:
         """Open arrays to the driver: one Ref with all their parts per machine."""
@@ -153,7 +156,7 @@ class SPU(Device):
             self.machines.pass_on(order, target.machines, parts)
         program = sum_of_parts(self.fxp, leaves)
         inputs = [f"{part}.{i}" for i in range(len(leaves)) for part in parts]
-        stored = target.run(program, inputs, "receiving shares")
+        stored = target.run(program, inputs, x.stored.what)
         target.machines.free(parts)
         return SPUObject(stored, leaves, tree)
 
@@ -181,6 +184,7 @@ class SPU(Device):
             tuple(leaf.width for leaf in leaves),
             tuple(leaf.spec.shape for leaf in leaves),
             to,
+            origins_of(leaves),
         )
 
     def _take(self, count: int) -> int:
@@ -205,10 +209,10 @@ class SPU(Device):
 class Stored:
     """A value at the machines of an SPU, under one name; freed there when nobody holds it."""
 
-    __slots__ = ("__weakref__", "name", "refs", "spu")
+    __slots__ = ("__weakref__", "name", "refs", "spu", "what")
 
-    def __init__(self, spu: SPU, name: str, refs: tuple[Ref, ...]) -> None:
-        self.spu, self.name, self.refs = spu, name, refs
+    def __init__(self, spu: SPU, name: str, what: str, refs: tuple[Ref, ...]) -> None:
+        self.spu, self.name, self.what, self.refs = spu, name, what, refs
         finalizer = weakref.finalize(self, spu._session.drop, spu.machines, name)
         finalizer.atexit = False
 
@@ -259,10 +263,10 @@ class SPUObject(DeviceObject):
 
     def _learn(self, tree: Any) -> None:
         assert self._source is not None
-        spu, owner = self.stored.spu, self._source.device.party
+        spu, origins = self.stored.spu, self._source.ref.origins
         specs, _ = leaves_of(tree)
         limits = spu.config.input_range
-        leaves = tuple(shared_by_owner(spec, spu.fxp, limits, owner) for spec in specs)
+        leaves = tuple(shared_by_owner(spec, spu.fxp, limits, origins) for spec in specs)
         self._facts, self._source = (leaves, tree), None
 
     def __repr__(self) -> str:
