@@ -34,7 +34,7 @@ def parse(definition: Mapping[str, Any], config: Config | None) -> Parsed:
     parties = tuple(str(node["party"]) for node in nodes)
     addresses = None
     if all(node.get("address") for node in nodes):
-        addresses = tuple(_address(str(n.get("listen_addr") or n["address"])) for n in nodes)
+        addresses = tuple(host_and_port(str(n.get("listen_addr") or n["address"])) for n in nodes)
     runtime = definition.get("runtime_config")
     if runtime is None:
         return parties, addresses, config or Config()
@@ -69,8 +69,9 @@ def _word(value: Any) -> str:
     return str(getattr(value, "name", value)).rpartition(".")[2]
 
 
-def _address(text: str) -> tuple[str, int]:
+def host_and_port(text: str) -> tuple[str, int]:
+    """An address from its text; brackets around an IPv6 address are taken off."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError("not an address", got=repr(text), expected="host:port")
-    return host, int(port)
+    return host.removeprefix("[").removesuffix("]"), int(port)
