@@ -20,6 +20,9 @@ PACKAGES = {
     "numba": "",
     "cryptography": "",
     "ray": 'for sf.init(backend="ray"): pip install "spuvm[ray]"',
+    "gmpy2": 'for sf.HEU: pip install "spuvm[heu]"',
+    "phe": 'for exchanging keys with phe: pip install "spuvm[heu]"',
+    "pandas": 'for sf.data: pip install "spuvm[data]"',
     "scikit-learn": 'for spuvm demo: pip install "spuvm[demo]"',
 }
 

@@ -78,3 +78,9 @@ def test_layers() -> None:
         [tool], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ciphertexts_need_neither_jax_nor_ray_nor_phe() -> None:
+    loaded = modules_after(WALK.format(packages=["spuvm.paillier"]))
+    assert "gmpy2" in loaded
+    assert not loaded & {"jax", "jaxlib", "ray", "phe", "numba"}

@@ -1,0 +1,127 @@
+"""Products of powers modulo n^2: what sums of ciphertexts times integers are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import gmpy2
+from gmpy2 import mpz
+
+from spuvm.paillier.cores import in_pieces
+
+BLOCK = 256  # bases whose tables are held at a time: 256 tables of 2^5 numbers are 4 MB
+
+
+def product(factors: Sequence[mpz], modulus: mpz) -> mpz:
+    """The product of all factors; 1 for none."""
+    result = mpz(1)
+    for factor in factors:
+        result = result * factor % modulus
+    return result
+
+
+def power(bases: Sequence[mpz], exponent: int, modulus: mpz) -> list[mpz]:
+    """Every base to the same exponent, which may be negative."""
+    if exponent == 1:
+        return list(bases)
+    if exponent < 0:
+        bases, exponent = inverses(bases, modulus), -exponent
+
+    def piece(part: Sequence[mpz]) -> list[mpz]:
+        raised: list[mpz] = gmpy2.powmod_base_list(list(part), mpz(exponent), modulus)
+        return raised
+
+    return in_pieces(piece, bases)
+
+
+def inverses(values: Sequence[mpz], modulus: mpz) -> list[mpz]:
+    """Inverses of units, by one inversion and three products each (Montgomery 1987, section 10)."""
+    if not values:
+        return []
+    before = [mpz(1)]
+    for value in values:
+        before.append(before[-1] * value % modulus)
+    rest = gmpy2.invert(before[-1], modulus)
+    found = []
+    for value, left in zip(reversed(values), reversed(before[:-1]), strict=True):
+        found.append(rest * left % modulus)
+        rest = rest * value % modulus
+    return found[::-1]
+
+
+def powers(bases: Sequence[mpz], exponents: Sequence[int], bits: int, modulus: mpz) -> list[mpz]:
+    """Every base to its own exponent e, |e| < 2^bits: base^(e + 2^bits) / base^(2^bits).
+
+    The work depends on `bits` alone.
+    """
+
+    def piece(part: Sequence[tuple[mpz, int]]) -> list[mpz]:
+        return [gmpy2.powmod(c, mpz(e) + (1 << bits), modulus) for c, e in part]
+
+    raised = in_pieces(piece, list(zip(bases, exponents, strict=True)))
+    excess = inverses(power(bases, 1 << bits, modulus), modulus)
+    return [a * b % modulus for a, b in zip(raised, excess, strict=True)]
+
+
+def weighted_products(
+    bases: Sequence[mpz], weights: Sequence[Sequence[int]], bits: int, modulus: mpz
+) -> list[mpz]:
+    """For every row w of `weights`: the product of bases[i]^w[i], for |w[i]| < 2^bits.
+
+    Straus' simultaneous powers (1964; Handbook of Applied Cryptography 14.88): all rows share the
+    tables of small powers and each row does its squarings once. Signs: the exponents used are
+    w + 2^bits, and the product of all bases to 2^bits is divided out once. The work depends on
+    `bits` and the shape alone, never on the weights.
+    """
+    if not bases:
+        return [mpz(1)] * len(weights)
+    totals = [mpz(1)] * len(weights)
+    window = _window(len(weights), bits + 1)
+    for start in range(0, len(bases), BLOCK):
+        part = bases[start : start + BLOCK]
+        tables = in_pieces(functools.partial(_tables, window=window, modulus=modulus), part)
+        rows = [row[start : start + BLOCK] for row in weights]
+        work = functools.partial(_straus, tables=tables, bits=bits, window=window, modulus=modulus)
+        found = in_pieces(work, rows)
+        totals = [a * b % modulus for a, b in zip(totals, found, strict=True)]
+    shift = gmpy2.powmod(product(bases, modulus), mpz(1) << bits, modulus)
+    correction = gmpy2.invert(shift, modulus)
+    return [total * correction % modulus for total in totals]
+
+
+def _tables(bases: Sequence[mpz], window: int, modulus: mpz) -> list[list[mpz]]:
+    found = []
+    for base in bases:
+        row = [mpz(1)]
+        for _ in range((1 << window) - 1):
+            row.append(row[-1] * base % modulus)
+        found.append(row)
+    return found
+
+
+def _straus(
+    rows: Sequence[Sequence[int]],
+    tables: Sequence[Sequence[mpz]],
+    bits: int,
+    window: int,
+    modulus: mpz,
+) -> list[mpz]:
+    found = []
+    offset, digit = 1 << bits, (1 << window) - 1
+    top = -(-(bits + 1) // window) * window - window
+    square = 1 << window
+    for row in rows:
+        exponents = [int(w) + offset for w in row]
+        total = mpz(1)
+        for shift in range(top, -1, -window):
+            total = gmpy2.powmod(total, square, modulus)
+            for table, exponent in zip(tables, exponents, strict=True):
+                total = total * table[exponent >> shift & digit] % modulus
+        found.append(total)
+    return found
+
+
+def _window(rows: int, bits: int) -> int:
+    """The window with the fewest products per base: 2^w for its table, bits/w for each row."""
+    return min(range(1, 9), key=lambda w: (1 << w) + rows * -(-bits // w))
