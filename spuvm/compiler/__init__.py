@@ -4,10 +4,33 @@ from spuvm.compiler.assume import assume_range
 from spuvm.compiler.config import CompileConfig, Compiled, SecretSpec
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.compiler.driver import compile_function
-from spuvm.compiler.rules import compare, control, elementwise, linalg, reduce, shape, sort
+from spuvm.compiler.rules import (
+    combine,
+    compare,
+    control,
+    conv,
+    elementwise,
+    linalg,
+    reduce,
+    shape,
+    sort,
+    window,
+)
 from spuvm.compiler.rules import transcendental as _transcendental
 
-FAMILIES = (compare, control, elementwise, linalg, reduce, shape, sort, _transcendental)
+FAMILIES = (
+    combine,
+    compare,
+    control,
+    conv,
+    elementwise,
+    linalg,
+    reduce,
+    shape,
+    sort,
+    window,
+    _transcendental,
+)
 
 __all__ = [
     "FAMILIES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from array_cases import ARRAY_CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from jax_cases import CASES, Case
@@ -13,8 +14,10 @@ from spuvm.bytecode.text import parse, to_text
 from spuvm.bytecode.verify import verify
 from spuvm.compiler.rules import RULES
 
+ALL = [*CASES, *ARRAY_CASES]
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+
+@pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)
 @given(data=st.data())
 def test_against_jax(case: Case, data: st.DataObject) -> None:
     d = data.draw(drawn(case))
@@ -22,7 +25,7 @@ def test_against_jax(case: Case, data: st.DataObject) -> None:
     check(case, d, compiled, got, want)
 
 
-@pytest.mark.parametrize("case", CASES[::7], ids=lambda c: c.id)
+@pytest.mark.parametrize("case", ALL[::7], ids=lambda c: c.id)
 @given(data=st.data())
 def test_deterministic_and_well_formed(case: Case, data: st.DataObject) -> None:
     d = data.draw(drawn(case))
@@ -37,9 +40,9 @@ def test_every_rule_has_a_record() -> None:
                "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "lt_to", "le_to", "eq_to",
                "copy", "copy_p", "optimization_barrier", "reduce_precision", "scatter_add",
                "assume_range", "unstack"}  # fmt: skip
-    assert set(RULES) - aliases <= {c.primitive for c in CASES}
+    assert set(RULES) - aliases <= {c.primitive for c in ALL}
 
 
 def test_records_are_unique() -> None:
-    ids = [c.id for c in CASES]
+    ids = [c.id for c in ALL]
     assert len(np.unique(ids)) == len(ids)

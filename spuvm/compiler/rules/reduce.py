@@ -11,6 +11,7 @@ import numpy as np
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Maximum, sum_bounds
+from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import as_number, kind_of, wrap_int
 from spuvm.errors import CompileError
@@ -191,6 +192,20 @@ def cummin(
     value = wrap_int(low, x.id, x.dtype) if kind_of(x.dtype) == "int" else x.id
     pick: Combine = lambda a, b: order.minimum(low, a, b, x.dtype)  # noqa: E731
     return Secret(scan(low, value, axis, reverse, pick), x.dtype)
+
+
+@rule("cumlogsumexp")
+def cumlogsumexp(
+    low: Lowering, out: list[Out], x: Secret, *, axis: int, reverse: bool, **_: Any
+) -> Secret:
+    """Cumulative log(sum(exp(x))): log(e^a + e^b) = b + softplus(a - b) at every step."""
+
+    def combine(a: int, b: int) -> int:
+        return arith.add(low, sigmoid.softplus(low, arith.sub(low, a, b)), b)
+
+    with low.unchecked():
+        made = scan(low, arith.settle(low, x.id), axis, reverse, combine)
+    return Secret(made, x.dtype)
 
 
 @rule("argmax")
