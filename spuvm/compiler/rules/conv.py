@@ -223,7 +223,8 @@ def _transpose(low: Lowering, x: Operand, order: Sequence[int]) -> Operand:
 def _cut(low: Lowering, x: Operand, at: int, start: int, limit: int, step: int) -> Operand:
     if isinstance(x, int):
         return low.cut(x, at, start, limit, step)
-    return x[(slice(None),) * at + (slice(start, limit, step),)]
+    index = [slice(None)] * at
+    return np.asarray(x[tuple([*index, slice(start, limit, step)])])
 
 
 def _stack(low: Lowering, parts: Sequence[Operand], at: int) -> Operand:
@@ -247,8 +248,8 @@ def _padded(low: Lowering, x: Operand, padding: Sequence[tuple[int, int, int]]) 
         n = x.shape[at]
         size = n + max(0, n - 1) * inside
         wide = np.zeros((*x.shape[:at], max(0, a) + size + max(0, b), *x.shape[at + 1 :]), x.dtype)
+        lead = [slice(None)] * at
         first = max(0, a)
-        wide[(slice(None),) * at + (slice(first, first + size, inside + 1),)] = x
-        stop = wide.shape[at] + min(0, b)
-        x = wide[(slice(None),) * at + (slice(max(0, -a), stop),)]
+        wide[tuple([*lead, slice(first, first + size, inside + 1)])] = x
+        x = wide[tuple([*lead, slice(max(0, -a), wide.shape[at] + min(0, b))])]
     return x
