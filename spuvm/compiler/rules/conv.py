@@ -224,7 +224,7 @@ def _cut(low: Lowering, x: Operand, at: int, start: int, limit: int, step: int) 
     if isinstance(x, int):
         return low.cut(x, at, start, limit, step)
     index = [slice(None)] * at
-    return np.asarray(x[tuple([*index, slice(start, limit, step)])])
+    return np.asarray(x[(*index, slice(start, limit, step))])
 
 
 def _stack(low: Lowering, parts: Sequence[Operand], at: int) -> Operand:
@@ -250,6 +250,6 @@ def _padded(low: Lowering, x: Operand, padding: Sequence[tuple[int, int, int]]) 
         wide = np.zeros((*x.shape[:at], max(0, a) + size + max(0, b), *x.shape[at + 1 :]), x.dtype)
         lead = [slice(None)] * at
         first = max(0, a)
-        wide[tuple([*lead, slice(first, first + size, inside + 1)])] = x
-        x = wide[tuple([*lead, slice(max(0, -a), wide.shape[at] + min(0, b))])]
+        wide[(*lead, slice(first, first + size, inside + 1))] = x
+        x = wide[(*lead, slice(max(0, -a), wide.shape[at] + min(0, b)))]
     return x
