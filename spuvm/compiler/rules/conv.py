@@ -247,8 +247,10 @@ def _padded(low: Lowering, x: Operand, padding: Sequence[tuple[int, int, int]]) 
     for at, (a, b, inside) in enumerate(full):
         n = x.shape[at]
         size = n + max(0, n - 1) * inside
-        wide = np.zeros((*x.shape[:at], max(0, a) + size + max(0, b), *x.shape[at + 1 :]), x.dtype)
-        lead = [slice(None)] * at
+        shape = list(x.shape)
+        shape[at] = max(0, a) + size + max(0, b)
+        wide = np.zeros(shape, x.dtype)
+        lead: list[Any] = [slice(None)] * at
         first = max(0, a)
         wide[(*lead, slice(first, first + size, inside + 1))] = x
         x = wide[(*lead, slice(max(0, -a), wide.shape[at] + min(0, b)))]
