@@ -242,16 +242,15 @@ def _padded(low: Lowering, x: Operand, padding: Sequence[tuple[int, int, int]]) 
     if not any(map(any, full)):
         return x
     if isinstance(x, int):
-        before, after, inside = (tuple(p[i] for p in full) for i in range(3))
-        return low.emit("pad", x, low=before, high=after, interior=inside)
-    for at, (a, b, inside) in enumerate(full):
-        n = x.shape[at]
-        size = n + max(0, n - 1) * inside
+        before, after, between = (tuple(p[i] for p in full) for i in range(3))
+        return low.emit("pad", x, low=before, high=after, interior=between)
+    for at, (a, b, gap) in enumerate(full):
+        size = x.shape[at] + max(0, x.shape[at] - 1) * gap
         shape = list(x.shape)
         shape[at] = max(0, a) + size + max(0, b)
         wide = np.zeros(shape, x.dtype)
         lead: list[Any] = [slice(None)] * at
         first = max(0, a)
-        wide[(*lead, slice(first, first + size, inside + 1))] = x
+        wide[(*lead, slice(first, first + size, gap + 1))] = x
         x = wide[(*lead, slice(max(0, -a), wide.shape[at] + min(0, b)))]
     return x
