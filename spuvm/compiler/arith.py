@@ -142,7 +142,9 @@ def ring_array(low: Lowering, c: Array, frac: int) -> Array:
             expected=f"|x| < {low.config.fxp.max_float:g}",
             next="scale the data, or take fewer fraction bits",
         )
-    return low.ring.array(scaled.astype(np.int64))
+    if low.bits <= 64:
+        return low.ring.array(scaled.astype(np.int64))
+    return low.ring.array(np.array([int(v) for v in scaled.ravel()], object).reshape(c.shape))
 
 
 def uniform(c: Array) -> Array:

@@ -161,6 +161,10 @@ class Lowering:
         dims = [i for i in range(array.ndim) if i not in axes]
         return self.emit("broadcast", made, shape=array.shape, dims=dims)
 
+    def integer(self, value: int, frac: int = 0) -> int:
+        """Id of a public scalar: the ring element `value` with `frac` fraction bits."""
+        return self.constant(self.ring.array(np.array(value, object)), frac)
+
     # --- shapes: instructions that would change nothing are not emitted ----------------------
 
     def reshape(self, x: int, shape: Sequence[int]) -> int:

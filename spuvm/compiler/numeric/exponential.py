@@ -58,11 +58,14 @@ def exp2(low: Lowering, x: int, factor: float = 1.0) -> int:
     """
     f, scale = low.f, low.frac(arith.settle(low, x))
     x = arith.settle(low, x)
-    least = _lowest(-(f + 2), low.bits)
-    most = low.bits - 2 - f - 2.0 ** (3 - f)
+    most = low.bits - 2 - f - 2.0 ** max(3 - f, 5 - working_bits(low), -18)
+    limits = low.type(x).bounds or (-low.bound, low.bound)
+    least = _lowest(low, min(most, max(math.ldexp(end, -scale) * factor for end in limits)))
     ends = sorted(math.ldexp(end / factor, scale) for end in (least, most))
     with low.unchecked():
         x = clamped(low, x, math.ceil(ends[0]), math.floor(ends[1]))
+        if max(math.ldexp(end, -scale) * factor for end in _bounds(low, x)) < -(f + 1):
+            return arith.retype(low, arith.sub(low, x, x), f)
         lo, hi = sorted(math.ldexp(end, -scale) * factor for end in _bounds(low, x))
         error = 2.0 ** (6 - f)
         bottom = math.floor(math.ldexp(2.0**lo, f) * (1 - error)) - 4
@@ -104,10 +107,19 @@ def _guards(span: float) -> Iterator[tuple[int, float]]:
             yield places, 2.0 ** (places - word)
 
 
-def _lowest(first: int, span: int) -> float:
-    """The least y for which `first` and a word for `span` exponents will do."""
-    _, guard = next(_guards(span))
-    return first + guard + SLACK
+def _lowest(low: Lowering, hi: float) -> float:
+    """The least y that is told from 0: 2^y is a quarter unit, or 1/256 where the word has room.
+
+    Less, because a sum over thousands of such terms is right only if each is nearly 0.
+    """
+    quarter = -(low.f + 2)
+    above = math.floor(hi) + 1
+    span = max(1.0, above - quarter)
+    places, guard = next(_guards(span))
+    first = max(above - (1 << places), -(low.f + 8))
+    if internal_bits(low) + above - first >= low.bits - 2:  # the highest digit by a choice: _grown
+        first = max(first, internal_bits(low) - low.f - (1 << places - 1))
+    return min(first, quarter) + guard + SLACK
 
 
 def _split(lo: float, hi: float) -> _Split:
@@ -126,7 +138,8 @@ def _narrow(low: Lowering, x: int, factor: float, lo: float, hi: float) -> int:
     f = min(working_bits(low) + 30, room)
     w = scaled(low, x, factor / half, f - low.frac(x))
     w = add_constant(low, w, -(hi + lo) / 2 / half)
-    w = arith.to_frac(low, low.narrowed(w, -(1 << f) - 64, (1 << f) + 64), working_bits(low))
+    reach = (1 << f) + (1 << f - 8)  # the factor and the middle are rounded
+    w = arith.to_frac(low, low.narrowed(w, -reach, reach), working_bits(low))
     middle = (hi + lo) / 2
     series = _power_series(middle - half, middle + half, 1.0, 2.0 ** -(low.f + 1))
     return evaluate(low, w, series, low.f)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from spuvm.compiler import order
 from spuvm.compiler.context import Lowering
 
@@ -67,9 +65,9 @@ def _within(low: Lowering, x: int, least: int, most: int) -> tuple[int, int]:
 
 def plus(low: Lowering, x: int, value: int) -> int:
     """x + value for an encoded public scalar."""
-    return low.emit("add_ap", x, low.constant(low.ring.array(np.int64(value)), low.frac(x)))
+    return low.emit("add_ap", x, low.integer(value, low.frac(x)))
 
 
 def minus(low: Lowering, value: int, x: int) -> int:
     """value - x for an encoded public scalar."""
-    return low.emit("sub_pa", low.constant(low.ring.array(np.int64(value)), low.frac(x)), x)
+    return low.emit("sub_pa", low.integer(value, low.frac(x)), x)

@@ -223,7 +223,7 @@ def _cost(degree: int, step: int) -> int:
 
 def constant(low: Lowering, value: float, frac: int) -> int:
     """A public scalar with `frac` fraction bits."""
-    return low.constant(low.ring.array(np.int64(round(math.ldexp(value, frac)))), frac)
+    return low.integer(round(math.ldexp(value, frac)), frac)
 
 
 def unit_interval(low: Lowering, t: int) -> int:

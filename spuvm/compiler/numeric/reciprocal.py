@@ -155,7 +155,7 @@ def _largest(low: Lowering, over: order.Bit, sign: order.Bit) -> int:
     elif sign is not False:
         minus = low.emit("b2a", low.emit("and_bb", over, sign))
         number = low.emit("lincomb_a", number, minus, coefficients=(1, -2))
-    most = low.constant(low.ring.array(np.int64(low.bound - 1)), low.f)
+    most = low.integer(low.bound - 1, low.f)
     return low.emit("mul_ap", number, most)
 
 

@@ -20,7 +20,7 @@ from spuvm.compiler.numeric.polynomial import working_bits
 
 SPAN = 2  # log2 of the range that is left
 FUZZ = 7  # a window may take a value for a power of two that is smaller by 2^-FUZZ
-COMPARE = {8: 6, 16: 12, 32: 25, 64: 51}  # bytes of a comparison by its bits
+COMPARE = {8: 6, 16: 12, 32: 25, 64: 51, 128: 102}  # bytes of a comparison by its bits
 ROUND = 3  # bytes that a round counts as
 Plan = tuple[tuple[int, int, int], ...]
 
@@ -262,7 +262,7 @@ def _cheapest(span: int, parity: int, top: int, ring: int) -> tuple[int, Plan]:
                 break
             left = max(step, span - count * step)
             need = min(top, count * step + FUZZ) + 1
-            width = next(w for w in (8, 16, 32, 64) if need <= w or w == ring)
+            width = next(w for w in COMPARE if need <= w or w == ring)
             after, rest = _cheapest(left, parity, top, ring)
             window = 0 if width > top else 20
             rounds = 3 + width.bit_length() + (2 if window else 0)

@@ -25,6 +25,7 @@ from spuvm.compiler.numeric.polynomial import (
 
 Floats = npt.NDArray[np.float64]
 Real = Callable[[Floats], Floats]
+SLACK = 8  # units by which a result may leave the range of its function
 UNEVEN = 2.5  # units in the last place by which the fitted function may swing
 
 
@@ -44,12 +45,12 @@ def _scaled(low: Lowering, x: int, reach: float) -> _Scaled:
     t = low.type(x)
     if t.bounds is not None:
         reach = min(reach, max(math.ldexp(t.magnitude(0), -f), 2.0**-f))
-    bits = g - f  # u = x * factor with g bits, no truncation
+    bits = max(g - f, 7)  # u = x * factor, not truncated where f is not extreme
     factor = max(1, math.floor(math.ldexp(1 / reach, bits)))
-    most = (1 << g) // factor
+    most = (1 << f + bits) // factor
     kept = masked(low, x, -most, most)
-    u = low.emit("mul_ap", kept.value, low.constant(low.ring.array(np.int64(factor)), bits))
-    u = low.narrowed(u, -(1 << g), 1 << g)
+    u = low.emit("mul_ap", kept.value, low.integer(factor, bits))
+    u = arith.to_frac(low, low.narrowed(u, -(1 << f + bits), 1 << f + bits), g)
     w = working_bits(low)
     twice = low.emit("mul_aa", u, u, trunc=2 * g - w - 1, form="narrow")
     square = low.emit(
@@ -131,7 +132,7 @@ def logistic(low: Lowering, x: int) -> int:
     with low.unchecked():
         half = constant(low, 0.5, f)
         made = low.emit("sub_pa", half, made) if negated else low.emit("add_ap", made, half)
-    return low.narrowed(made, 0, 1 << f)
+    return low.narrowed(made, -SLACK, (1 << f) + SLACK)
 
 
 def _sign_aside(low: Lowering, x: int) -> tuple[int, bool]:
@@ -145,7 +146,7 @@ def tanh(low: Lowering, x: int) -> int:
     x, negated = _sign_aside(low, x)
     made = _odd(low, x, np.tanh, (_flat(low, (low.f - 8) / 4) + math.log(2)) / 2, 1.0)
     made = low.emit("neg_a", made) if negated else made
-    one = 1 << low.f
+    one = (1 << low.f) + SLACK
     return low.narrowed(made, -one, one)
 
 
