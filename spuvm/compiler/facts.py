@@ -41,7 +41,15 @@ class Peak:
     axes: tuple[int, ...]
 
 
-Fact = LogAddExp | Maximum | Peak
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The integer's residue modulo 2^width is Boolean value `id`, zero above what `id` is wide."""
+
+    id: int
+    width: int
+
+
+Fact = LogAddExp | Maximum | Peak | Word
 
 
 def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:

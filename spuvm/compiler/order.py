@@ -99,7 +99,7 @@ def maximum(low: Lowering, x: int, y: int, dtype: np.dtype[np.generic]) -> int:
         made = choose(low, less(low, x, y, dtype), y, x)
     else:
         made = _add(low, y, times(low, negate(low, negative(low, delta)), delta))
-    return _at_least(low, made, x, y)
+    return _at_least(low, made, x, y, dtype)
 
 
 def minimum(low: Lowering, x: int, y: int, dtype: np.dtype[np.generic]) -> int:
@@ -110,7 +110,7 @@ def minimum(low: Lowering, x: int, y: int, dtype: np.dtype[np.generic]) -> int:
         made = choose(low, less(low, x, y, dtype), x, y)
     else:
         made = _add(low, y, times(low, negative(low, delta), delta))
-    return _at_most(low, made, x, y)
+    return _at_most(low, made, x, y, dtype)
 
 
 def _add(low: Lowering, y: int, step: int) -> int:
@@ -118,28 +118,30 @@ def _add(low: Lowering, y: int, step: int) -> int:
         return low.emit("add_aa", y, step)
 
 
-def _at_least(low: Lowering, made: int, x: int, y: int) -> int:
+def _at_least(low: Lowering, made: int, x: int, y: int, dtype: np.dtype[np.generic]) -> int:
     bounds = [t.bounds for t in (low.type(x), low.type(y)) if t.bounds is not None]
-    if not bounds:
+    if not bounds or (len(bounds) == 1 and dtype.kind in "iu"):  # may be as wide as the ring
         return made
     top = max(b[1] for b in bounds) if len(bounds) == 2 else low.bound - 1
     return low.narrowed(made, max(b[0] for b in bounds), top)
 
 
-def _at_most(low: Lowering, made: int, x: int, y: int) -> int:
+def _at_most(low: Lowering, made: int, x: int, y: int, dtype: np.dtype[np.generic]) -> int:
     bounds = [t.bounds for t in (low.type(x), low.type(y)) if t.bounds is not None]
-    if not bounds:
+    if not bounds or (len(bounds) == 1 and dtype.kind in "iu"):
         return made
     floor = min(b[0] for b in bounds) if len(bounds) == 2 else 1 - low.bound
     return low.narrowed(made, floor, min(b[1] for b in bounds))
 
 
 def absolute(low: Lowering, x: int) -> int:
-    """|x| = x - 2 (x < 0) x."""
+    """|x| = x - 2 (x < 0) x; what is not bounded and has no fraction bits may fill the ring."""
     bounds, bit = low.type(x).bounds, negative(low, x)
     if isinstance(bit, bool):
         return low.emit("neg_a", x) if bit else x
     with low.unchecked():
         made = low.emit("lincomb_a", x, low.emit("mul_ba", bit, x), coefficients=(1, -2))
+    if bounds is None and low.frac(x) == 0:
+        return made
     top = low.bound - 1 if bounds is None else max(-bounds[0], bounds[1])
     return low.narrowed(made, 0, top) if top < low.ring.modulus // 2 else made

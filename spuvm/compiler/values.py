@@ -154,13 +154,22 @@ def wrap_int(low: Lowering, x: int, dtype: np.dtype[Any]) -> int:
     if bounds is not None and first <= bounds[0] and bounds[1] <= last:
         return x
     if width == low.bits:
-        return x
+        return x if bounds is None else without_bounds(low, x)
     offset = low.constant(low.ring.array(-first))
     raised = low.emit("add_ap", x, offset) if first else x
     reduced = low.emit("b2a", low.emit("a2b", raised, bits=width))
     if not first:
         return reduced
     return low.emit("add_ap", reduced, low.constant(low.ring.array(first)))
+
+
+def without_bounds(low: Lowering, x: int) -> int:
+    """The same residues; their signed reading says nothing about an unsigned dtype as wide."""
+    half = low.constant(low.ring.array(np.array(1 << (low.bits - 1), object)))
+    with low.unchecked():
+        while low.type(x).bounds is not None:  # the sum leaves the signed range
+            x = low.emit("add_ap", low.emit("add_ap", x, half), half)
+    return x
 
 
 def as_number(low: Lowering, value: Secret) -> int:

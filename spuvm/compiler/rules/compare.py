@@ -8,10 +8,9 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules import Out, integer, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
 from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int, xor_public
-from spuvm.errors import CompileError
 
 BOOL = np.dtype(np.bool_)
 
@@ -167,32 +166,27 @@ def logical(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Value
     return Secret(low.emit("and_bp", a, low.constant(c.astype(np.uint8), 0, 1)), BOOL)
 
 
-def _bits_only(x: Value, y: Value) -> None:
-    if kind_of(_dtype(x, y)) != "bool":
-        raise CompileError(
-            "bitwise operations on secret integers are not supported",
-            next="compare the integers and combine the Booleans",
-        )
-
-
 @rule("and")
 def logical_and(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
-    """x and y of Booleans."""
-    _bits_only(x, y)
+    """x and y of Booleans or of the bits of integers."""
+    if kind_of(_dtype(x, y)) != "bool":
+        return integer.bitwise(low, out, x, y, "and")
     return logical(low, out, x, y, "and")
 
 
 @rule("xor")
 def logical_xor(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
-    """x xor y of Booleans."""
-    _bits_only(x, y)
+    """x xor y of Booleans or of the bits of integers."""
+    if kind_of(_dtype(x, y)) != "bool":
+        return integer.bitwise(low, out, x, y, "xor")
     return logical(low, out, x, y, "xor")
 
 
 @rule("or")
 def logical_or(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
-    """x or y of Booleans: not (not x and not y)."""
-    _bits_only(x, y)
+    """x or y of Booleans, not (not x and not y), or of the bits of integers."""
+    if kind_of(_dtype(x, y)) != "bool":
+        return integer.bitwise(low, out, x, y, "or")
     both = logical(low, out, inverse(low, out, x), inverse(low, out, y), "and")
     return inverse(low, out, both)
 
@@ -202,8 +196,7 @@ def logical_not(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Value:
     """not x: bits flipped, integers -x - 1."""
     if kind_of(x.dtype) == "bool":
         return inverse(low, out, x)
-    minus_one = low.constant(low.ring.array(-1))
-    return Secret(low.emit("sub_pa", minus_one, x.id), x.dtype)
+    return integer.complement(low, x)
 
 
 # --- selection -------------------------------------------------------------------------------

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith
+from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.order import negative
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import (
     Array,
     Value,
     as_number,
     encoded_range,
+    int_bounds,
     kind_of,
+    lift,
     public,
     wrap_int,
 )
@@ -143,7 +144,7 @@ def same(low: Lowering, out: list[Out], *xs: Value, **_: Any) -> Any:
 
 @rule("convert_element_type")
 def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
-    """Between dtypes: integers wrap, floats go toward zero, numbers become (x != 0)."""
+    """Between dtypes: integers wrap, floats go toward zero and saturate, bool is (x != 0)."""
     (o,) = out
     old, new = kind_of(x.dtype), kind_of(o.dtype)
     if old == new == "float" or x.dtype == o.dtype:
@@ -160,9 +161,23 @@ def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     if o.dtype.itemsize * 8 > low.bits:
         raise CompileError(f"{o.dtype} is wider than the ring", next="use Config(ring=64)")
     if old == "float":
-        return Secret(toward_zero(low, x.id), o.dtype)
+        return Secret(toward_zero(low, _saturated(low, x, o.dtype)), o.dtype)
     same_residue = o.dtype.itemsize <= x.dtype.itemsize
     return Secret(x.id if same_residue else wrap_int(low, x.id, x.dtype), o.dtype)
+
+
+def _saturated(low: Lowering, x: Secret, dtype: np.dtype[Any]) -> int:
+    """A float clipped to what an integer dtype holds; nothing where ranges prove that it is."""
+    first, last = (v << low.frac(x.id) for v in int_bounds(dtype))
+    made, limit, bounds = x.id, low.bound, low.type(x.id).bounds
+    for pick, edge in ((order.minimum, last), (order.maximum, first)):
+        inside = -limit < edge < limit
+        if bounds is not None:
+            inside &= bounds[0] < edge < bounds[1]
+        if inside:
+            c = lift(low, np.asarray(float(edge >> low.frac(x.id))), x.dtype).id
+            made = pick(low, made, low.spread(c, low.shape(made)), x.dtype)
+    return made
 
 
 def floor(low: Lowering, x: int) -> int:
@@ -184,7 +199,7 @@ def toward_zero(low: Lowering, x: int) -> int:
     frac = low.frac(x)
     if frac <= 0:
         return x
-    bounds, bit, almost = low.type(x).bounds, negative(low, x), (1 << frac) - 1
+    bounds, bit, almost = low.type(x).bounds, order.negative(low, x), (1 << frac) - 1
     scale = low.constant(low.ring.array(almost))
     if bit is True:
         x = low.emit("add_ap", x, arith.encode(low, np.asarray(1 - 2.0**-frac), frac))
@@ -223,7 +238,7 @@ def round_(low: Lowering, out: list[Out], x: Secret, *, rounding_method: Any, **
     if int(rounding_method) == 1:  # a tie was rounded up: to odd, if bit `frac` is set
         wrong = low.emit("and_bb", tie, low.emit("bits_b", word, low=frac, width=1))
     else:  # a tie was rounded up: away from zero only if positive
-        sign = negative(low, x.id)
+        sign = order.negative(low, x.id)
         if sign is False:
             return Secret(down, x.dtype)
         wrong = tie if sign is True else low.emit("and_bb", tie, sign)

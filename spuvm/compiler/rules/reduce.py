@@ -12,7 +12,7 @@ from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Maximum, sum_bounds
 from spuvm.compiler.numeric import sigmoid
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules import Out, integer, rule
 from spuvm.compiler.values import as_number, kind_of, wrap_int
 from spuvm.errors import CompileError
 
@@ -81,10 +81,10 @@ def reduce_min(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any)
 
 
 def _bits(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secret:
-    if kind_of(x.dtype) != "bool":
-        raise CompileError("bitwise reductions of secret integers are not supported")
     _empty(low, x.id, axes, op)
     value = leading(low, x.id, axes)
+    if kind_of(x.dtype) != "bool":
+        return integer.reduce_bits(low, out, x, value, op)
     value = low.emit("not_b", value) if op == "or" else value
     made = tree(low, value, lambda a, b: low.emit("and_bb", a, b))
     return Secret(low.emit("not_b", made) if op == "or" else made, out[0].dtype)
@@ -92,22 +92,22 @@ def _bits(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secre
 
 @rule("reduce_and")
 def reduce_and(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
-    """All, over axes."""
+    """All, over axes; of integers bit by bit."""
     return _bits(low, out, x, axes, "and")
 
 
 @rule("reduce_or")
 def reduce_or(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
-    """Any, over axes."""
+    """Any, over axes; of integers bit by bit."""
     return _bits(low, out, x, axes, "or")
 
 
 @rule("reduce_xor")
 def reduce_xor(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
-    """Parity over axes."""
-    if kind_of(x.dtype) != "bool":
-        raise CompileError("bitwise reductions of secret integers are not supported")
+    """Parity over axes; of integers bit by bit."""
     _empty(low, x.id, axes, "xor")
+    if kind_of(x.dtype) != "bool":
+        return integer.reduce_bits(low, out, x, leading(low, x.id, axes), "xor")
     made = tree(low, leading(low, x.id, axes), lambda a, b: low.emit("xor_bb", a, b))
     return Secret(made, out[0].dtype)
 

@@ -10,7 +10,7 @@ from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric import exponential, logarithm, roots, sigmoid
 from spuvm.compiler.numeric import reciprocal as division
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules import Out, intdiv, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand
 from spuvm.compiler.values import Value, kind_of
 from spuvm.errors import CompileError
@@ -18,19 +18,27 @@ from spuvm.errors import CompileError
 
 @rule("div")
 def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
-    """x / y of floats; by a public y a product with 1 / y, and there x / 0 = 0."""
+    """x / y; by a public float y a product with 1 / y, and there x / 0 = 0."""
     (o,) = out
     if kind_of(o.dtype) != "float":
-        raise CompileError(
-            "division of secret integers is not supported",
-            next="convert to float first, or divide by a power of two with a shift",
-        )
+        return intdiv.quotient(low, o, x, y)
     if not isinstance(y, Secret):
         c = constant(low, y, o)
         inverse = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
         return Secret(arith.mul_public(low, operand(low, x, o.shape), inverse), o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
     return Secret(division.divide(low, numerator, y.id, o.shape), o.dtype)
+
+
+@rule("rem")
+def rem(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
+    """The remainder of integers, with the sign of x."""
+    if kind_of(out[0].dtype) != "int":
+        raise CompileError(
+            "remainders of secret floats are not supported",
+            next="use x - y * jnp.trunc(x / y)",
+        )
+    return intdiv.remainder(low, out[0], x, y)
 
 
 def reciprocal(low: Lowering, out: list[Out], x: Secret) -> Secret:
