@@ -23,7 +23,7 @@ _HOME = {
     "to": "spuvm.devices.moves",
     "wait": "spuvm.devices.moves",
 }
-_MODULES = ("errors", "functions")
+_MODULES = ("errors", "functions", "random")
 
 __all__ = [
     "PYU",
@@ -36,6 +36,7 @@ __all__ = [
     "functions",
     "init",
     "proxy",
+    "random",
     "reveal",
     "shutdown",
     "simulate",
@@ -46,6 +47,7 @@ __all__ = [
 if TYPE_CHECKING:
     from spuvm import errors as errors
     from spuvm import functions as functions
+    from spuvm import random as random
     from spuvm.compiler import assume_range as assume_range
     from spuvm.devices.config import Config as Config
     from spuvm.devices.moves import reveal as reveal

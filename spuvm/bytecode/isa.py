@@ -481,6 +481,18 @@ def _shift_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _bits(args[0].shape, width)
 
 
+@local(
+    "random_b", "", "shape width draw", "uniform bits that no party knows, anew at each execution"
+)
+def _random_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    need(1 <= attrs["width"] <= ring, f"random_b: width must be in 1..{ring}")
+    return _bits(tuple(attrs["shape"]), attrs["width"])
+
+
+# Local instructions that draw masks. `draw` keeps equal ones apart.
+DRAWING = frozenset({"random_b"})
+
+
 @local("reverse_b", "b", "", "bit i becomes bit width-1-i")
 def _reverse_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return args[0]

@@ -24,6 +24,9 @@ def to_frac(low: Lowering, x: int, frac: int) -> int:
     have = low.frac(x)
     if frac > have:
         return low.emit("shl_a", x, bits=frac - have, frac=frac)
+    most = low.bits - 3  # a product of very small numbers can have more bits than one step cuts
+    if have - frac > most:
+        return to_frac(low, low.emit("trunc_a", x, bits=most), frac)
     if frac < have:
         return low.emit("trunc_a", x, bits=have - frac)
     return x

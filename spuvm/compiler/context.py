@@ -55,6 +55,7 @@ class Lowering:
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
         self._known: dict[tuple[Any, ...], int] = {}
+        self._draws = 0
 
     def input(self, type: Type, origin: str) -> int:
         """Add an input of the program."""
@@ -107,6 +108,13 @@ class Lowering:
             self.public[made] = c << c.dtype.type(attrs["bits"])
         elif op == "retype_a" or (op in ("broadcast", "reshape") and c.ndim == 0):
             self.public[made] = c
+
+    def random_bits(self, shape: Sequence[int], width: int) -> int:
+        """Boolean shares of bits that no party knows; every call is another draw."""
+        self._draws += 1
+        return self.builder.emit(
+            "random_b", source=self.source, shape=tuple(shape), width=width, draw=self._draws
+        )
 
     @contextmanager
     def unchecked(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend import core, source_info_util
 
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.rules import RULES, Out
 from spuvm.compiler.values import Value
 from spuvm.errors import SpuvmError, UnsupportedPrimitive
@@ -52,7 +53,7 @@ def _needed(jaxpr: Any) -> list[Any]:
 
 
 def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -> Sequence[Value]:
-    if not any(isinstance(x, Secret) for x in operands):
+    if not any(isinstance(x, Secret) for x in operands) and FRESH not in eqn.effects:
         return evaluate(eqn, operands, debug_info)
     outer = low.source, low.checked
     low.source = user_line(eqn) or low.source

@@ -325,6 +325,14 @@ def _shift_b(p: Plain, types: Any, x: Array, by: int, width: int) -> Array:
     return _low(moved, 0, width)
 
 
+@means("random_b")
+def _random_b(p: Plain, types: Any, shape: Any, width: int, draw: int) -> Array:
+    rng = p.rng if p.rng is not None else np.random.default_rng(draw)
+    bits = rng.integers(0, 2, (*shape, width)).astype(object)
+    made = np.asarray((bits << np.arange(width).astype(object)).sum(-1)).reshape(shape)
+    return made.astype(np.uint8) if width == 1 else p.ring.array(made)
+
+
 @means("reverse_b")
 def _reverse_b(p: Plain, types: Sequence[Type], x: Array) -> Array:
     made = np.zeros_like(x)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spuvm.bytecode.isa import DRAWING
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.errors import ProtocolError, SpuvmError, UsageError
 from spuvm.kernels.arith import small_dtype
@@ -317,7 +318,9 @@ class Machine:
         local = self._protocol.local.get(instruction.op)
         try:
             if local is not None:
-                party = Party(self.rank, self.ring, None)
+                draws = instruction.op in DRAWING
+                masks = Masks(self._streams, run_id, number) if draws else None
+                party = Party(self.rank, self.ring, masks)
                 self._finish(run, instruction, local(party, *args, **instruction.attrs))
                 return None
             party = Party(self.rank, self.ring, Masks(self._streams, run_id, number))

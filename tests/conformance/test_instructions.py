@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from parties import interactive, lockstep, share, value_of
 from variant import Variant, to_ints
 
-from spuvm.bytecode.isa import OPS
+from spuvm.bytecode.isa import DRAWING, OPS
 from spuvm.bytecode.verify import verify
 from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.plain import run_plain
@@ -22,7 +22,7 @@ TALKING = sorted(ABY3.steps)
 
 
 def test_every_instruction_has_a_record() -> None:
-    assert set(RECORDS) == set(OPS)
+    assert set(RECORDS) == set(OPS) - DRAWING  # those: test_random_bits.py
 
 
 def check_value(v: Variant, values: Sequence[np.ndarray], got: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spuvm.kernels import arith
+from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
 from spuvm.protocol.aby3.table import TABLE
@@ -299,3 +300,23 @@ def reverse_b(p: Party, x: BShare) -> BShare:
         return np.asarray(a >> word(bits - x.width))
 
     return BShare(turn(x.x0), turn(x.x1), x.width)
+
+
+@TABLE.on_shares("random_b")
+def random_b(p: Party, *, shape: tuple[int, ...], width: int, draw: int) -> BShare:
+    """Uniform bits [r] that no party knows.
+
+    Local:    component i is drawn from the stream of the pair that holds it.
+    Sends:    nothing.
+    Requires: nothing.
+    Error:    exact; fresh in every execution, because a mask's place counts executions.
+    Opens:    nothing; every party lacks the component that the other two draw.
+    Security: semi-honest, one of three corrupt; computational (PRF).
+    Ref:      Cramer, Damgård, Ishai 2005 (TCC), pseudo-random secret sharing.
+    """
+    word, n = small_dtype(width), math.prod(shape)
+    mask = word.type((1 << width) - 1)
+    nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
+    (x0,) = p.draw(prv, (word, n))
+    (x1,) = p.draw(nxt, (word, n))
+    return BShare((x0 & mask).reshape(shape), (x1 & mask).reshape(shape), width)

@@ -1,0 +1,73 @@
+"""``fresh``: values that no party knows, drawn when the program runs, as a primitive of JAX.
+
+The primitive has an effect, so that JAX neither drops it nor repeats it: `jax.checkpoint`, which
+would draw twice what must be one value, refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src import effects
+from jax.extend import core, source_info_util
+from jax.interpreters import batching
+
+from spuvm.errors import UsageError
+
+source_info_util.register_exclusion(__file__)
+
+
+class Fresh(effects.Effect):
+    """The effect of drawing: two draws are two values."""
+
+    __str__ = lambda self: "Fresh"  # noqa: E731
+
+
+FRESH = Fresh()
+effects.control_flow_allowed_effects.add_type(Fresh)
+effects.custom_derivatives_allowed_effects.add_type(Fresh)
+
+fresh_p = core.Primitive("fresh")
+
+
+@fresh_p.def_effectful_abstract_eval  # type: ignore[untyped-decorator]
+def _shape(*like: Any, shape: Any, dtype: Any, kind: str, below: int) -> Any:
+    return jax.core.ShapedArray(shape, np.dtype(dtype)), {FRESH}
+
+
+@fresh_p.def_impl  # type: ignore[untyped-decorator]
+def _refuse(*like: Any, **params: Any) -> Any:
+    raise UsageError(
+        "sf.random draws shares, and there are none in plain JAX",
+        next="call the function under sf.simulate or an SPU; in plaintext use jax.random",
+    )
+
+
+def _batched(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Any:
+    """Every member of a batch draws its own."""
+    (size,) = {a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None}
+    params["shape"] = (size, *params["shape"])
+    return fresh_p.bind(*args, **params), 0
+
+
+batching.primitive_batchers[fresh_p] = _batched
+
+
+def fresh(
+    kind: str, shape: Sequence[int], dtype: Any, like: Any = None, *, below: int = 0
+) -> jax.Array:
+    """Bind the primitive; kinds are those of rules/random.py.
+
+    `like` is any array that the draw shall depend on: inside `jax.vmap` each of its members then
+    gets a draw of its own, and inside a differentiated loop each step does.
+    """
+    operands = (
+        () if like is None else tuple(jax.lax.stop_gradient(x) for x in jax.tree.leaves(like))
+    )
+    made: jax.Array = fresh_p.bind(
+        *operands, shape=tuple(shape), dtype=np.dtype(dtype).name, kind=kind, below=below
+    )
+    return made

@@ -1,0 +1,68 @@
+"""Fresh secret randomness: bits that no party knows, and numbers made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spuvm.compiler import arith
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.numeric import logarithm
+from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.values import Value
+from spuvm.errors import CompileError
+
+TWO_LN_2 = np.asarray(2 * np.log(2.0))
+SPARE = 8  # bits by which a draw is longer than the number of outcomes, at least
+
+
+@rule("fresh")
+def fresh(low: Lowering, out: list[Out], *like: Value, kind: str, below: int, **_: Any) -> Secret:
+    """A draw of the given kind.
+
+    bit    one fair bit.
+    below  an integer in 0 .. below-1; for a `below` that is no power of two the probabilities
+           differ from 1/below by at most 2^-32 (ring 64).
+    unit   a float in [0, 1), a multiple of 2^-f.
+    squared_radius  -2 ln u for u uniform on the multiples of 2^-2f in (0, 1].
+    """
+    (o,) = out
+    if kind == "bit":
+        return Secret(low.random_bits(o.shape, 1), o.dtype)
+    if kind == "below":
+        return Secret(_below(low, o, below), o.dtype)
+    f = low.f
+    width = f if kind == "unit" else min(2 * f, low.bits - 3)
+    made = low.emit("b2a", low.random_bits(o.shape, width))
+    if kind == "unit":
+        return Secret(arith.retype(low, made, f, 0, (1 << width) - 1), o.dtype)
+    with low.unchecked():  # 2^f u as a float, of which the logarithm is taken at its best
+        made = low.emit("add_ap", made, low.constant(low.ring.array(1)))
+        log = logarithm.log(low, arith.retype(low, made, f, 1, 1 << width))
+        made = arith.add_public(
+            low, arith.mul_public(low, log, np.asarray(-2.0)), TWO_LN_2 * (width - f)
+        )
+    below = -(1 << max(0, f - 4))  # the logarithm may be off by a few units
+    return Secret(low.narrowed(arith.settle(low, made), below, 4 * f << f), o.dtype)
+
+
+def _below(low: Lowering, o: Out, n: int) -> int:
+    """floor(n r / 2^w) for w random bits r."""
+    places = max(1, (n - 1).bit_length())
+    if n == 1 << places or n == 1:
+        made = low.emit("b2a", low.random_bits(o.shape, places))
+        return made if n > 1 else low.emit("mul_ap", made, low.constant(low.ring.array(0)))
+    width = min(32, low.bits - places)
+    if width < places + SPARE:
+        raise CompileError(
+            f"a random integer below {n} needs a wider ring",
+            expected=f"at most {(low.bits - SPARE) // 2} bits",
+            next="use Config(ring=64)",
+        )
+    draw = low.emit("b2a", low.random_bits(o.shape, width))
+    with low.unchecked():
+        scaled = low.emit("mul_ap", draw, low.constant(low.ring.array(np.array(n, object))))
+    digits = low.emit("a2b", scaled, bits=width + places)
+    made = low.emit("b2a", low.emit("bits_b", digits, low=width, width=places))
+    return low.narrowed(made, 0, n - 1)
