@@ -109,6 +109,33 @@ class Joiner:
         return self.fxp.decode(total, leaf.spec.dtype, leaf.frac).reshape(leaf.spec.shape)
 
 
+@dataclass(frozen=True, slots=True)
+class RingDealer:
+    """Runs at an owner of ring elements [count, ...]: deals each of `count` arrays."""
+
+    ring: Ring
+    rank: int | None
+
+    def __call__(self, value: npt.NDArray[Any]) -> tuple[Any, Pieces]:
+        """The specs, and the pieces for each of the three machines."""
+        pieces: Pieces = ([], [], [])
+        for array in value:
+            for mine, one in zip(pieces, deal(array, self.ring, owner=self.rank), strict=True):
+                mine.append(one)
+        return [ArraySpec(array.shape, "float32") for array in value], pieces
+
+
+@dataclass(frozen=True, slots=True)
+class RingJoiner:
+    """Runs at the receiver of masked values: the ring elements as they are, [count, *shape]."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, *parts: list[Part]) -> npt.NDArray[Any]:
+        arrays = [reconstruct(list(one)).reshape(self.shape) for one in zip(*parts, strict=True)]
+        return np.stack(arrays)
+
+
 def deal_parts(parts: Sequence[Part], order: OpenOrder, ring: Ring) -> Pieces:
     """Shares of additive parts, for the machines of another SPU; no clear value is involved."""
     pieces: Pieces = ([], [], [])

@@ -29,7 +29,7 @@ def device_of(target: Any) -> Device:
         raise UsageError(
             "not a device",
             got=repr(target) if isinstance(target, str) else type(target).__name__,
-            expected="a PYU, an SPU or a proxied instance",
+            expected="a PYU, an SPU, a HEU or a proxied instance",
             next="sf.PYU('alice') makes a device of a party's name",
         )
     return device
@@ -55,6 +55,10 @@ def move(x: DeviceObject, target: Any) -> Any:
         return opened
     if isinstance(x, SPUObject) and isinstance(device, SPU):
         return x.device.pass_on(x, device)
+    if _has_ciphertexts(x, device):
+        from spuvm.devices.heumoves import move_ciphertexts
+
+        return move_ciphertexts(x, device)
     raise UsageError("no way between these devices", got=f"{x!r} to {device!r}")
 
 
@@ -88,6 +92,12 @@ def reveal(tree: Any) -> Any:
     handles = [leaf for leaf in leaves if isinstance(leaf, DeviceObject)]
     for handle in handles:
         handle.check_session()
+        if _has_ciphertexts(handle, handle.device):
+            raise UsageError(
+                "only the key holder reveals ciphertexts",
+                got=repr(handle),
+                next=f"sf.reveal(x.to(PYU({handle.device.sk_keeper!r})))",
+            )
     secret = [x for x in handles if isinstance(x, SPUObject)]
     clear = [x for x in handles if isinstance(x, PYUObject)]
     backend = current().backend
@@ -136,6 +146,11 @@ def _record(x: SPUObject, to: str) -> None:
         what = f"output of {x.stored.what}"
         one = Disclosure(what, to, leaf.origins, leaf.spec.shape, leaf.spec.dtype, "")
         opened[one] = opened.get(one, 0) + 1
+
+
+def _has_ciphertexts(x: DeviceObject, device: Device) -> bool:
+    """Whether a HEU takes part; its module, and gmpy2, are loaded only then."""
+    return any(type(one).__name__ in ("HEU", "HEUObject") for one in (x, device))
 
 
 def _identity(value: Any) -> Any:

@@ -16,7 +16,14 @@ from spuvm.devices.clusterdef import parse
 from spuvm.devices.compiling import Programs, sum_of_parts
 from spuvm.devices.config import Config
 from spuvm.devices.costs import Run
-from spuvm.devices.crossings import Dealer, Joiner, shared_by_owner, widest_type
+from spuvm.devices.crossings import (
+    Dealer,
+    Joiner,
+    RingDealer,
+    RingJoiner,
+    shared_by_owner,
+    widest_type,
+)
 from spuvm.devices.failure import checked
 from spuvm.devices.host import PROGRAMS, OpenOrder, RunOrder
 from spuvm.devices.pyu import PYUObject
@@ -102,12 +109,18 @@ class SPU(Device):
     def receive(self, x: PYUObject) -> SPUObject:
         """Share a party's value: its owner deals, the machines get the pieces."""
         self._check_open()
-        name, owner, what = self._fresh(), x.device.party, x.ref.what
+        owner, what = x.device.party, x.ref.what
         limits, rank = self.config.input_range, self.rank(owner)
         dealer = Dealer(what, self.fxp, limits, rank, widest_type())
+        return SPUObject(self.take_from(owner, what, dealer, x.ref), source=x)
+
+    def take_from(self, owner: str, what: str, dealer: Dealer | RingDealer, ref: Ref) -> Stored:
+        """Have a party deal a value to the machines."""
+        self._check_open()
+        name = self._fresh()
         with self._lock:
-            facts = self.machines.feed(name, owner, f"sharing {what}", dealer, x.ref)
-        return SPUObject(Stored(self, name, what, (facts,)), source=x)
+            facts = self.machines.feed(name, owner, f"sharing {what}", dealer, ref)
+        return Stored(self, name, what, (facts,))
 
     def run(self, program: Program, inputs: Sequence[str], what: str) -> Stored:
         """Run a program on named arrays; its outputs are arrays 0, 1, ... of what is returned."""
@@ -124,11 +137,11 @@ class SPU(Device):
             )  # fmt: skip
             return Stored(self, name, what, self._last)
 
-    def open_to(self, x: SPUObject, party: str) -> Ref:
+    def open_to(self, x: SPUObject, party: str, joiner: RingJoiner | None = None) -> Ref:
         """Open a value to one party: reconstructed there and nowhere else."""
         self._check_open()
         leaves, tree = x.structure()
-        join = Joiner(self.fxp, leaves, tree)
+        join = joiner or Joiner(self.fxp, leaves, tree)
         with self._lock:
             order = self._order(list(zip(x.names, leaves, strict=True)), self.rank(party))
             ref = self.machines.open_at(order, party, x.stored.what, join)

@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Config": "spuvm.devices.config",
+    "HEU": "spuvm.devices.heu",
+    "HEUObject": "spuvm.devices.heu",
     "PYU": "spuvm.devices.pyu",
     "PYUObject": "spuvm.devices.pyu",
     "SPU": "spuvm.devices.spu",
@@ -26,9 +28,11 @@ _HOME = {
 _MODULES = ("errors", "functions", "random")
 
 __all__ = [
+    "HEU",
     "PYU",
     "SPU",
     "Config",
+    "HEUObject",
     "PYUObject",
     "SPUObject",
     "assume_range",
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from spuvm import random as random
     from spuvm.compiler import assume_range as assume_range
     from spuvm.devices.config import Config as Config
+    from spuvm.devices.heu import HEU as HEU
+    from spuvm.devices.heu import HEUObject as HEUObject
     from spuvm.devices.moves import reveal as reveal
     from spuvm.devices.moves import to as to
     from spuvm.devices.moves import wait as wait

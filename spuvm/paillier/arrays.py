@@ -318,9 +318,11 @@ def _aligned_plain(a: Ciphers, b: Plain) -> tuple[Ciphers, Plain]:
     scale = max(a.scale, b.scale)
     if b.scale < scale:
         factor = 1 << (scale - b.scale)
-        b = Plain(b.ints.astype(object) * factor, scale, b.bound * factor)
+        b = Plain(np.asarray(b.ints.astype(object) * factor, object), scale, b.bound * factor)
     return (a if a.scale == scale else a.rescaled(scale)), b
 
 
 def _negated(other: Any) -> Any:
-    return Plain(-other.ints, other.scale, other.bound) if isinstance(other, Plain) else other
+    if not isinstance(other, Plain):
+        return other
+    return Plain(np.asarray(-other.ints), other.scale, other.bound)
