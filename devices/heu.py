@@ -13,24 +13,20 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-import numpy as np
-
-from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Ref
-from spuvm.devices.base import Device, DeviceObject
+from spuvm.devices.base import Device
 from spuvm.devices.calls import Call, Slot
 from spuvm.devices.failure import checked
 from spuvm.devices.heudef import Definition, parse
-from spuvm.devices.heuparty import Facts, HEUParty, public_key
-from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.heuobject import HEUObject, Kind
+from spuvm.devices.heuparty import HEUParty, public_key
+from spuvm.devices.pyu import PYUObject
 from spuvm.devices.session import checked_parties, current
 from spuvm.errors import UsageError
 from spuvm.paillier.encoding import Encoding
 from spuvm.paillier.keys import MIN_BITS, Safety, check_bits
-
-Kind = Literal["ciphertexts", "plain"]
 
 
 class HEU(Device):
@@ -182,256 +178,6 @@ class Held:
         weakref.finalize(self, heu.drop, party, name).atexit = False
 
 
-class HEUObject(DeviceObject):
-    """A handle of an array of ciphertexts, or of an evaluator's encoded numbers."""
-
-    __slots__ = ("_held", "kind", "origins", "party")
-
-    def __init__(
-        self, device: HEU, party: str, kind: Kind, held: Held, origins: tuple[str, ...]
-    ) -> None:
-        super().__init__(device)
-        self.party, self.kind, self._held, self.origins = party, kind, held, origins
-
-    @property
-    def ref(self) -> Ref:
-        """Done when the value exists: public facts (shape, scale, bound) at its party."""
-        return self._held.done
-
-    @property
-    def name(self) -> str:
-        """What its party calls it."""
-        return self._held.name
-
-    def facts(self) -> Facts:
-        """Shape, scale and bound, asked from the party; waits for the work behind it."""
-        self.check_session()
-        backend = self._session.backend
-        ref = backend.describe(self.ref, f"looking at {self.name}", _same)
-        (found,) = checked(backend.fetch([ref]))
-        return found  # type: ignore[no-any-return]
-
-    def ciphertexts(self) -> list[Any]:
-        """phe.EncryptedNumber for every element, in C order; they decrypt with the phe key."""
-        from spuvm.paillier import interop
-        from spuvm.paillier.arrays import Ciphers
-        from spuvm.paillier.wire import unseal
-
-        sealed = self.device.ask(self.party, "send", self.name, Slot(0), refs=[self.ref])
-        (message,) = checked(self._session.backend.fetch([replace(sealed, origins=())]))
-        ciphers = unseal(message, self.device.key)
-        assert isinstance(ciphers, Ciphers)
-        return interop.to_phe(ciphers)
-
-    def sum(self, axis: int | None = None) -> HEUObject:
-        """The sum of all elements, or along an axis."""
-        return self._apply("sum", axis)
-
-    def bucket_sums(self, buckets: Any, count: int) -> HEUObject:
-        """Row b: the sum of the rows in bucket b. `buckets` lives where these ciphertexts are.
-
-        Args:
-            buckets: a PYUObject of integers [rows], or a public array.
-            count: how many buckets there are.
-        """
-        if not isinstance(buckets, PYUObject):
-            return self._apply("bucket_sums", np.asarray(buckets), count)
-        here = self.at(buckets.device.party)
-        return here.device.start(  # type: ignore[no-any-return]
-            here.party, "apply", "bucket_sums", here.name, (Slot(1), count), Slot(0),
-            refs=[here.ref, buckets.ref], origins=here.origins,
-        )  # fmt: skip
-
-    def reshape(self, *shape: int) -> HEUObject:
-        """The same elements in another shape."""
-        return self._apply("reshape", *shape)
-
-    @property
-    def T(self) -> HEUObject:
-        """Axes reversed."""
-        return self._apply("T")
-
-    def at(self, party: str) -> HEUObject:
-        """This value as ciphertexts at a party; it is sealed for the way."""
-        heu = self.device
-        heu.check_member(party, "ciphertexts move")
-        if party == self.party and self.kind == "ciphertexts":
-            return self
-        if party == heu.sk_keeper:
-            raise UsageError(
-                "ciphertexts that go to the key holder are decrypted there",
-                got=repr(self),
-                next="say so: x.to(PYU(...)); to compute, take an evaluator",
-            )
-        if party == self.party:
-            return heu.start(  # type: ignore[no-any-return]
-                party, "receive", Slot(0), refs=[self._sealed()], origins=self.origins
-            )
-        message = heu.carry(self._sealed(), party)
-        return heu.start(party, "receive", Slot(0), refs=[message], origins=self.origins)  # type: ignore[no-any-return]
-
-    def to_party(self, party: str) -> PYUObject | HEUObject:
-        """To the key holder: decrypted. To its owner: plain numbers. Else ciphertexts there."""
-        heu = self.device
-        if self.kind == "plain" and party == self.party:
-            ref = heu.ask(party, "decoded", self.name, Slot(0), refs=[self.ref])
-        elif party == heu.sk_keeper and self.party == party:
-            ref = heu.ask(party, "decoded", self.name, Slot(0), refs=[self.ref])
-            if set(self.origins) != {party}:
-                record(self, party)
-        elif party == heu.sk_keeper:
-            message = heu.carry(self._sealed(), party)
-            ref = heu.ask(party, "decrypt", Slot(0), refs=[message])
-            record(self, party)
-        else:
-            return self.at(party)
-        return PYUObject(PYU(party), replace(ref, origins=self.origins))
-
-    def to_own_party(self) -> PYUObject:
-        """The value at the party that knows it anyway: plain numbers, or the key holder's own."""
-        found = self.to_party(self.party)
-        assert isinstance(found, PYUObject)
-        return found
-
-    def rescaled(self, scale: int) -> HEUObject:
-        """The same values with more fraction bits."""
-        return self._apply("rescaled", scale)
-
-    def opened_here(self) -> PYUObject:
-        """The value itself to the evaluator who holds the ciphertexts, and to nobody else.
-
-        Local:    the evaluator adds a mask r, uniform below 2^(bits of the bound + 41), to every
-                  element and packs as many as fit into one plaintext
-        Sends:    evaluator -> key holder: Enc(v + r), re-randomised; back: v + r
-        Requires: |v| <= the tracked bound
-        Error:    exact
-        Opens:    v to the evaluator (reported); v + r to the key holder, within 2^-40 of uniform
-        Security: semi-honest, key holder and evaluator do not collude
-        """
-        if self.kind != "ciphertexts" or self.party == self.device.sk_keeper:
-            raise UsageError("only ciphertexts at an evaluator are opened there", got=repr(self))
-        heu, mask = self.device, f"{self.name}.mask"
-        message = heu.ask(self.party, "masked", self.name, mask, Slot(0), refs=[self.ref])
-        shown = heu.ask(
-            heu.sk_keeper, "decrypt_masked", Slot(0), refs=[heu.carry(message, heu.sk_keeper)]
-        )
-        back = heu.carry(shown, self.party)
-        ref = heu.ask(self.party, "unmask", mask, Slot(0), refs=[back])
-        record(self, self.party)
-        return PYUObject(PYU(self.party), replace(ref, origins=self.origins))
-
-    def _sealed(self) -> Ref:
-        ref: Ref = self.device.ask(self.party, "send", self.name, Slot(0), refs=[self.ref])
-        return ref
-
-    def _apply(self, method: str, *args: Any) -> HEUObject:
-        self.check_session()
-        return self.device.start(  # type: ignore[no-any-return]
-            self.party, "apply", method, self.name, args, Slot(0),
-            refs=[self.ref], kind=self.kind, origins=self.origins,
-        )  # fmt: skip
-
-    def __getitem__(self, index: Any) -> HEUObject:  # type: ignore[override]
-        """Slices and public indices, as in numpy."""
-        parts = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(part, DeviceObject) for part in parts):
-            raise UsageError("an index is public", got=repr(index))
-        return self._apply("__getitem__", index)
-
-    def __neg__(self) -> HEUObject:  # type: ignore[override]
-        return self._apply("__neg__")
-
-    def __add__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("+", self, other)
-
-    def __radd__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("+", other, self)
-
-    def __sub__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("-", self, other)
-
-    def __rsub__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("-", other, self)
-
-    def __mul__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("*", self, other)
-
-    def __rmul__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("*", other, self)
-
-    def __matmul__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("@", self, other)
-
-    def __rmatmul__(self, other: Any) -> HEUObject:  # type: ignore[override]
-        return _binary("@", other, self)
-
-    __array_ufunc__ = None  # numpy arrays leave operators to this class
-
-    def __repr__(self) -> str:
-        return f"HEUObject({self.device.name}: {self.kind} at {self.party})"
-
-
-def record(x: HEUObject, to: str, what: str | None = None) -> None:
-    """Count what was opened to whom; shapes stay with the parties."""
-    one = Disclosure(what or f"output of {x.device.name}", to, x.origins, (), "float64", "")
-    opened = current().opened
-    opened[one] = opened.get(one, 0) + 1
-
-
-def _binary(operation: str, left: Any, right: Any) -> HEUObject:
-    heu: HEU = (left if isinstance(left, HEUObject) else right).device
-    sides = [x.to(heu) if isinstance(x, PYUObject) else x for x in (left, right)]
-    handles = [x for x in sides if isinstance(x, HEUObject)]
-    for x in sides:
-        if isinstance(x, DeviceObject) and x.device is not heu:
-            raise UsageError(f"operands of {operation} on different devices", got=repr(x))
-    for x in handles:
-        x.check_session()
-    party = _where(operation, handles)
-    placed = [
-        x.at(party) if isinstance(x, HEUObject) and x.kind == "ciphertexts" else x for x in sides
-    ]
-    handles = [x for x in placed if isinstance(x, HEUObject)]
-    args = [x.name if isinstance(x, HEUObject) else np.asarray(x) for x in placed]
-    slots = [Slot(i) for i in range(len(handles))]
-    origins = {name for x in handles for name in x.origins}
-    return heu.start(
-        party, "compute", operation, *args, *slots,
-        refs=[x.ref for x in handles], origins=tuple(origins),
-    )  # fmt: skip
-
-
-def _where(operation: str, handles: Sequence[HEUObject]) -> str:
-    """The party that computes: where the plain operand lives, or where all ciphertexts are."""
-    plain = [x for x in handles if x.kind == "plain"]
-    if len(plain) == len(handles):
-        raise UsageError(
-            f"{operation} without ciphertexts",
-            got=", ".join(map(repr, handles)),
-            next="compute with the owner's PYU before .to(heu)",
-        )
-    if len(handles) == 2 and not plain:
-        if operation in "*@":
-            raise UsageError(
-                f"ciphertext {operation} ciphertext is not possible",
-                expected="one operand in clear: this encryption is additive",
-                next="compute the product on an SPU",
-            )
-        if handles[0].party != handles[1].party:
-            places = sorted({x.party for x in handles})
-            raise UsageError(
-                f"the operands of {operation} are ciphertexts at different parties",
-                got=" and ".join(places),
-                next=f"bring them together first, for example x.to(PYU({_evaluator(handles)!r}))",
-            )
-    return (plain or list(handles))[0].party
-
-
-def _evaluator(handles: Sequence[HEUObject]) -> str:
-    heu = handles[0].device
-    return next((x.party for x in handles if x.party != heu.sk_keeper), heu.evaluators[0])
-
-
 def _check_roles(keeper: Any, evaluators: Sequence[Any], known: Sequence[str]) -> None:
     names = checked_parties([keeper, *evaluators])
     if len(names) < 2:
@@ -444,7 +190,3 @@ def _check_roles(keeper: Any, evaluators: Sequence[Any], known: Sequence[str]) -
             expected=f"one of {', '.join(known)}",
             next="name it in sf.init(parties=[...])",
         )
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -16,7 +16,8 @@ from spuvm.bytecode.types import Type
 from spuvm.devices.base import Device, DeviceObject
 from spuvm.devices.calls import Slot
 from spuvm.devices.crossings import RingDealer, RingJoiner, widest_type
-from spuvm.devices.heu import HEU, HEUObject
+from spuvm.devices.heu import HEU
+from spuvm.devices.heuobject import HEUObject
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.devices.structure import ArraySpec, Shared

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Config": "spuvm.devices.config",
     "HEU": "spuvm.devices.heu",
-    "HEUObject": "spuvm.devices.heu",
+    "HEUObject": "spuvm.devices.heuobject",
     "PYU": "spuvm.devices.pyu",
     "PYUObject": "spuvm.devices.pyu",
     "SPU": "spuvm.devices.spu",
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from spuvm.compiler import assume_range as assume_range
     from spuvm.devices.config import Config as Config
     from spuvm.devices.heu import HEU as HEU
-    from spuvm.devices.heu import HEUObject as HEUObject
+    from spuvm.devices.heuobject import HEUObject as HEUObject
     from spuvm.devices.moves import reveal as reveal
     from spuvm.devices.moves import to as to
     from spuvm.devices.moves import wait as wait
