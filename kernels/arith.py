@@ -1,7 +1,8 @@
 """Arithmetic kernels: products of replicated pairs and the steps of truncation.
 
 All arrays are flat and contiguous. Ring arrays are unsigned; `small` arrays hold integers modulo
-2^m in the smallest unsigned dtype that has m bits. Shift counts come as scalars of the ring dtype.
+2^m in the smallest unsigned dtype that has m bits. Ring elements of 128 bits have the dtype V16
+(uint128.py). Shift counts and signs are plain integers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from spuvm.kernels.jit import kernel
+
+WORDS = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4", "<u8", "V16"))
 
 
 @kernel
@@ -39,6 +42,7 @@ def truncation_deal(
     """
     T = z0.dtype.type
     S = b2.dtype.type
+    m = T(m)
     k1 = T(z0.itemsize * 8 - 1)
     low = T(T(T(1) << k1) - T(1))
     for i in range(z0.size):
@@ -61,6 +65,7 @@ def truncation_correct(
     """
     T = c.dtype.type
     S = d.dtype.type
+    m = T(m)
     k1 = T(c.itemsize * 8 - 1)
     offset = T(T(1) << T(k1 - T(1)))
     for i in range(c.size):
@@ -75,6 +80,7 @@ def truncation_finish(c: Any, d: Any, e: Any, m: Any, z1: Any) -> None:
     """z1 = (c mod 2^(k-1) >> m) + msb(c) 2^(k-1-m) - 2^(k-2-m) - (d + e) 2^(k-m)."""
     T = z1.dtype.type
     S = d.dtype.type
+    m = T(m)
     k1 = T(z1.itemsize * 8 - 1)
     low = T(T(T(1) << k1) - T(1))
     half = T(T(1) << T(k1 - T(1) - m))
@@ -91,16 +97,18 @@ def shift_first(x: Any, c: Any, s0: Any, z0: Any, m: Any, e: Any, d: Any) -> Non
     e = a xor c;  d = asr(u, m) + (1 - 2e) s0 2^(k-m) - (2^(k-2-m) - 1) - z0. `c` holds bits.
     """
     T = d.dtype.type
+    m = T(m)
     k1 = T(d.itemsize * 8 - 1)
     one = T(1)
     offset = T(T(one << T(k1 - one)) - one)
+    B = e.dtype.type
     after = T(T(one << T(k1 - one - m)) - one)
     up = T(k1 + one - m)
     for i in range(d.size):
         u = T(x[i] + offset)
         a = T(u >> k1)
         bit = T(a ^ T(c[i] & 1))
-        e[i] = bit
+        e[i] = B(bit)
         shifted = T(T(u >> m) - T(a << up))
         signed = T(T(one - bit - bit) * T(s0[i]))
         d[i] = T(shifted + T(signed << up) - after - z0[i])
@@ -111,6 +119,7 @@ def shift_deal(x2: Any, c: Any, s0: Any, t2: Any, m: Any, s1: Any, z2: Any) -> N
     """Party 2: b = msb(x2), s1 = c*b - s0, z2 = asr(x2, m) + t2 2^(k-m)."""
     T = z2.dtype.type
     S = s1.dtype.type
+    m = T(m)
     k1 = T(z2.itemsize * 8 - 1)
     up = T(k1 + T(1) - m)
     for i in range(z2.size):
@@ -126,6 +135,7 @@ def shift_second(
     """Party 1: y = e*b + (1 - 2e) s1 - t2, z1 = d + y 2^(k-m), z2 as party 2 computes it."""
     T = z2.dtype.type
     S = y.dtype.type
+    m = T(m)
     k1 = T(z2.itemsize * 8 - 1)
     up = T(k1 + T(1) - m)
     one = S(1)
@@ -142,14 +152,16 @@ def shift_second(
 def shift_finish(d: Any, y: Any, m: Any, z1: Any) -> None:
     """z1 = d + y 2^(k-m)."""
     T = z1.dtype.type
+    m = T(m)
     k = T(z1.itemsize * 8)
     for i in range(z1.size):
         z1[i] = T(d[i] + T(T(y[i]) << T(k - m)))
 
 
 @kernel
-def accumulate(x: Any, coefficient: Any, out: Any) -> None:
-    """out += coefficient * x."""
+def accumulate(x: Any, coefficients: Any, out: Any) -> None:
+    """out += c0 x."""
+    coefficient = coefficients[0]
     for i in range(out.size):
         out[i] += coefficient * x[i]
 
@@ -165,6 +177,7 @@ def accumulate4(w: Any, x: Any, y: Any, z: Any, coefficients: Any, out: Any) -> 
 @kernel
 def sum_rows(x: Any, out: Any) -> None:
     """out[j] = sum over i of x[i, j], x of shape (rows, columns); four rows per pass."""
+    T = out.dtype.type
     rows, columns = x.shape
     block = 2048
     fours = rows // 4 * 4
@@ -173,7 +186,7 @@ def sum_rows(x: Any, out: Any) -> None:
         o = out[start:stop]
         width = stop - start
         for j in range(width):
-            o[j] = 0
+            o[j] = T(0)
         for i in range(0, fours, 4):
             a, b = x[i, start:stop], x[i + 1, start:stop]
             c, d = x[i + 2, start:stop], x[i + 3, start:stop]
@@ -213,6 +226,7 @@ def inject_second(
     """
     T = out.dtype.type
     one = T(1)
+    sign = T(sign)
     for i in range(out.size):
         d = T(T(b2[i]) & one)
         chosen = m1[i] if d else m0[i]
@@ -224,14 +238,15 @@ def bit_to_ring(b2: Any, c: Any, sign: Any, out: Any) -> None:
     """out = c (1-2d) + sign*d with d = b2 (bit): one additive part of an arithmetic bit."""
     T = out.dtype.type
     one = T(1)
+    sign = T(sign)
     for i in range(out.size):
         d = T(T(b2[i]) & one)
         out[i] = T(c[i] * T(one - d - d) + sign * d)
 
 
 def small_dtype(bits: int) -> np.dtype[Any]:
-    """Smallest unsigned dtype that holds integers modulo 2^bits, bits <= 64."""
-    for width in (8, 16, 32, 64):
+    """Smallest unsigned dtype that holds integers modulo 2^bits, bits <= 128."""
+    for width, dtype in zip((8, 16, 32, 64, 128), WORDS, strict=True):
         if bits <= width:
-            return np.dtype(f"<u{width // 8}")
+            return dtype
     raise ValueError(f"no dtype of {bits} bits")

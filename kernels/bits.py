@@ -16,6 +16,7 @@ from spuvm.kernels.jit import kernel
 def fold_order(x: Any, up: Any, masks: Any, shifts: Any, out: Any) -> None:
     """out = bits of (x * 2^up) in index-reversed order; see `fold_constants` for the tables."""
     T = out.dtype.type
+    up = T(up)
     for i in range(out.size):
         v = T(T(x[i]) << up)
         for s in range(masks.size):
@@ -33,6 +34,7 @@ def carry_deal(u: Any, mask_u: Any, mask_m: Any, half: Any, out_u: Any, out_m: A
     """
     W = u.dtype.type
     H = out_m.dtype.type
+    half = W(half)
     top = W(W(1) << W(half - W(1)))
     for i in range(u.size):
         w = u[i]
@@ -48,6 +50,7 @@ def carry_first(u: Any, m: Any, v: Any, half: Any, public: Any, mask: Any, out: 
     that adds what depends on v alone. out = generate | propagate << half, xor mask.
     """
     W = out.dtype.type
+    half = W(half)
     low = W(W(W(1) << half) - W(1))
     top = W(W(1) << W(half - W(1)))
     for i in range(out.size):
@@ -75,6 +78,7 @@ def carry_level(
     """
     W = s0.dtype.type
     H = out.dtype.type
+    quarter = W(quarter)
     low = W(W(W(1) << quarter) - W(1))
     for i in range(out.size):
         a = s0[i]
@@ -107,5 +111,7 @@ def and_terms(x0: Any, x1: Any, y0: Any, y1: Any, mask0: Any, mask1: Any, out: A
 def sign_share(carry: Any, word: Any, top: Any, out: Any) -> None:
     """out = (carry ^ bit `top` of word) & 1."""
     W = word.dtype.type
+    B = out.dtype.type
+    top = W(top)
     for i in range(out.size):
-        out[i] = (carry[i] ^ W(word[i] >> top)) & 1
+        out[i] = B(B(carry[i]) ^ B(word[i] >> top)) & B(1)

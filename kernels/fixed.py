@@ -35,6 +35,62 @@ def encode_floats(x: Any, scale: Any, limit: Any, lo: Any, hi: Any, out: Any) ->
 
 
 @kernel
+def encode_wide(x: Any, scale: Any, limit: Any, lo: Any, hi: Any, out: Any) -> Any:
+    """encode_floats for 128 bits: |x * scale| is split at 2^64, exactly, and negated at the end."""
+    T = out.dtype.type
+    half = T(64)
+    strange = 0
+    large = 0
+    outside = 0
+    for i in range(out.size):
+        v = np.float64(x[i])
+        fine = abs(v) < limit
+        inside = (v >= lo) & (v <= hi)
+        good = fine & inside
+        whole = np.rint((v if good else 0.0) * scale)
+        top = np.floor(abs(whole) * 2.0**-64)
+        low = abs(whole) - top * 2.0**64
+        magnitude = (T(np.uint64(top)) << half) | T(np.uint64(low))
+        out[i] = T(0) - magnitude if whole < 0 else magnitude
+        if not good:
+            if not np.isfinite(v):
+                strange += 1
+            elif not fine:
+                large += 1
+            else:
+                outside += 1
+    return strange, large, outside
+
+
+@kernel
+def decode_wide(encoded: Any, scale: Any, out: Any) -> None:
+    """decode_floats for 128 bits, correctly rounded to float64.
+
+    What does not fit 64 bits is shifted until it does; bits that fall off leave a trace in the last
+    one, so that rounding to 53 bits sees whether anything was beyond a tie.
+    """
+    T = encoded.dtype.type
+    one, top = T(1), T(127)
+    for i in range(out.size):
+        v = encoded[i]
+        negative = np.uint64(v >> top)
+        magnitude = T(0) - v if negative else v
+        factor = scale
+        step = 32
+        while step:
+            if np.uint64(magnitude >> T(64)) >> np.uint64(step - 1):
+                dropped = magnitude & ((one << T(step)) - one)
+                magnitude = magnitude >> T(step)
+                if np.uint64(dropped):
+                    magnitude = magnitude | one
+                factor *= 2.0**step
+            else:
+                step //= 2
+        real = np.float64(np.uint64(magnitude)) * factor
+        out[i] = -real if negative else real
+
+
+@kernel
 def decode_floats(encoded: Any, scale: Any, out: Any) -> None:
     """out = encoded * scale for signed integers."""
     for i in range(out.size):

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 import llvmlite.binding
 import numba
 
+from spuvm.kernels import uint128  # noqa: F401  kernels may be compiled for 128 bits
+
 _settings: Any = numba.config
 if not (_settings.CPU_NAME or _settings.CPU_FEATURES):
     # LLVM avoids 512-bit vectors on many processors that have them; ring products gain half again

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from spuvm.errors import UsageError, ValueRangeError
 from spuvm.ring import Ring, RingArray
+from spuvm.wide import elements
 
 DEFAULT_FRAC_BITS = {32: 8, 64: 18, 128: 26}
+_FRAC_BITS = {32: (2, 14), 64: (2, 30), 128: (26, 40)}
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,12 @@ class Fxp:
     frac_bits: int
 
     def __post_init__(self) -> None:
-        if not 2 <= self.frac_bits <= (self.ring.bits - 4) // 2 or self.frac_bits % 2:
+        first, last = _FRAC_BITS[self.ring.bits]
+        if not first <= self.frac_bits <= last or self.frac_bits % 2:
             raise UsageError(
                 "unusable number of fraction bits",
                 got=f"frac_bits={self.frac_bits} for ring={self.ring.bits}",
-                expected=f"an even number from 2 to {(self.ring.bits - 4) // 2}",
+                expected=f"an even number from {first} to {last}",
                 next=f"the default is {DEFAULT_FRAC_BITS[self.ring.bits]}",
             )
 
@@ -62,7 +65,7 @@ class Fxp:
                     expected=f"at most {self.ring.bits} bits",
                     next="use Config(ring=64), or convert to a narrower dtype first",
                 )
-            return np.asarray(x, order="C").astype(self.ring.signed_dtype).view(self.ring.dtype)
+            return self.ring.array(x)
         if x.dtype.kind != "f" and str(x.dtype) != "bfloat16":
             raise ValueRangeError(
                 f"{name}: cannot share values of dtype {x.dtype}",
@@ -74,15 +77,18 @@ class Fxp:
         self, x: npt.NDArray[Any], name: str, input_range: tuple[float, float] | None
     ) -> RingArray:
         # Only owners encode: who just compiles does not load the kernels.
-        from spuvm.kernels.fixed import encode_floats
+        from spuvm.kernels.fixed import encode_floats, encode_wide
 
         native = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
         flat = np.require(native, requirements=["C", "W"]).reshape(-1)
-        out = np.empty(flat.size, self.ring.signed_dtype)
+        out = np.empty(flat.size, self.ring.dtype)
+        signed, run = out, encode_wide
+        if self.ring.bits < 128:
+            signed, run = self.ring.signed(out), encode_floats
         lo, hi = input_range if input_range is not None else (-np.inf, np.inf)
         scale = float(1 << self.frac_bits)
         limit = (self.ring.bound - 0.5) / scale  # what is not rounded up to the bound itself
-        strange, large, outside = encode_floats(flat, scale, limit, float(lo), float(hi), out)
+        strange, large, outside = run(flat, scale, limit, float(lo), float(hi), signed)
         if strange:
             raise ValueRangeError(
                 f"{name}: {strange} of {x.size} elements are NaN or infinite",
@@ -98,22 +104,25 @@ class Fxp:
             )
         if outside:
             _raise_outside(outside, x.size, (lo, hi), name)
-        return out.view(self.ring.dtype).reshape(x.shape)
+        return elements(out.reshape(x.shape))
 
     def decode(self, encoded: RingArray, dtype: str, frac: int) -> npt.NDArray[Any]:
         """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype."""
         target = np.dtype(dtype)
         if target == np.bool_:
-            return np.asarray(encoded & encoded.dtype.type(1), np.bool_)
+            return np.asarray((encoded & 1).astype(np.bool_))
         if target.kind in "iu":
             return encoded.astype(target)
-        from spuvm.kernels.fixed import decode_floats
+        from spuvm.kernels.fixed import decode_floats, decode_wide
 
         exact = target if target in (np.float32, np.float64) else np.dtype(np.float64)
-        signed = np.require(self.ring.signed(encoded), requirements=["C", "W"])
-        out = np.empty(signed.size, exact)
-        decode_floats(signed.reshape(-1), 2.0**-frac, out)
-        return out.reshape(signed.shape).astype(target, copy=False)
+        flat = np.require(np.asarray(encoded).reshape(-1), requirements=["C", "W"])
+        out = np.empty(flat.size, exact)
+        if self.ring.bits == 128:
+            decode_wide(flat, 2.0**-frac, out)
+        else:
+            decode_floats(self.ring.signed(flat), 2.0**-frac, out)
+        return out.reshape(encoded.shape).astype(target, copy=False)
 
 
 def _refuse_outside(

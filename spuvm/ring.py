@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spuvm import wide
 from spuvm.errors import UsageError
 
 RingArray = npt.NDArray[Any]
 
-WIDTHS = (32, 64)
+WIDTHS = (32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,8 @@ class Ring:
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """Unsigned numpy dtype of one ring element."""
-        return np.dtype(f"<u{self.bits // 8}")
-
-    @cached_property
-    def signed_dtype(self) -> np.dtype[Any]:
-        """Signed numpy dtype of the same width."""
-        return np.dtype(f"<i{self.bits // 8}")
+        """numpy dtype of one ring element: unsigned, of 128 bits opaque (see wide.py)."""
+        return wide.WIDE if self.bits == 128 else np.dtype(f"<u{self.bits // 8}")
 
     @property
     def nbytes(self) -> int:
@@ -55,9 +51,24 @@ class Ring:
         """Representable means ``-bound < v < bound`` for the signed encoded value v."""
         return 1 << (self.bits - 2)
 
-    def signed(self, x: RingArray) -> RingArray:
-        """The same bits read as signed integers (a view)."""
-        return x.view(self.signed_dtype)
+    def empty(self, shape: int | tuple[int, ...]) -> RingArray:
+        """numpy.empty of ring elements."""
+        return wide.empty(shape, self.dtype)
+
+    def signed(self, x: RingArray) -> npt.NDArray[Any]:
+        """The same elements read as signed integers: a view, of 128 bits Python integers."""
+        if self.bits == 128:
+            values = wide.cast(x, self.dtype).astype(object)
+            half, modulus = self.modulus >> 1, self.modulus
+            return np.asarray(values - np.where(values >= half, modulus, 0), object)
+        return x.view(f"<i{self.nbytes}")
+
+    def signed_ends(self, x: RingArray) -> tuple[int, int]:
+        """Least and largest of some elements, read as signed integers."""
+        if self.bits == 128:
+            return wide.signed_ends(x)
+        signed = self.signed(np.asarray(x, order="C"))
+        return int(signed.min()), int(signed.max())
 
     def wrap(self, value: int) -> int:
         """A Python integer reduced into [0, 2^bits)."""
@@ -71,7 +82,15 @@ class Ring:
     def array(self, values: Any) -> RingArray:
         """Python or numpy integers of any sign reduced into ring elements, same shape."""
         a = np.asarray(values)
+        if self.bits == 128:
+            return wide.from_integers(a)
         if a.dtype == object:
             flat = [self.wrap(int(v)) for v in a.ravel()]
             return np.array(flat, dtype=self.dtype).reshape(a.shape)
         return np.asarray(a, order="C").astype(self.dtype)
+
+    def whole(self, values: npt.NDArray[np.float64]) -> RingArray:
+        """Floats without a fraction, inside the signed range, as ring elements, exactly."""
+        if self.bits == 128:
+            return wide.from_floats(values)
+        return self.array(values.astype(np.int64))
