@@ -159,6 +159,7 @@ class MachineProcess:
             channel = connect(
                 rank, addresses, timeout=deadline, listener=self._listener, names=names
             )
+            warm_up(ring_bits)
             self._host.attach(rank, channel, ring_bits, names)
             return None
         except Exception as error:

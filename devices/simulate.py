@@ -46,7 +46,7 @@ class Simulated:
         self._fn, self._config, self._statics, self._record = fn, config, statics, record
         self._programs = Programs(config)
         self._last: Run | None = None
-        warm_up()
+        warm_up(config.ring)
         self.__name__ = self.__qualname__ = name_of(fn)
         self.__doc__ = getattr(fn, "__doc__", None)
 

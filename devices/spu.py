@@ -73,7 +73,7 @@ class SPU(Device):
             self.name, self.parties, self.config.ring, self.config.deadline, addresses,
             repr(self.config),
         )  # fmt: skip
-        warm_up()
+        warm_up(self.config.ring)
         self.machines = self._session.backend.start_machines(plan)
         self._lock = threading.Lock()
         self._next_run = 1

@@ -12,8 +12,8 @@ log = logging.getLogger("spuvm")
 _EVERY = 5.0  # seconds between two messages
 
 
-def warm_up() -> None:
-    """Compile what is missing in the kernel cache; at once when nothing is."""
+def warm_up(ring: int = 64) -> None:
+    """Compile what a ring needs and the kernel cache lacks; at once when it lacks nothing."""
     told = time.monotonic() - _EVERY
 
     def tell(done: int, total: int) -> None:
@@ -22,4 +22,4 @@ def warm_up() -> None:
             told = time.monotonic()
             log.warning("compiling kernels, once per machine: %d of %d", done, total)
 
-    ensure_compiled(tell)
+    ensure_compiled(tell, ring=ring)

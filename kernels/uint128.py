@@ -19,7 +19,7 @@ from numba.extending import register_model
 from numba.np import numpy_support
 
 
-class UInt128(types.Integer):  # type: ignore[misc]
+class UInt128(types.Integer):
     """The type; its name is the dtype's, because numba asks numpy for a dtype by that name."""
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class UInt128(types.Integer):  # type: ignore[misc]
 uint128 = UInt128()
 
 
-_WORD = ir.IntType(64)
+_WORD, _WIDE = ir.IntType(64), ir.IntType(128)
 
 
 @register_model(UInt128)
-class _Model(IntegerModel):  # type: ignore[misc]
+class _Model(IntegerModel):
     """In memory two words, so that nothing more than their alignment is assumed of an array."""
 
     def get_data_type(self) -> Any:
@@ -47,12 +47,12 @@ class _Model(IntegerModel):  # type: ignore[misc]
         return data
 
     def from_data(self, builder: Any, value: Any) -> Any:
-        wide = self.get_value_type()
+        wide = _WIDE
         low, high = (builder.zext(builder.extract_value(value, i), wide) for i in (0, 1))
         return builder.or_(low, builder.shl(high, ir.Constant(wide, 64)))
 
     def load_from_data_pointer(self, builder: Any, ptr: Any, align: Any = None) -> Any:
-        whole = builder.bitcast(ptr, self.get_value_type().as_pointer())
+        whole = builder.bitcast(ptr, _WIDE.as_pointer())
         return builder.load(whole, align=8)
 
 
@@ -62,7 +62,8 @@ def _register() -> None:
     Conversions lead to the new type only, never from it to narrower ones, so no other kernel is
     typed differently than before and nothing is cut in silence.
     """
-    numpy_support.FROM_DTYPE[np.dtype("V16")] = uint128
+    dtypes: Any = numpy_support.FROM_DTYPE
+    dtypes[np.dtype("V16")] = uint128
     default_casting_rules.promote(types.uint64, uint128)
     default_casting_rules.unsafe(types.int64, uint128)
     both = signature(uint128, uint128, uint128)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +13,42 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from spuvm.kernels import arith, bits, fixed, matmul
+from spuvm.kernels import arith, bits, fixed, matmul, uint128, wide
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
 
 RINGS = (np.dtype("<u4"), np.dtype("<u8"))
-WORDS = tuple(np.dtype(f"<u{n}") for n in (1, 2, 4, 8))
+WIDE = np.dtype("V16")
+MODULES = (arith, bits, fixed, matmul, uint128, wide)
 
 
-def ensure_compiled(progress: Progress | None = None) -> bool:
-    """Compile what is missing; True if anything was. Safe to call from several processes at once.
+def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool:
+    """Compile what is missing for a ring; True if anything was. Several processes may call at once.
 
-    The first caller compiles (half a minute, once per machine and version) while others wait at a
-    file lock; with a warm cache it returns at once without loading a kernel.
+    The rings of 32 and 64 bits are compiled together; the kernels of 128 bits only for who uses
+    that ring. The first caller compiles (half a minute, once per machine and version) while others
+    wait at a file lock; with a warm cache it returns at once without loading a kernel.
     `progress(done, total)` is called after each kernel.
     """
     folder = Path(arith.cross_terms._cache.cache_path)  # type: ignore[attr-defined]
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"spuvm-{_fingerprint()}.compiled"
-    if mark.exists():
+    name = f"spuvm-{_fingerprint()}"
+    marks = {64: folder / f"{name}.compiled", 128: folder / f"{name}-128.compiled"}
+    wanted = [bits for bits in marks if bits <= max(ring, 64)]
+    if all(marks[bits].exists() for bits in wanted):
         return False
     with open(folder / "spuvm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if mark.exists():
-            return False
-        calls = list(samples())
+        missing = [bits for bits in wanted if not marks[bits].exists()]
+        calls = [call for bits in missing for call in samples(bits)]
         for done, (function, args) in enumerate(calls):
             function(*args)
             if progress is not None:
                 progress(done + 1, len(calls))
-        mark.touch()
-    return True
+        for bits in missing:
+            marks[bits].touch()
+    return bool(missing)
 
 
 def _fingerprint() -> str:
@@ -52,55 +56,81 @@ def _fingerprint() -> str:
     target = llvmlite.binding.get_host_cpu_features().flatten()
     parts = [numba.__version__, llvmlite.__version__, np.__version__, target]
     digest = hashlib.sha256("|".join(parts).encode())
-    for module in (arith, bits, fixed, matmul):
+    for module in MODULES:
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def samples() -> Iterator[Call]:
-    """One call per kernel and combination of dtypes that the protocols use."""
-    for ring in RINGS:
-        yield from _arith(ring)
-    for word in WORDS:
-        w, one = np.ones(2, word), word.type(1)
-        half = np.ones(2, WORDS[max(0, WORDS.index(word) - 1)])
-        b = np.ones(2, np.uint8)
-        yield bits.carry_deal, (w, w, half, one, w.copy(), half.copy())
-        yield bits.carry_first, (w, half, w, one, one, w, w.copy())
-        yield bits.carry_level, (w, w, half, half, one, one, half.copy())
+def samples(ring: int = 64) -> Iterator[Call]:
+    """One call per kernel and combination of dtypes that protocols use in rings of 32 and 64 bits.
+
+    ``samples(128)`` are those that the ring of 128 bits needs besides.
+    """
+    if ring == 128:
+        yield from _arith(WIDE)
+        yield from _wide()
+        for word in arith.WORDS:
+            yield from _bits(word, (WIDE,))
+        return
+    for narrow in RINGS:
+        yield from _arith(narrow)
+    for word in arith.WORDS[:-1]:
+        yield from _bits(word, RINGS)
+
+
+def _bits(word: np.dtype[Any], rings: Sequence[np.dtype[Any]]) -> Iterator[Call]:
+    w, b = np.zeros(2, word), np.ones(2, np.uint8)
+    if rings == RINGS or word == WIDE:
+        half = np.zeros(2, arith.WORDS[max(0, arith.WORDS.index(word) - 1)])
+        yield bits.carry_deal, (w, w, half, 1, w.copy(), half.copy())
+        yield bits.carry_first, (w, half, w, 1, 1, w, w.copy())
+        yield bits.carry_level, (w, w, half, half, 1, 1, half.copy())
         yield bits.and_terms, (w, w, w, w, w, w, w.copy())
-        yield bits.sign_share, (b, w, one, b.copy())
-        for ring in RINGS:
-            if ring.itemsize >= word.itemsize:
-                r = np.ones(2, ring)
-                yield bits.fold_order, (r, one, w, w, w.copy())
+        yield bits.sign_share, (b, w, 1, b.copy())
+    for ring in rings:
+        if ring.itemsize >= word.itemsize:
+            yield bits.fold_order, (np.zeros(2, ring), 1, w, w, w.copy())
 
 
 def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
-    r, m, b = np.ones(2, ring), ring.type(1), np.ones(2, np.uint8)
+    r, b = np.zeros(2, ring), np.ones(2, np.uint8)
     yield fixed.subtract_masks, (r, r, r, r.copy())
-    signed = np.ones(2, f"<i{ring.itemsize}")
     for real in (np.ones(2, np.float32), np.ones(2, np.float64)):
+        if ring == WIDE:
+            yield fixed.encode_wide, (real, 1.0, 2.0, -1.0, 1.0, r.copy())
+            yield fixed.decode_wide, (r, 1.0, real.copy())
+            continue
+        signed = np.ones(2, f"<i{ring.itemsize}")
         yield fixed.encode_floats, (real, 1.0, 2.0, -1.0, 1.0, signed.copy())
         yield fixed.decode_floats, (signed, 1.0, real.copy())
     yield arith.cross_terms, (r, r, r, r, r.copy())
     yield arith.minus_sum, (r, r, r.copy())
-    yield arith.accumulate, (r, m, r.copy())
-    yield arith.accumulate4, (r, r, r, r, np.ones(4, ring), r.copy())
-    yield arith.sum_rows, (np.ones((2, 2), ring), r.copy())
+    yield arith.accumulate, (r, r, r.copy())
+    yield arith.accumulate4, (r, r, r, r, np.zeros(4, ring), r.copy())
+    yield arith.sum_rows, (np.zeros((2, 2), ring), r.copy())
     yield arith.inject_first, (b, b, r, r, r, r, r, r.copy(), r.copy(), r.copy())
-    yield arith.inject_second, (b, r, r, r, r, m, r, r.copy())
-    yield arith.bit_to_ring, (b, r, m, r.copy())
-    square = np.ones((2, 2), ring)
+    yield arith.inject_second, (b, r, r, r, r, 1, r, r.copy())
+    yield arith.bit_to_ring, (b, r, 1, r.copy())
+    square = np.zeros((2, 2), ring)
     yield matmul.matmul_rows, (square, square, square.copy())
     yield matmul.matmul_dots, (square, square, square.copy())
-    for small in WORDS:
+    for small in arith.WORDS:
         if small.itemsize <= ring.itemsize:
-            s = np.ones(2, small)
-            yield arith.truncation_deal, (r, r, s, s, s, m, r.copy(), s.copy(), r.copy(), r.copy())
-            yield arith.truncation_correct, (r, r, r, s, s, m, r.copy(), s.copy(), r.copy())
-            yield arith.truncation_finish, (r, s, s, m, r.copy())
-            yield arith.shift_first, (r, b, s, r, m, b.copy(), r.copy())
-            yield arith.shift_deal, (r, b, s, s, m, s.copy(), r.copy())
-            yield arith.shift_second, (r, b, s, s, r, m, s.copy(), r.copy(), r.copy())
-            yield arith.shift_finish, (r, s, m, r.copy())
+            s = np.zeros(2, small)
+            yield arith.truncation_deal, (r, r, s, s, s, 1, r.copy(), s.copy(), r.copy(), r.copy())
+            yield arith.truncation_correct, (r, r, r, s, s, 1, r.copy(), s.copy(), r.copy())
+            yield arith.truncation_finish, (r, s, s, 1, r.copy())
+            yield arith.shift_first, (r, b, s, r, 1, b.copy(), r.copy())
+            yield arith.shift_deal, (r, b, s, s, 1, s.copy(), r.copy())
+            yield arith.shift_second, (r, b, s, s, r, 1, s.copy(), r.copy(), r.copy())
+            yield arith.shift_finish, (r, s, 1, r.copy())
+
+
+def _wide() -> Iterator[Call]:
+    w = np.zeros(2, WIDE)
+    for operator in (wide.add, wide.subtract, wide.multiply):
+        yield operator, (w, w, w.copy())
+    for operator in (wide.bitwise_and, wide.bitwise_or, wide.bitwise_xor):
+        yield operator, (w, w, w.copy())
+    for shift in (wide.left_shift, wide.right_shift):
+        yield shift, (w, 1, w.copy())

@@ -58,7 +58,7 @@ class Ring:
     def signed(self, x: RingArray) -> npt.NDArray[Any]:
         """The same elements read as signed integers: a view, of 128 bits Python integers."""
         if self.bits == 128:
-            values = wide.cast(x, self.dtype).astype(object)
+            values = wide.elements(x).astype(object)
             half, modulus = self.modulus >> 1, self.modulus
             return np.asarray(values - np.where(values >= half, modulus, 0), object)
         return x.view(f"<i{self.nbytes}")

@@ -8,7 +8,7 @@ given here raises; so does arithmetic on an array of the dtype that is not a `Wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -45,7 +45,7 @@ class Wide(np.ndarray[Any, Any]):
 
     def __getitem__(self, index: Any) -> Any:
         made = super().__getitem__(index)
-        return _int(made) if isinstance(made, np.void) else made
+        return np.array(made, WIDE).view(Wide) if isinstance(made, np.void) else made
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -56,10 +56,10 @@ class Wide(np.ndarray[Any, Any]):
     def __ne__(self, other: Any) -> Any:
         return np.not_equal(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __int__(self) -> int:
-        return int(self.reshape(())[()]) if self.dtype == WIDE else int(np.asarray(self))
+        return int.from_bytes(self.tobytes(), "little") if self.size == 1 else super().__int__()
 
     def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
         """The low bits as another dtype, or Python integers."""
@@ -67,7 +67,7 @@ class Wide(np.ndarray[Any, Any]):
             return np.asarray(self).astype(dtype, *args, **kwargs)
         if dtype == WIDE:
             return self if kwargs.get("copy") is False else self.copy()
-        if dtype == object:
+        if np.dtype(dtype).kind == "O":
             low, high = _limbs(self)
             return np.asarray(low.astype(object) | (high.astype(object) << 64), object)
         return _limbs(self)[0].astype(dtype)
@@ -86,8 +86,10 @@ class Wide(np.ndarray[Any, Any]):
 
 def elements(x: Any) -> Array:
     """An array that has operators: one of the dtype V16 as a `Wide`, any other one as it is."""
-    made = np.asanyarray(x)
-    return made.view(Wide) if made.dtype == WIDE and type(made) is np.ndarray else made
+    made: Array = np.asanyarray(x)
+    if made.dtype.char == "V" and type(made) is np.ndarray and made.dtype == WIDE:
+        return made.view(Wide)
+    return made
 
 
 def empty(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -98,6 +100,13 @@ def empty(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 def zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """numpy.zeros, with operators."""
     return elements(np.zeros(shape, dtype))
+
+
+def array(values: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """A list of integers as unsigned elements of a dtype that holds them."""
+    if dtype == WIDE:
+        return from_integers(np.array(values, object))
+    return np.array(values, dtype)
 
 
 def cast(x: Array, dtype: np.dtype[Any]) -> Array:
@@ -141,10 +150,6 @@ def signed_ends(x: Array) -> tuple[int, int]:
     first, last = signed.min(), signed.max()
     least = (int(first) << 64) + int(low[signed == first].min())
     return least, (int(last) << 64) + int(low[signed == last].max())
-
-
-def _int(element: Any) -> int:
-    return int.from_bytes(bytes(element), "little")
 
 
 def _limbs(x: Array) -> tuple[Array, Array]:
@@ -255,8 +260,4 @@ def _sum(limbs: tuple[Array, Array], axis: Any, keepdims: bool) -> Array:
     return total
 
 
-def _xor(limbs: tuple[Array, Array], axis: Any, keepdims: bool) -> Array:
-    return Wide.of(*(np.bitwise_xor.reduce(x, axis=axis, keepdims=keepdims) for x in limbs))
-
-
-_REDUCTIONS: dict[np.ufunc, Callable[..., Array]] = {np.add: _sum, np.bitwise_xor: _xor}
+_REDUCTIONS: dict[np.ufunc, Callable[..., Array]] = {np.add: _sum}

@@ -32,8 +32,7 @@ def type_of_constant(ring: Ring, array: npt.NDArray[Any], frac: int = 0, width: 
         )
     if width or not array.size:
         return Type("p", array.shape, frac, width)
-    signed = ring.signed(np.asarray(array, order="C"))
-    return Type("p", array.shape, frac, 0, int(signed.min()), int(signed.max()))
+    return Type("p", array.shape, frac, 0, *ring.signed_ends(array))
 
 
 def clean_attr(value: Any) -> AttrValue:
@@ -89,7 +88,7 @@ class Builder:
         self, array: npt.NDArray[Any], frac: int = 0, width: int = 0, source: str = ""
     ) -> int:
         """Id of a public array of ring elements (or bits); equal constants share one id."""
-        value = np.array(array, order="C")
+        value = np.array(array, order="C", subok=True)
         if width == 0 and value.dtype != self.ring.dtype:
             value = self.ring.array(value)
         elif width == 1 and value.dtype == np.bool_:

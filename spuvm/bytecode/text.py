@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spuvm import wide
 from spuvm.bytecode.isa import OPS
 from spuvm.bytecode.program import AttrValue, Input, Instruction, Output, Program
 from spuvm.bytecode.types import Type
 from spuvm.errors import VerifyError
 
 INLINE = 8  # elements; longer constants are printed as base64
-_DTYPES = {"u8": "|u1", "u32": "<u4", "u64": "<u8"}
+_DTYPES = {"u8": "|u1", "u32": "<u4", "u64": "<u8", "u128": "|V16"}
 _NAMES = {np.dtype(v): k for k, v in _DTYPES.items()}
 
 
@@ -84,7 +85,7 @@ def _attr_text(value: AttrValue) -> str:
 def _constant_text(array: npt.NDArray[Any]) -> str:
     head = f"{_NAMES[array.dtype]}[{','.join(map(str, array.shape))}] = "
     if array.size <= INLINE:
-        return head + ", ".join(str(int(v)) for v in array.ravel())
+        return head + ", ".join(str(int(v)) for v in wide.elements(array).ravel())
     return head + "base64 " + base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
@@ -170,11 +171,17 @@ def _parse_constant(m: re.Match[str], number: int) -> npt.NDArray[Any]:
     try:
         dtype = np.dtype(_DTYPES[m[2]])
         if m[4]:
-            flat = np.frombuffer(base64.b64decode(m[5], validate=True), dtype)
+            flat = wide.elements(np.frombuffer(base64.b64decode(m[5], validate=True), dtype))
         else:
-            flat = np.array([int(v) for v in m[5].split(",") if v.strip()], dtype)
+            flat = _integers([int(v) for v in m[5].split(",") if v.strip()], dtype)
         array = flat.reshape(shape)
     except (KeyError, ValueError, OverflowError) as error:
         raise VerifyError(f"line {number}: malformed constant", got=m[0][:120]) from error
     array.setflags(write=False)
     return array
+
+
+def _integers(values: list[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if any(v < 0 or v >> 8 * dtype.itemsize for v in values):
+        raise OverflowError(f"a constant beyond {8 * dtype.itemsize} bits")
+    return wide.array(values, dtype)

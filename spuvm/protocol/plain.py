@@ -1,7 +1,7 @@
 """The plaintext protocol: the executable meaning of every instruction, with no secrets at all.
 
-Slow and obvious on purpose. Ring elements are unsigned numpy integers (Python integers in object
-arrays where numpy has no such width); single bits are uint8, wider bit strings ring elements.
+Slow and obvious on purpose. Ring elements are unsigned numpy integers, of 128 bits Python integers
+in object arrays; single bits are uint8, wider bit strings ring elements.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
 from spuvm.errors import ProtocolError
 from spuvm.ring import Ring
+from spuvm.wide import WIDE, elements
 
 Array = npt.NDArray[Any]
 Meaning = Callable[..., Array]
@@ -36,15 +37,39 @@ class Plain:
     rng: np.random.Generator | None = None
     checks: Literal["off", "ranges"] = "off"
 
-    def wrap(self, x: Array) -> Array:
+    def load(self, x: Array) -> Array:
+        """Encoded values in the form that the rules compute with."""
+        return elements(x).astype(object) if x.dtype == WIDE else x
+
+    def store(self, x: Array) -> Array:
+        """The inverse of load."""
+        return self.ring.array(x) if x.dtype == object else x
+
+    def made(self, x: Any) -> Array:
+        """A result as an array: of 0-d object arrays numpy returns the bare integer."""
+        return np.asarray(x, object) if self.ring.bits == 128 else np.asarray(x)
+
+    def wrap(self, x: Any) -> Array:
         """Reduce modulo 2^bits."""
-        return x & (self.ring.modulus - 1) if x.dtype == object else x.astype(self.ring.dtype)
+        if self.ring.bits == 128:
+            return self.made(self.made(x) & (self.ring.modulus - 1))
+        return np.asarray(x).astype(self.ring.dtype)
 
     def signed(self, x: Array) -> Array:
         """Read as signed integers."""
         if x.dtype == object:
-            return np.where(x >> (self.ring.bits - 1), x - self.ring.modulus, x)
+            half, modulus = self.ring.modulus >> 1, self.ring.modulus
+            return self.made(x - np.where(np.asarray(x >= half, bool), modulus, 0))
         return self.ring.signed(x)
+
+    def choices(self, bits: int, shape: tuple[int, ...]) -> Array:
+        """Numbers of `bits` bits that decide where truncations round to."""
+        if self.rng is None:
+            return np.full(shape, 1 << (bits - 1), object if bits > 62 else np.int64)
+        if bits <= 62:
+            return self.rng.integers(0, 1 << bits, shape)
+        high, low = self.choices(bits - 62, shape), self.choices(62, shape)
+        return np.asarray((high.astype(object) << 62) + low, object)
 
     def trunc(self, x: Array, bits: int) -> Array:
         """floor((x + r) / 2^bits) of the signed value, r in [0, 2^bits): stochastic rounding."""
@@ -53,10 +78,7 @@ class Plain:
             worst = max(abs(int(value.max())), abs(int(value.min())))
             if worst >= self.ring.bound:
                 raise ProtocolError(f"truncation of a value outside |x| < 2^{self.ring.bits - 2}")
-        if self.rng is None:
-            r = np.full(x.shape, 1 << (bits - 1), np.int64)
-        else:
-            r = self.rng.integers(0, 1 << bits, x.shape)
+        r = self.choices(bits, x.shape)
         low = value & ((1 << bits) - 1)  # split first, so that nothing can overflow
         carry = (low + r.astype(value.dtype)) >> bits
         return self.wrap((value >> bits) + carry)
@@ -96,12 +118,13 @@ def run_plain(
     for i, (given, array) in enumerate(zip(program.inputs, inputs, strict=True)):
         if array.shape != given.type.shape:
             raise ProtocolError(f"input {i}: shape {given.type.shape} expected, got {array.shape}")
-        values.append(array)
+        values.append(plain.load(array))
         _check(plain, f"input {i}", given.type, array)
     types = [x.type for x in program.inputs]
     for number, instruction in enumerate(program.instructions):
         if instruction.op == "const":
-            made = program.constants[int(instruction.attrs["index"])]  # type: ignore[arg-type]
+            index = int(instruction.attrs["index"])  # type: ignore[arg-type]
+            made = plain.load(program.constants[index])
         else:
             args = [values[a] for a in instruction.args]
             kinds = [types[a] for a in instruction.args]
@@ -110,7 +133,7 @@ def run_plain(
         _check(plain, f"{number} {instruction.op}", instruction.types[0], made)
         values.append(made)
         types.append(instruction.types[0])
-    return [values[out.value] for out in program.outputs]
+    return [plain.store(values[out.value]) for out in program.outputs]
 
 
 def _check(plain: Plain, what: str, t: Type, x: Array) -> None:
@@ -201,7 +224,7 @@ def _lincomb(p: Plain, types: Any, *xs: Array, coefficients: Any) -> Array:
 
 @means("neg_a")
 def _neg(p: Plain, types: Any, x: Array) -> Array:
-    return p.wrap(~x + x.dtype.type(1)) if x.dtype != object else p.wrap(-x)
+    return p.wrap(0 - x)
 
 
 @means("mul_ap")
@@ -211,7 +234,7 @@ def _mul_ap(p: Plain, types: Any, x: Array, y: Array) -> Array:
 
 @means("shl_a")
 def _shl(p: Plain, types: Any, x: Array, bits: int, frac: int) -> Array:
-    return p.wrap(x << np.asarray(bits, x.dtype))
+    return p.wrap(x << bits)
 
 
 @means("retype_a")
@@ -221,7 +244,7 @@ def _retype(p: Plain, types: Any, x: Array, frac: int, range: Any) -> Array:
 
 @means("sum_a")
 def _sum(p: Plain, types: Any, x: Array, axes: Any) -> Array:
-    return p.wrap(np.asarray(np.sum(x, axis=axes, dtype=x.dtype)))
+    return p.wrap(np.sum(x, axis=axes, dtype=x.dtype))
 
 
 @means("dot_ap")
@@ -236,9 +259,8 @@ def _product(p: Plain, x: Array, y: Array, trunc: int, form: str, times: Any) ->
     if form == "narrow":
         return p.trunc(p.wrap(times(x, y)), trunc)
     half = trunc // 2  # x = xh 2^half + xl; xl*yl is below the last place and left out
-    scale = np.asarray(half, x.dtype)
     xh, yh = p.trunc(x, half), p.trunc(y, half)
-    xl, yl = p.wrap(x - (xh << scale)), p.wrap(y - (yh << scale))
+    xl, yl = p.wrap(x - (xh << half)), p.wrap(y - (yh << half))
     cross = p.wrap(times(xh, yl) + times(xl, yh))
     return p.wrap(times(xh, yh) + p.trunc(cross, half))
 
@@ -267,7 +289,7 @@ def _trunc(p: Plain, types: Any, x: Array, bits: int) -> Array:
 
 
 def _low(x: Array, low: int, width: int) -> Array:
-    made: Array = (x >> np.asarray(low, x.dtype)) & np.asarray((1 << width) - 1, x.dtype)
+    made = np.asarray((x >> low) & ((1 << width) - 1), x.dtype)
     return made.astype(np.uint8) if width == 1 else made
 
 
@@ -278,7 +300,7 @@ def _msb(p: Plain, types: Any, x: Array, bits: int) -> Array:
 
 @means("eqz_a")
 def _eqz(p: Plain, types: Any, x: Array, bits: int) -> Array:
-    return np.asarray(x & np.asarray((1 << bits) - 1, x.dtype) == 0, np.uint8)
+    return np.asarray(x & ((1 << bits) - 1) == 0, np.uint8)
 
 
 @means("a2b")
@@ -288,7 +310,7 @@ def _a2b(p: Plain, types: Any, x: Array, bits: int) -> Array:
 
 @means("b2a")
 def _b2a(p: Plain, types: Any, x: Array) -> Array:
-    return np.asarray(x, p.ring.dtype)
+    return p.wrap(x.astype(object) if p.ring.bits == 128 else x)
 
 
 @means("mul_ba")
@@ -299,18 +321,18 @@ def _mul_ba(p: Plain, types: Any, b: Array, x: Array) -> Array:
 @means("and_bb")
 @means("and_bp")
 def _and(p: Plain, types: Any, x: Array, y: Array) -> Array:
-    return np.asarray(x & y)
+    return np.asarray(x & y, x.dtype)
 
 
 @means("xor_bb")
 @means("xor_bp")
 def _xor(p: Plain, types: Any, x: Array, y: Array) -> Array:
-    return np.asarray(x ^ y)
+    return np.asarray(x ^ y, x.dtype)
 
 
 @means("not_b")
 def _not(p: Plain, types: Sequence[Type], x: Array) -> Array:
-    return np.asarray(x ^ np.asarray((1 << types[0].width) - 1, x.dtype))
+    return np.asarray(x ^ ((1 << types[0].width) - 1), x.dtype)
 
 
 @means("bits_b")
@@ -320,9 +342,8 @@ def _bits(p: Plain, types: Any, x: Array, low: int, width: int) -> Array:
 
 @means("shift_b")
 def _shift_b(p: Plain, types: Any, x: Array, by: int, width: int) -> Array:
-    wide = x.astype(p.ring.dtype)
-    moved = wide << np.asarray(by, wide.dtype) if by >= 0 else wide >> np.asarray(-by, wide.dtype)
-    return _low(moved, 0, width)
+    wide = p.wrap(x.astype(object) if p.ring.bits == 128 else x)
+    return _low(p.wrap(wide << by if by >= 0 else wide >> -by), 0, width)
 
 
 @means("random_b")
@@ -337,9 +358,8 @@ def _random_b(p: Plain, types: Any, shape: Any, width: int, draw: int) -> Array:
 def _reverse_b(p: Plain, types: Sequence[Type], x: Array) -> Array:
     made = np.zeros_like(x)
     for i in range(types[0].width):
-        bit = (x >> np.asarray(i, x.dtype)) & np.asarray(1, x.dtype)
-        made = made | bit << np.asarray(types[0].width - 1 - i, x.dtype)
-    return np.asarray(made)
+        made = made | ((x >> i) & 1) << (types[0].width - 1 - i)
+    return np.asarray(made, x.dtype)
 
 
 def missing() -> set[str]:

@@ -24,6 +24,7 @@ from spuvm.protocol.aby3.share import AShare, BShare, Share
 from spuvm.protocol.base import Exchange, Party, Protocol, Received, Steps
 from spuvm.ring import Ring
 from spuvm.vm.schedule import Schedule, schedule
+from spuvm.wide import cast, elements
 
 Array = npt.NDArray[Any]
 
@@ -199,10 +200,10 @@ class Machine:
         else:
             return None
         if isinstance(value, BShare) and value.width == 1:
-            return pack_bits(part & np.uint8(1))
+            return pack_bits(part & 1)
         if isinstance(value, BShare):
-            return part & part.dtype.type((1 << value.width) - 1)
-        return part.astype(small_dtype(bits))
+            return np.asarray(part & ((1 << value.width) - 1))
+        return np.asarray(part.astype(small_dtype(bits)))
 
     def describe(self, name: str) -> tuple[tuple[int, ...], int]:
         """(shape, width) of a value; width 0 for arithmetic shares."""
@@ -366,6 +367,8 @@ class Machine:
         else:
             sends, receives = _joined(active)
         got = self._channel.exchange(sends, receives) if sends or receives else {}
+        if self.ring.bits == 128:
+            got = {peer: [elements(a) for a in arrays] for peer, arrays in got.items()}
         if run.views is not None:
             for peer in sorted(got):
                 run.views.extend(np.array(a) for a in got[peer])
@@ -410,7 +413,7 @@ def _as_share(value: Any, rank: int, program: Program, number: int) -> Share:
         return value
     width = program.types[number].width
     if width:
-        value = value.astype(small_dtype(width))
+        value = cast(value, small_dtype(width))
     zero = np.zeros_like(value)
     first = value if rank == 0 else zero
     second = value if rank == 2 else zero

@@ -21,7 +21,7 @@ BYTE = np.dtype(np.uint8)
 
 def wire_bits(width: int) -> int:
     """Bits that an element of `width` bits takes on the wire: 1, 2, 4 or whole words."""
-    return next(w for w in (1, 2, 4, 8, 16, 32, 64) if width <= w)
+    return next(w for w in (1, 2, 4, 8, 16, 32, 64, 128) if width <= w)
 
 
 def _and_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
@@ -114,10 +114,9 @@ def and_all_bits(p: Party, x0: Array, x1: Array, word_bits: int) -> Steps:
     """
     half = word_bits // 2
     for dtype, wire in fold_levels(word_bits):
-        shift = x0.dtype.type(half)
-        mask = x0.dtype.type((1 << half) - 1)
+        mask = (1 << half) - 1
         low0, low1 = (x0 & mask).astype(dtype), (x1 & mask).astype(dtype)
-        high0, high1 = (x0 >> shift).astype(dtype), (x1 >> shift).astype(dtype)
+        high0, high1 = (x0 >> half).astype(dtype), (x1 >> half).astype(dtype)
         mask0, mask1 = zero_masks(p, dtype, x0.size)
         z = mask0
         bit_kernels.and_terms(low0, low1, high0, high1, mask0, mask1, z)

@@ -23,6 +23,7 @@ from spuvm.protocol.aby3.share import Array, AShare, BShare
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
+from spuvm.wide import array, empty
 
 
 @cache
@@ -36,13 +37,13 @@ def fold_tables(word_bits: int) -> tuple[Array, Array]:
         places = [i for i in range(word_bits) if i >> a & 1 and not i >> b & 1]
         masks.append(sum(1 << i for i in places))
         shifts.append((1 << b) - (1 << a))
-    return np.array(masks, dtype), np.array(shifts, dtype)
+    return array(masks, dtype), array(shifts, dtype)
 
 
 def _fold(x: Array, bits: int, dtype: np.dtype[Any]) -> Array:
     masks, shifts = fold_tables(dtype.itemsize * 8)
-    out = np.empty(x.size, dtype)
-    up = dtype.type(dtype.itemsize * 8 - bits)
+    out = empty(x.size, dtype)
+    up = dtype.itemsize * 8 - bits
     bit_kernels.fold_order(x, up, masks, shifts, out)
     return out
 
@@ -83,15 +84,14 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
     word, n = _word(bits), x.size
     word_bits = word.itemsize * 8
     half_dtype = small_dtype(word_bits // 2)
-    half = word.type(word_bits // 2)
+    half = word_bits // 2
     x0, x1 = x.flat()
-    one, zero = word.type(1), word.type(0)
     if p.rank == 0:
         u = _fold(x0 + x1, bits, word)
         u0, m0 = p.draw(2, (word, n), (half_dtype, n))
         (s1,) = p.draw(1, (word, n))
         (s0,) = p.draw(2, (word, n))
-        u1, m1 = np.empty(n, word), np.empty(n, half_dtype)
+        u1, m1 = empty(n, word), empty(n, half_dtype)
         bit_kernels.carry_deal(u, u0, m0, half, u1, m1)
         yield Exchange(send={1: [u1, m1]})
         yield Exchange()
@@ -101,21 +101,21 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
         (s1,) = p.draw(0, (word, n))
         got = yield Exchange(receive={0: [spec(word, n), spec(half_dtype, n)], 2: [spec(word, n)]})
         u1, m1 = got[0]
-        mine = np.empty(n, word)
-        bit_kernels.carry_first(u1, m1, v, half, one, s1, mine)
+        mine = empty(n, word)
+        bit_kernels.carry_first(u1, m1, v, half, 1, s1, mine)
         yield Exchange(send={2: [mine]})
         first, second, sign = s1, mine ^ got[2][0], (u1, v)
     else:
         v = _fold(x0, bits, word)
         u0, m0 = p.draw(0, (word, n), (half_dtype, n))
         (s0,) = p.draw(0, (word, n))
-        mine = np.empty(n, word)
-        bit_kernels.carry_first(u0, m0, v, half, zero, s0, mine)
+        mine = empty(n, word)
+        bit_kernels.carry_first(u0, m0, v, half, 0, s0, mine)
         yield Exchange(send={1: [mine]})
         got = yield Exchange(receive={1: [spec(word, n)]})
         first, second, sign = mine ^ got[1][0], s0, (v, u0)
     carry0, carry1 = yield from _carry_tree(p, first, second, word_bits)
-    top = word.type(word_bits - 1)
+    top = word_bits - 1
     out0, out1 = np.empty(n, np.uint8), np.empty(n, np.uint8)
     bit_kernels.sign_share(carry0, sign[0], top, out0)
     bit_kernels.sign_share(carry1, sign[1], top, out1)
@@ -130,9 +130,8 @@ def _carry_tree(p: Party, s0: Array, s1: Array, word_bits: int) -> Steps:
         out_bits = 1 if last else pairs
         dtype = small_dtype(out_bits)
         mask0, mask1 = zero_masks(p, dtype, s0.size)
-        word = s0.dtype.type
         z = mask0
-        bit_kernels.carry_level(s0, s1, mask0, mask1, word(pairs // 2), word(1 if last else 0), z)
+        bit_kernels.carry_level(s0, s1, mask0, mask1, pairs // 2, int(last), z)
         if out_bits < 8:
             z &= np.uint8((1 << out_bits) - 1)
         s0, s1 = z, (yield from reshare_bits(p, z, out_bits))
@@ -162,8 +161,8 @@ def eqz_a(p: Party, x: AShare, *, bits: int) -> Steps:
     """
     word, n = _word(bits), x.size
     x0, x1 = x.flat()
-    full = word.type((1 << (word.itemsize * 8)) - 1)
-    used = word.type((1 << bits) - 1)
+    full = (1 << (word.itemsize * 8)) - 1
+    used = (1 << bits) - 1
     if p.rank == 0:
         u = (x0 + x1).astype(word) & used
         u0, u1 = yield from deal_known(p, u, word, n)
@@ -173,7 +172,7 @@ def eqz_a(p: Party, x: AShare, *, bits: int) -> Steps:
     else:
         part = yield from deal_known(p, None, word, n)
         v = x1 if p.rank == 1 else x0
-        negative = (v.dtype.type(0) - v).astype(word) & used
+        negative = np.negative(v).astype(word) & used
         if p.rank == 1:
             first, second = part & used, negative
         else:

@@ -16,6 +16,7 @@ from spuvm.protocol.aby3.share import Array, AShare, BShare
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
+from spuvm.wide import cast, empty, zeros
 
 
 def _a2b_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
@@ -71,8 +72,8 @@ def a2b(p: Party, x: AShare, *, bits: int) -> Steps:
         last = 2 * distance >= word.itemsize * 8
         g, propagate = yield from _adder_level(p, g, propagate, distance, last)
         distance *= 2
-    out0, out1 = (q[i] ^ (g[i] << word.type(1)) for i in (0, 1))
-    mask = word.type((1 << bits) - 1)
+    out0, out1 = (q[i] ^ (g[i] << 1) for i in (0, 1))
+    mask = (1 << bits) - 1
     return BShare((out0 & mask).reshape(x.shape), (out1 & mask).reshape(x.shape), bits)
 
 
@@ -81,13 +82,12 @@ Pair = tuple[Array, Array]
 
 def _adder_level(p: Party, g: Pair, q: Pair, distance: int, last: bool) -> Steps:
     word, n = g[0].dtype, g[0].size
-    d = word.type(distance)
     if last:
-        left, right = q, (g[0] << d, g[1] << d)
+        left, right = q, (g[0] << distance, g[1] << distance)
     else:
         left = tuple(np.concatenate([a, a]) for a in q)  # type: ignore[assignment]
         right = tuple(  # type: ignore[assignment]
-            np.concatenate([g[i] << d, q[i] << d]) for i in (0, 1)
+            np.concatenate([g[i] << distance, q[i] << distance]) for i in (0, 1)
         )
     mask0, mask1 = zero_masks(p, word, left[0].size)
     z = mask0
@@ -125,34 +125,33 @@ def b2a(p: Party, x: BShare) -> Steps:
         (c2,) = p.draw(2, (ring.dtype, n * width))
         (z0,) = p.draw(2, (ring.dtype, n))  # apart: what is kept must not keep the rest alive
         (z1,) = p.draw(1, (ring.dtype, n))
-        c = np.concatenate(
-            [((b0 ^ b1) >> b0.dtype.type(i)) & b0.dtype.type(1) for i in range(width)]
-        ).astype(ring.dtype)
+        bits = np.concatenate([((b0 ^ b1) >> i) & 1 for i in range(width)])
+        c = cast(bits, ring.dtype)
         yield Exchange(send={1: [c - c2]})
         yield Exchange()
         return AShare(z0.reshape(x.shape), z1.reshape(x.shape))
     if p.rank == 1:
         (z1,) = p.draw(0, (ring.dtype, n))
         got = yield Exchange(receive={0: [spec(ring.dtype, n * width)], 2: [spec(ring.dtype, n)]})
-        mine = _weighted_bits(b1, got[0][0], width, ring.dtype.type(1)) - z1
+        mine = _weighted_bits(b1, got[0][0], width, 1) - z1
         yield Exchange(send={2: [mine]})
         return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
     (c2,) = p.draw(0, (ring.dtype, n * width))
     (z0,) = p.draw(0, (ring.dtype, n))
-    mine = _weighted_bits(b0, c2, width, ring.dtype.type(0)) - z0
+    mine = _weighted_bits(b0, c2, width, 0) - z0
     yield Exchange(send={1: [mine]})
     got = yield Exchange(receive={1: [spec(ring.dtype, n)]})
     return AShare((mine + got[1][0]).reshape(x.shape), z0.reshape(x.shape))
 
 
-def _weighted_bits(d: Array, c: Array, width: int, sign: Any) -> Array:
+def _weighted_bits(d: Array, c: Array, width: int, sign: int) -> Array:
     """Sum over bits i of 2^i (c_i (1 - 2 d_i) + sign d_i)."""
-    total = np.zeros(d.size, c.dtype)
-    part = np.empty(d.size, c.dtype)
+    total = zeros(d.size, c.dtype)
+    part = empty(d.size, c.dtype)
     for i in range(width):
-        bit = (d >> d.dtype.type(i)).astype(np.uint8) if width > 1 else d
+        bit = (d >> i).astype(np.uint8) if width > 1 else d
         arith.bit_to_ring(bit, c[i * d.size : (i + 1) * d.size], sign, part)
-        total += part << c.dtype.type(i)
+        total += part << i
     return total
 
 
@@ -183,7 +182,7 @@ def mul_ba(p: Party, b: BShare, x: AShare) -> Steps:
         s0, s1, c2 = p.draw(2, word, word, word)
         (z0,) = p.draw(2, word)
         (z1,) = p.draw(1, word)
-        m0, m1, c1 = np.empty(n, ring.dtype), np.empty(n, ring.dtype), np.empty(n, ring.dtype)
+        m0, m1, c1 = ring.empty(n), ring.empty(n), ring.empty(n)
         arith.inject_first(b0, b1, x0, x1, s0, s1, c2, m0, m1, c1)
         yield Exchange(send={1: [m0, m1, c1]})
         yield Exchange()
@@ -192,14 +191,14 @@ def mul_ba(p: Party, b: BShare, x: AShare) -> Steps:
         (z1,) = p.draw(0, word)
         got = yield Exchange(receive={0: [spec(*word)] * 3, 2: [spec(*word)]})
         m0, m1, c1 = got[0]
-        mine = np.empty(n, ring.dtype)
-        arith.inject_second(b1, x1, m0, m1, c1, ring.dtype.type(1), z1, mine)
+        mine = ring.empty(n)
+        arith.inject_second(b1, x1, m0, m1, c1, 1, z1, mine)
         yield Exchange(send={2: [mine]})
         return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
     s0, s1, c2 = p.draw(0, word, word, word)
     (z0,) = p.draw(0, word)
-    mine = np.empty(n, ring.dtype)
-    arith.inject_second(b0, x0, s0, s1, c2, ring.dtype.type(0), z0, mine)
+    mine = ring.empty(n)
+    arith.inject_second(b0, x0, s0, s1, c2, 0, z0, mine)
     yield Exchange(send={1: [mine]})
     got = yield Exchange(receive={1: [spec(*word)]})
     return AShare((mine + got[1][0]).reshape(x.shape), z0.reshape(x.shape))

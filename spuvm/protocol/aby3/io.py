@@ -8,9 +8,11 @@ a party knows x anyway, so the component that it does not hold can be 0. Except 
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from spuvm.kernels.fixed import subtract_masks
 from spuvm.protocol.aby3.prss import expand
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
 from spuvm.ring import Ring
+from spuvm.wide import cast, elements
 
 SEED_BYTES = 16
 
@@ -67,14 +70,13 @@ def deal(
     _check_dealing(encoded, ring, width, owner)
     values = flat(encoded)
     if width:
-        values = values.astype(small_dtype(width), copy=False)
+        values = cast(values, small_dtype(width))
     dtype, size = values.dtype, values.size
     seeded, full = _SPLIT[owner]
     seeds = {c: os.urandom(SEED_BYTES) for c in seeded}
     masks = [expand(seed, dtype, size) for seed in seeds.values()]
     if width:
-        used = dtype.type((1 << width) - 1)
-        rest = values ^ (np.bitwise_xor.reduce(masks) & used)
+        rest = values ^ (reduce(operator.xor, masks) & ((1 << width) - 1))
     elif len(masks) == 2:
         rest = masks[0]
         subtract_masks(np.require(values, requirements="W"), masks[0], masks[1], rest)
@@ -90,7 +92,7 @@ def deal(
                 dtype.str,
                 width,
                 {c: s for c, s in seeds.items() if c in held},
-                {full: rest} if full in held else {},
+                {full: np.asarray(rest)} if full in held else {},
             )
         )
     return dealt[0], dealt[1], dealt[2]
@@ -112,13 +114,13 @@ def _check_dealing(encoded: Array, ring: Ring, width: int, owner: int | None) ->
             got=f"owner={owner!r}, width={width!r}",
             expected=f"owner 0, 1, 2 or None, width 0 to {ring.bits}",
         )
-    if encoded.dtype.kind != "u" if width else encoded.dtype != ring.dtype:
+    if encoded.dtype.kind not in "uV" if width else encoded.dtype != ring.dtype:
         raise UsageError(
             "cannot deal values that are not encoded",
             got=str(encoded.dtype),
             expected="unsigned integers" if width else str(ring.dtype),
         )
-    if width and encoded.size and int(encoded.max()) >> width:
+    if width and (elements(encoded) >> width).any():
         raise UsageError(f"values to deal as {width} bits have more than {width} bits")
 
 
@@ -131,7 +133,7 @@ def accept(dealt: Dealt) -> AShare | BShare:
         if component in dealt.seeds:
             part = expand(dealt.seeds[component], dtype, size)
             if dealt.width:
-                part &= dtype.type((1 << dealt.width) - 1)
+                part &= (1 << dealt.width) - 1
         elif component in dealt.arrays:
             # Arrays that come out of shared memory are read-only, a type of its own to kernels.
             part = np.require(dealt.arrays[component], requirements=["C", "W"])
@@ -155,7 +157,7 @@ def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = No
 def reconstruct(parts: Sequence[Any], width: int = 0) -> Array:
     """The value from additive parts (xor for bits); parts that are None are skipped."""
     present = [p for p in parts if p is not None]
-    total = np.array(present[0], copy=True)
+    total = elements(present[0]).copy()
     for part in present[1:]:
         if width:
             total ^= part

@@ -14,6 +14,7 @@ from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
+from spuvm.wide import cast, zeros
 
 Value = AShare | BShare | Array
 
@@ -129,13 +130,7 @@ def sub_aa(p: Party, x: AShare, y: AShare) -> AShare:
 
 @TABLE.on_shares("neg_a")
 def neg_a(p: Party, x: AShare) -> AShare:
-    return AShare(_negative(x.x0), _negative(x.x1))
-
-
-def _negative(a: Array) -> Array:
-    zero = a.dtype.type(0)
-    result: Array = zero - a
-    return np.asarray(result)
+    return AShare(np.negative(x.x0), np.negative(x.x1))
 
 
 @TABLE.on_shares("add_ap")
@@ -155,8 +150,7 @@ def mul_ap(p: Party, x: AShare, public: Array) -> AShare:
 
 @TABLE.on_shares("shl_a")
 def shl_a(p: Party, x: AShare, *, bits: int, frac: int) -> AShare:
-    count = p.ring.dtype.type(bits)
-    return AShare(x.x0 << count, x.x1 << count)
+    return AShare(x.x0 << bits, x.x1 << bits)
 
 
 @TABLE.on_shares("retype_a")
@@ -166,7 +160,7 @@ def retype_a(p: Party, x: AShare, *, frac: int, range: tuple[int, ...]) -> AShar
 
 @TABLE.on_shares("lincomb_a")
 def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
-    cs = np.array([p.ring.wrap(c) for c in coefficients], p.ring.dtype)
+    cs = p.ring.array(np.array(coefficients, object))
     shape = xs[0].shape
     first = _combine([flat(x.x0) for x in xs], cs)
     second = _combine([flat(x.x1) for x in xs], cs)
@@ -191,7 +185,7 @@ def weighted_sum(arrays: list[Array], coefficients: Array, where: slice) -> Arra
         w, x, y, z = pieces[i : i + 4]
         arith.accumulate4(w, x, y, z, coefficients[i : i + 4], out)
     for i in range(fours, len(arrays)):
-        arith.accumulate(pieces[i], coefficients[i], out)
+        arith.accumulate(pieces[i], coefficients[i : i + 1], out)
     return out
 
 
@@ -235,38 +229,34 @@ def xor_bb(p: Party, x: BShare, y: BShare) -> BShare:
 
 @TABLE.on_shares("xor_bp")
 def xor_bp(p: Party, x: BShare, public: Array) -> BShare:
-    return add_public_bits(p, x, public)
+    # Public words may be wider than the shares.
+    return add_public_bits(p, x, cast(public, x.x0.dtype))
 
 
-def add_public_bits(p: Party, x: BShare, public: Array) -> BShare:
+def add_public_bits(p: Party, x: BShare, public: Array | int) -> BShare:
     """x ^ public: component 0 takes it, as in add_public."""
-    own = public.astype(x.x0.dtype, copy=False)  # public words may be wider than the shares
     if p.rank == 0:
-        return BShare(x.x0 ^ own, x.x1, x.width)
+        return BShare(x.x0 ^ public, x.x1, x.width)
     if p.rank == 2:
-        return BShare(x.x0, x.x1 ^ own, x.width)
+        return BShare(x.x0, x.x1 ^ public, x.width)
     return x
 
 
 @TABLE.on_shares("not_b")
 def not_b(p: Party, x: BShare) -> BShare:
-    ones = x.x0.dtype.type((1 << x.width) - 1)
-    return add_public_bits(p, x, np.asarray(ones))
+    return add_public_bits(p, x, (1 << x.width) - 1)
 
 
 @TABLE.on_shares("and_bp")
 def and_bp(p: Party, x: BShare, public: Array) -> BShare:
-    own = public.astype(x.x0.dtype, copy=False)
+    own = cast(public, x.x0.dtype)
     return BShare(x.x0 & own, x.x1 & own, x.width)
 
 
 @TABLE.on_shares("bits_b")
 def bits_b(p: Party, x: BShare, *, low: int, width: int) -> BShare:
-    dtype = arith.small_dtype(width)
-    shift, mask = x.x0.dtype.type(low), x.x0.dtype.type((1 << width) - 1)
-
     def cut(a: Array) -> Array:
-        return np.asarray((a >> shift) & mask, dtype)
+        return cast((a >> low) & ((1 << width) - 1), arith.small_dtype(width))
 
     return BShare(cut(x.x0), cut(x.x1), width)
 
@@ -274,14 +264,13 @@ def bits_b(p: Party, x: BShare, *, low: int, width: int) -> BShare:
 @TABLE.on_shares("shift_b")
 def shift_b(p: Party, x: BShare, *, by: int, width: int) -> BShare:
     word = arith.small_dtype(max(width, x.width))
-    count, mask = word.type(abs(by)), word.type((1 << width) - 1)
 
     def move(a: Array) -> Array:
-        wide = a.astype(word)
+        wide = cast(a, word)
         if abs(by) >= word.itemsize * 8:
-            return np.zeros_like(wide, arith.small_dtype(width))
-        moved = wide << count if by >= 0 else wide >> count
-        return np.asarray(moved & mask, arith.small_dtype(width))
+            return zeros(wide.shape, arith.small_dtype(width))
+        moved = wide << by if by >= 0 else wide >> -by
+        return cast(moved & ((1 << width) - 1), arith.small_dtype(width))
 
     return BShare(move(x.x0), move(x.x1), width)
 
@@ -291,13 +280,12 @@ def reverse_b(p: Party, x: BShare) -> BShare:
     bits = x.x0.dtype.itemsize * 8
 
     def turn(a: Array) -> Array:
-        word = a.dtype.type
         step = 1
         while step < bits:  # neighbours, then pairs, ... change places
-            mask = word(sum(((1 << step) - 1) << i for i in range(0, bits, 2 * step)))
-            a = ((a >> word(step)) & mask) | ((a & mask) << word(step))
+            mask = sum(((1 << step) - 1) << i for i in range(0, bits, 2 * step))
+            a = ((a >> step) & mask) | ((a & mask) << step)
             step *= 2
-        return np.asarray(a >> word(bits - x.width))
+        return np.asanyarray(a >> (bits - x.width))
 
     return BShare(turn(x.x0), turn(x.x1), x.width)
 

@@ -47,7 +47,7 @@ def reshare(p: Party, accumulate: Accumulate, size: int) -> Steps:
     """
     ring = p.ring
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
-    part = np.empty(size, ring.dtype)
+    part = ring.empty(size)
     for s in pieces(size):
         p.fill(nxt, part[s])
         (minus,) = p.draw(prv, (ring.dtype, s.stop - s.start))
@@ -124,8 +124,7 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: Local
         np.concatenate([flat(x.x0), flat(y.x0)]), np.concatenate([flat(x.x1), flat(y.x1)])
     )
     high = yield from trunc_a(p, both, bits=half)
-    count = p.ring.dtype.type(half)
-    low = AShare(both.x0 - (high.x0 << count), both.x1 - (high.x1 << count))
+    low = AShare(both.x0 - (high.x0 << half), both.x1 - (high.x1 << half))
     cut = x.size
 
     def part(s: AShare, like: AShare, first: int) -> AShare:

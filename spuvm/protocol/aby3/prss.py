@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from spuvm.errors import ProtocolError
+from spuvm.wide import elements, empty
 
 Array = npt.NDArray[Any]
 Request = tuple[np.dtype[Any], int]
@@ -50,7 +51,7 @@ class Stream:
 
 def expand(seed: bytes, dtype: np.dtype[Any], size: int) -> Array:
     """`size` elements from a fresh one-time seed: how dealt shares are compressed."""
-    out = np.empty(size, dtype)
+    out = empty(size, dtype)
     if size:
         Stream(seed).fill(memoryview(out).cast("B"), 0)
     return out
@@ -91,7 +92,7 @@ class Masks:
         data = np.empty(total, np.uint8)
         self._fill(other, memoryview(data), lane)
         return [
-            data[o : o + size * dtype.itemsize].view(dtype)
+            elements(data[o : o + size * dtype.itemsize].view(dtype))
             for o, (dtype, size) in zip(offsets, requests, strict=True)
         ]
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import numpy as np
 import numpy.typing as npt
 
 from spuvm.errors import UsageError
+from spuvm.wide import elements
 
 Array = npt.NDArray[Any]
 
@@ -54,7 +54,7 @@ class AShare(_Redacted):
     x1: Array
 
     def __post_init__(self) -> None:
-        self.x0, self.x1 = np.asarray(self.x0), np.asarray(self.x1)
+        self.x0, self.x1 = elements(self.x0), elements(self.x1)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ class BShare(_Redacted):
     width: int
 
     def __post_init__(self) -> None:
-        self.x0, self.x1 = np.asarray(self.x0), np.asarray(self.x1)
+        self.x0, self.x1 = elements(self.x0), elements(self.x1)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,5 +107,5 @@ def flat(x: Array) -> Array:
 
     Views that broadcast are read-only, which to kernels is a type of its own to compile for.
     """
-    made = np.ascontiguousarray(x).reshape(-1)
+    made = (x if x.flags.c_contiguous else x.copy()).reshape(-1)
     return made if made.flags.writeable else made.copy()

@@ -26,6 +26,7 @@ from spuvm.protocol.aby3.share import Array, AShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
+from spuvm.wide import empty
 
 BYTE = np.dtype(np.uint8)
 PIECE = 1 << 15
@@ -65,10 +66,9 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
     """
     ring, n = p.ring, size
     small = small_dtype(bits)
-    m = ring.dtype.type(bits)
     if p.rank == 2:
-        a2, b2 = np.empty(n, ring.dtype), np.empty(n, small)
-        z2, z0 = np.empty(n, ring.dtype), np.empty(n, ring.dtype)
+        a2, b2 = ring.empty(n), empty(n, small)
+        z2, z0 = ring.empty(n), ring.empty(n)
         for s in pieces(n):
             word, part = (ring.dtype, s.stop - s.start), (small, s.stop - s.start)
             (f02,), (f12,) = p.draw(0, word), p.draw(1, word)
@@ -76,32 +76,32 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
             (t2,) = p.draw(1, part, lane=1)
             arith.minus_sum(f02, f12, f02)
             accumulate(f02, s)
-            arith.truncation_deal(f02, a0, b0, t0, t2, m, a2[s], b2[s], z0[s], z2[s])
+            arith.truncation_deal(f02, a0, b0, t0, t2, bits, a2[s], b2[s], z0[s], z2[s])
         yield from open_(p, a2[:0], Exchange(send={1: [a2, b2]}))
         yield Exchange()
         return AShare(z2, z0)
-    mine = np.empty(n, ring.dtype)
+    mine = ring.empty(n)
     for s in pieces(n):
         p.fill(2, mine[s])
         accumulate(mine[s], s)
-    c, d, z = np.empty(n, ring.dtype), np.empty(n, small), np.empty(n, ring.dtype)
+    c, d, z = ring.empty(n), empty(n, small), ring.empty(n)
     if p.rank == 0:
         got = yield from open_(p, mine, Exchange())
         (theirs,), other = got[1], 1
         for s in pieces(n):
             word, part = (ring.dtype, s.stop - s.start), (small, s.stop - s.start)
             a0, b0, t0 = p.draw(2, word, part, part, lane=1)
-            arith.truncation_correct(mine[s], theirs[s], a0, b0, t0, m, c[s], d[s], z[s])
+            arith.truncation_correct(mine[s], theirs[s], a0, b0, t0, bits, c[s], d[s], z[s])
     else:
         dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
         got = yield from open_(p, mine, dealt)
         (theirs,), (a2, b2), other = got[0], got[2], 0
         for s in pieces(n):
             (t2,) = p.draw(2, (small, s.stop - s.start), lane=1)
-            arith.truncation_correct(mine[s], theirs[s], a2[s], b2[s], t2, m, c[s], d[s], z[s])
+            arith.truncation_correct(mine[s], theirs[s], a2[s], b2[s], t2, bits, c[s], d[s], z[s])
     got = yield Exchange(send={other: [d]}, receive={other: [spec(small, n)]})
     z1 = c
-    arith.truncation_finish(c, d, got[other][0], m, z1)
+    arith.truncation_finish(c, d, got[other][0], bits, z1)
     return AShare(z, z1) if p.rank == 0 else AShare(z1, z)
 
 
@@ -163,7 +163,7 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
         factors = [c for c in factors for _ in (0, 1)]
     else:
         arrays = [flat(x.x1 if p.rank == 1 else x.x0) for x in xs]
-    table = np.array(factors, p.ring.dtype)
+    table = p.ring.array(np.array(factors, object))
     return (yield from _shift(p, lambda s: weighted_sum(arrays, table, s), xs[0].shape, bits))
 
 
@@ -171,26 +171,25 @@ def _shift(p: Party, gather: Callable[[slice], Array], shape: tuple[int, ...], b
     """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2."""
     ring, n = p.ring, math.prod(shape)
     small = small_dtype(bits)
-    m = ring.dtype.type(bits)
-    z = np.empty(n, ring.dtype)
+    z = ring.empty(n)
     if p.rank == 0:
-        e, d, z0 = np.empty(n, np.uint8), np.empty(n, ring.dtype), z
+        e, d, z0 = np.empty(n, np.uint8), ring.empty(n), z
         for s in pieces(n):
             c, s0 = p.draw(2, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             p.fill(2, z0[s])
-            arith.shift_first(gather(s), c, s0, z0[s], m, e[s], d[s])
+            arith.shift_first(gather(s), c, s0, z0[s], bits, e[s], d[s])
         yield Exchange(send={1: [pack_bits(e), d]})
         got = yield Exchange(receive={1: [spec(small, n)]})
-        z1 = np.empty(n, ring.dtype)
-        arith.shift_finish(d, got[1][0], m, z1)
+        z1 = ring.empty(n)
+        arith.shift_finish(d, got[1][0], bits, z1)
         return AShare(z0.reshape(shape), z1.reshape(shape))
     if p.rank == 2:
-        s1, z2, z0 = np.empty(n, small), np.empty(n, ring.dtype), z
+        s1, z2, z0 = empty(n, small), ring.empty(n), z
         for s in pieces(n):
             c, s0 = p.draw(0, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             p.fill(0, z0[s])
             (t2,) = p.draw(1, (small, s.stop - s.start))
-            arith.shift_deal(gather(s), c, s0, t2, m, s1[s], z2[s])
+            arith.shift_deal(gather(s), c, s0, t2, bits, s1[s], z2[s])
         yield Exchange(send={1: [s1]})
         yield Exchange()
         return AShare(z2.reshape(shape), z0.reshape(shape))
@@ -201,9 +200,9 @@ def _shift(p: Party, gather: Callable[[slice], Array], shape: tuple[int, ...], b
     expected = [spec(BYTE, packed_size(n)), spec(ring.dtype, n)]
     got = yield Exchange(receive={0: expected, 2: [spec(small, n)]})
     (packed, d), (s1,) = got[0], got[2]
-    e, y, z1 = unpack_bits(packed, n), np.empty(n, small), np.empty(n, ring.dtype)
+    e, y, z1 = unpack_bits(packed, n), empty(n, small), ring.empty(n)
     for s in pieces(n):
         (t2,) = p.draw(2, (small, s.stop - s.start))
-        arith.shift_second(z2[s], e[s], s1[s], t2, d[s], m, y[s], z1[s], z2[s])
+        arith.shift_second(z2[s], e[s], s1[s], t2, d[s], bits, y[s], z1[s], z2[s])
     yield Exchange(send={0: [y]})
     return AShare(z1.reshape(shape), z2.reshape(shape))
