@@ -59,8 +59,7 @@ class Ring:
         """The same elements read as signed integers: a view, of 128 bits Python integers."""
         if self.bits == 128:
             values = wide.elements(x).astype(object)
-            half, modulus = self.modulus >> 1, self.modulus
-            return np.asarray(values - np.where(values >= half, modulus, 0), object)
+            return np.asarray(values - (values >> self.bits - 1) * self.modulus, object)
         return x.view(f"<i{self.nbytes}")
 
     def signed_ends(self, x: RingArray) -> tuple[int, int]:

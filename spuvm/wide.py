@@ -112,7 +112,7 @@ def array(values: Sequence[int], dtype: np.dtype[Any]) -> Array:
 def cast(x: Array, dtype: np.dtype[Any]) -> Array:
     """Unsigned integers of one width as those of another: bits above it are cut."""
     if dtype != WIDE or x.dtype == WIDE:
-        return x.astype(dtype, copy=False)
+        return elements(x).astype(dtype, copy=False)
     return Wide.of(x.astype(np.uint64), np.zeros(x.shape, np.uint64))
 
 

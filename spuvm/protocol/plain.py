@@ -58,8 +58,7 @@ class Plain:
     def signed(self, x: Array) -> Array:
         """Read as signed integers."""
         if x.dtype == object:
-            half, modulus = self.ring.modulus >> 1, self.ring.modulus
-            return self.made(x - np.where(np.asarray(x >= half, bool), modulus, 0))
+            return self.made(x - (x >> self.ring.bits - 1) * self.ring.modulus)
         return self.ring.signed(x)
 
     def choices(self, bits: int, shape: tuple[int, ...]) -> Array:
@@ -119,7 +118,7 @@ def run_plain(
         if array.shape != given.type.shape:
             raise ProtocolError(f"input {i}: shape {given.type.shape} expected, got {array.shape}")
         values.append(plain.load(array))
-        _check(plain, f"input {i}", given.type, array)
+        _check(plain, f"input {i}", given.type, values[-1])
     types = [x.type for x in program.inputs]
     for number, instruction in enumerate(program.instructions):
         if instruction.op == "const":
@@ -216,9 +215,8 @@ def _sub(p: Plain, types: Any, x: Array, y: Array) -> Array:
 
 @means("lincomb_a")
 def _lincomb(p: Plain, types: Any, *xs: Array, coefficients: Any) -> Array:
-    terms = (
-        p.wrap(x * p.ring.array(np.array(c, object))) for x, c in zip(xs, coefficients, strict=True)
-    )
+    factors = [p.load(p.ring.array(np.array(c, object))) for c in coefficients]
+    terms = (p.wrap(x * c) for x, c in zip(xs, factors, strict=True))
     return reduce(lambda a, b: p.wrap(a + b), terms)
 
 

@@ -15,7 +15,7 @@ from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS
 from spuvm.ring import Ring
 
-RINGS = (32, 64)
+RINGS = (32, 64, 128)
 SHAPES = ((), (0,), (1,), (7,), (8,), (9,), (2, 3))
 
 # --- records -----------------------------------------------------------------------------------
@@ -55,7 +55,9 @@ def each_kind(shape: Sequence[int]) -> Iterator[Type]:
     yield from (a(shape), b(shape), b(shape, 12), p(shape), p(shape, 1))
 
 
-WIDTHS = (1, 2, 3, 5, 8, 12, 16, 31)
+def widths(ring: Ring) -> list[int]:
+    """Numbers of bits below, at and above those of every dtype, up to the ring's."""
+    return [w for w in (1, 2, 3, 5, 8, 12, 16, 31, 33, 64, 65, 100, 128) if w <= ring.bits]
 
 
 @record("const")
@@ -202,7 +204,7 @@ def _public_dot(ring: Ring, op: str) -> Iterator[Any]:
 def _bits(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (b(shape), b(shape)), {}
-    for width in (*WIDTHS, ring.bits):
+    for width in widths(ring):
         yield (b((9,), width), b((9,), width)), {}
 
 
@@ -210,7 +212,7 @@ def _bits(ring: Ring, op: str) -> Iterator[Any]:
 def _public_bits(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (b(shape), p(shape, 1)), {}
-    for width in (*WIDTHS, ring.bits):
+    for width in widths(ring):
         yield (b((9,), width), p((), width)), {}
         yield (b((9,), width), p((9,), width)), {}
 
@@ -219,7 +221,7 @@ def _public_bits(ring: Ring, op: str) -> Iterator[Any]:
 def _one_of_bits(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (b(shape),), {}
-    for width in (*WIDTHS, ring.bits):
+    for width in widths(ring):
         yield (b((9,), width),), {}
 
 
@@ -251,7 +253,7 @@ def _cut(ring: Ring, op: str) -> Iterator[Any]:
 def _shift(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (b(shape, 12),), {"by": 3, "width": 12}
-    for width in (*WIDTHS, ring.bits):
+    for width in widths(ring):
         for by, out in ((0, width), (1, 1), (-1, width), (-width + 1, 1), (5, ring.bits), (9, 8)):
             yield (b((9,), width),), {"by": by, "width": out}
     yield (b((9,), ring.bits),), {"by": 1 - ring.bits, "width": ring.bits}
@@ -263,7 +265,7 @@ def _shift(ring: Ring, op: str) -> Iterator[Any]:
 def _reverse_bits(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (b(shape, 12),), {}
-    for width in (*WIDTHS, ring.bits):
+    for width in widths(ring):
         yield (b((9,), width),), {}
 
 
@@ -271,8 +273,9 @@ def _reverse_bits(ring: Ring, op: str) -> Iterator[Any]:
 def _compare(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (a(shape),), {"bits": ring.bits}
-    for bits in (2, 3, 4, 5, 8, 9, 13, 16, 17, 29, ring.bits - 1):
-        yield (a((9,)),), {"bits": bits}
+    for bits in (2, 3, 4, 5, 8, 9, 13, 16, 17, 29, 33, 64, 65, ring.bits - 1):
+        if bits <= ring.bits:
+            yield (a((9,)),), {"bits": bits}
     yield (a((9,), -3, 3),), {"bits": ring.bits}  # many zeros and small numbers
     if op != "msb_a":
         yield (a((9,)),), {"bits": 1}

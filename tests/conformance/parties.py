@@ -21,6 +21,7 @@ from spuvm.protocol.aby3.share import AShare, BShare
 from spuvm.protocol.base import Exchange, Party
 from spuvm.ring import Ring
 from spuvm.vm.machine import Machine
+from spuvm.wide import elements
 
 RANKS = (0, 1, 2)
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -136,7 +137,7 @@ def lockstep(
                 assert all(a.flags.c_contiguous for a in arrays)
                 sent[i] += sum(a.nbytes for a in arrays)
                 frozen += [(a, a.copy()) for a in arrays]
-                inbox[peer][i] = [a.reshape(-1) for a in arrays]
+                inbox[peer][i] = [elements(a.reshape(-1)) for a in arrays]
         assert not any(p.receive for p in pending), "something is expected that nobody sends"
         for i in RANKS:
             received[i] += [a.copy() for peer in sorted(inbox[i]) for a in inbox[i][peer]]
@@ -173,7 +174,7 @@ def value_of(shares: Sequence[Any]) -> np.ndarray:
     """The clear value; bits above the width are cut."""
     width = shares[0].width if isinstance(shares[0], BShare) else 0
     total = reconstruct([s.x0 for s in shares], width)
-    return total & total.dtype.type((1 << width) - 1) if width else total
+    return total & ((1 << width) - 1) if width else total
 
 
 def interactive(op: str) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.plain import run_plain
 from spuvm.ring import Ring
 from spuvm.vm.cost import static_cost
+from spuvm.wide import cast
 
 SEEDS = st.integers(0, 2**32 - 1)
 TALKING = sorted(ABY3.steps)
@@ -31,7 +32,7 @@ def check_value(v: Variant, values: Sequence[np.ndarray], got: np.ndarray) -> No
     (plain,) = run_plain(program, v.secrets(values), np.random.default_rng(0), "ranges")
     assert got.shape == plain.shape
     if not v.units:
-        assert np.array_equal(got.astype(v.ring.dtype), plain.astype(v.ring.dtype)), str(v)
+        assert np.array_equal(cast(got, v.ring.dtype), cast(plain, v.ring.dtype)), str(v)
         return
     exact, m = v.quotient(values)
     unit = 1 << m

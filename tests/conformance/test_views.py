@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import RINGS
 from parties import RANKS, arrays_of, interactive, lockstep, pair_streams, share
 from uniformity import View, findings, sign_columns
 
+from spuvm.fxp import DEFAULT_FRAC_BITS
 from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.product import elementwise
 from spuvm.protocol.aby3.prss import Stream
@@ -46,7 +48,7 @@ class Scene:
 
 def scenes(bits: int) -> list[Scene]:
     ring = Ring(bits)
-    top, h, f = ring.bound - 1, 1 << (bits // 2 - 3), 18 if bits == 64 else 8
+    top, h, f = ring.bound - 1, 1 << (bits // 2 - 3), DEFAULT_FRAC_BITS[bits]
     x, y = (0, (0, h - 1)), (0, (-h + 1, 3))
     wide, small = (0, (-top, top)), (0, (1, -1))
     matrix = ((N, 1, 2), (N, 2, 1))
@@ -73,7 +75,7 @@ def scenes(bits: int) -> list[Scene]:
     return made
 
 
-ALL = [(bits, s) for bits in (32, 64) for s in scenes(bits)]
+ALL = [(bits, s) for bits in RINGS for s in scenes(bits)]
 
 
 def test_every_interactive_instruction_is_watched() -> None:

@@ -13,6 +13,7 @@ from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
 from spuvm.ring import Ring
+from spuvm.wide import elements
 
 Values = list[np.ndarray]
 
@@ -76,7 +77,7 @@ def builder(ring: Ring) -> Builder:
 
 def to_ints(ring: Ring, x: np.ndarray) -> np.ndarray:
     """Signed Python integers."""
-    flat = [ring.to_signed(int(v)) for v in np.asarray(x).reshape(-1)]
+    flat = [ring.to_signed(int(v)) for v in elements(x).reshape(-1)]
     made = np.empty(len(flat), object)
     made[:] = flat
     return made.reshape(np.shape(x))

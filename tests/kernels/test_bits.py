@@ -1,4 +1,4 @@
-"""Bit kernels against loops over single bits, in words of 8 to 64 bits."""
+"""Bit kernels against loops over single bits, in words of 8 to 128 bits."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spuvm.kernels import bits as kernels
+from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.compare import fold_tables
+from spuvm.wide import array, elements
 
 N = 9
-WORDS = (8, 16, 32, 64)
+WORDS = (8, 16, 32, 64, 128)
 words = pytest.mark.parametrize("w", WORDS)
 seeds = given(st.integers(0, 2**32 - 1))
 
 
 def dtype(bits: int) -> np.dtype:
-    return np.dtype(f"<u{max(1, bits // 8)}")
+    return small_dtype(bits)
 
 
 def arrays(seed: int, count: int, bits: int) -> list[np.ndarray]:
     """Random numbers of so many bits."""
     rng = np.random.default_rng(seed)
-    mask = np.uint64((1 << bits) - 1)
-    raw = rng.integers(0, 256, (count, N, 8), np.uint8).view(np.uint64)[..., 0] & mask
-    raw[:, :2] = [0, mask]
-    return [a.astype(dtype(bits)) for a in raw]
+    mask, word = (1 << bits) - 1, dtype(bits)
+    raw = np.frombuffer(rng.bytes(count * N * word.itemsize), word).reshape(count, N)
+    made = elements(raw) & mask
+    made[:, :2] = array([0, mask], word)
+    return list(made)
 
 
 def ints(*many: np.ndarray) -> list[list[int]]:
-    return [[int(v) for v in a] for a in many]
+    return [[int(v) for v in elements(a)] for a in many]
 
 
 @words
@@ -39,13 +42,13 @@ def test_fold_order(w: int, seed: int) -> None:
     """Bit i goes to the place of i's index read backwards, after a shift to the top."""
     index_bits = w.bit_length() - 1
     masks, shifts = fold_tables(w)
-    for ring in (32, 64):
+    for ring in (32, 64, 128):
         if ring < w:
             continue
         (x,) = arrays(seed, 1, ring)
         for up in (0, 1, w - 2):
             out = np.empty(N, dtype(w))
-            kernels.fold_order(x, dtype(w).type(up), masks, shifts, out)
+            kernels.fold_order(x, up, masks, shifts, out)
             for v, got in zip(*ints(x, out), strict=True):
                 v = v << up & ((1 << w) - 1)
                 place = [int(f"{i:0{index_bits}b}"[::-1], 2) for i in range(w)]
@@ -61,11 +64,10 @@ def test_pairs(w: int, seed: int) -> None:
     u, v, mask_u, s = arrays(seed, 4, w)
     (mask_m,) = [a.astype(H) for a in arrays(seed + 1, 1, max(8, h))]
     out_u, out_m = np.empty(N, W), np.empty(N, H)
-    half = W.type(h)
-    kernels.carry_deal(u, mask_u, mask_m, half, out_u, out_m)
+    kernels.carry_deal(u, mask_u, mask_m, h, out_u, out_m)
     first, second = np.empty(N, W), np.empty(N, W)
-    kernels.carry_first(out_u, out_m, v, half, W.type(1), s, first)
-    kernels.carry_first(mask_u, mask_m, v, half, W.type(0), np.zeros(N, W), second)
+    kernels.carry_first(out_u, out_m, v, h, 1, s, first)
+    kernels.carry_first(mask_u, mask_m, v, h, 0, np.zeros(N, W), second)
     for a, b, mask, got1, got2 in zip(*ints(u, v, s, first, second), strict=True):
         got = got1 ^ mask ^ got2
         for j in range(h):
@@ -90,14 +92,13 @@ def test_level(w: int, seed: int) -> None:
         parts = []
         for i in range(3):
             out = np.empty(N, out_type)
-            W = dtype(w).type
             kernels.carry_level(
                 components[i],
                 components[(i + 1) % 3],
                 masks[i],
                 masks[(i + 2) % 3],
-                W(q),
-                W(last),
+                q,
+                last,
                 out,
             )
             parts.append(out)
@@ -126,5 +127,5 @@ def test_and_terms(w: int, seed: int) -> None:
 def test_sign_share(w: int, seed: int) -> None:
     (word,), (carry,) = arrays(seed, 1, w), arrays(seed + 1, 1, 8)
     out = np.empty(N, np.uint8)
-    kernels.sign_share(carry, word, dtype(w).type(w - 1), out)
+    kernels.sign_share(carry, word, w - 1, out)
     assert ints(out)[0] == [(c ^ v >> w - 1) & 1 for c, v in zip(*ints(carry, word), strict=True)]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numba
 from cases import RECORDS, RINGS, variants
 
-from spuvm.kernels import arith, bits, fixed, matmul
+from spuvm.kernels import arith, bits, fixed, matmul, wide
 from spuvm.kernels.warm import samples
 
 ROOT = Path(__file__).parents[2]
-MODULES = (arith, bits, fixed, matmul)
+MODULES = (arith, bits, fixed, matmul, wide)
 
 SCRIPT = """
 import json
@@ -23,7 +23,7 @@ from parties import Trio
 from variant import builder
 from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
-from spuvm.kernels import arith, bits, fixed, matmul
+from spuvm.kernels import arith, bits, fixed, matmul, wide
 from spuvm.ring import Ring
 
 for width in RINGS:
@@ -64,11 +64,11 @@ for width in RINGS:
         c = b.constant(Ring(width).array(np.ones((2, 128, 9), int)))
         b.output(b.emit("dot_ap", left, c), "int64", str(i))
     zeros = np.zeros((1, 128), Ring(width).dtype)
-    trio.run(b.build(), [zeros, zeros.astype(np.uint8), zeros])
+    trio.run(b.build(), [zeros, np.zeros((1, 128), np.uint8), zeros])
     trio.close()
 used = [
     [name, str(s)]
-    for module in (arith, bits, fixed, matmul)
+    for module in (arith, bits, fixed, matmul, wide)
     for name, f in vars(module).items()
     for s in getattr(f, "signatures", ())
 ]
@@ -77,7 +77,8 @@ print(json.dumps(used))
 
 
 def compiled_ahead() -> set[tuple[str, str]]:
-    return {(f.__name__, str(tuple(numba.typeof(a) for a in args))) for f, args in samples()}
+    calls = [*samples(), *samples(128)]
+    return {(f.__name__, str(tuple(numba.typeof(a) for a in args))) for f, args in calls}
 
 
 def test_every_kernel_is_compiled_ahead() -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from spuvm.errors import ValueRangeError
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
-from spuvm.kernels.fixed import decode_floats, encode_floats
+from spuvm.kernels.fixed import decode_floats, decode_wide, encode_floats, encode_wide
 from spuvm.ring import Ring
+from spuvm.wide import WIDE, elements, from_floats, from_integers
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -31,17 +32,49 @@ def test_counts() -> None:
     out = np.empty(x.size, np.int64)
     assert encode_floats(x, 2.0, 9.0, -4.0, 4.0, out) == (3, 2, 2)
     assert out.tolist() == [0] * 7 + [8, 0]
+    long = elements(np.empty(x.size, WIDE))
+    assert encode_wide(x, 2.0, 9.0, -4.0, 4.0, long) == (3, 2, 2)
+    assert long.astype(object).tolist() == [0] * 7 + [8, 0]
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+NEAR_TIES = st.builds(
+    lambda m, e, s, d: s * ((m << e) + d),
+    st.integers(0, (1 << 54) - 1),
+    st.integers(0, 72),
+    st.sampled_from([1, -1]),
+    st.integers(-1, 1),
+)
+
+
+@given(st.lists(NEAR_TIES | st.integers(-(1 << 126), 1 << 126), min_size=1, max_size=9))
+def test_decode_of_128_bits_is_correctly_rounded(values: list[int]) -> None:
+    out = np.empty(len(values), np.float64)
+    decode_wide(from_integers(np.array(values, object)), 1.0, out)
+    assert out.tolist() == [float(v) for v in values]  # Python rounds to the nearest, ties to even
+
+
+@given(st.lists(st.floats(-(2.0**99), 2.0**99), max_size=9))
+def test_encode_of_128_bits_is_correctly_rounded(values: list[float]) -> None:
+    for dtype in (np.float32, np.float64):
+        x = np.array(values, dtype)
+        out = elements(np.empty(x.size, WIDE))
+        assert encode_wide(x, 2.0**26, 2.0**100, -np.inf, np.inf, out) == (0, 0, 0)
+        want = [round(Fraction(float(v)) * 2**26) for v in x]
+        assert Ring(128).signed(out).tolist() == want
+        real = x.astype(np.float64)
+        assert Ring(128).signed(from_floats(np.rint(real * 2.0**26))).tolist() == want
+
+
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_nothing_is_rounded_up_to_the_bound(bits: int) -> None:
     """The largest double below the limit either encodes below 2^(k-2), or is refused."""
     fxp = Fxp(Ring(bits), DEFAULT_FRAC_BITS[bits])
-    for v in (np.nextafter(fxp.max_float, 0), fxp.max_float - 1, fxp.max_float * (1 - 2**-31)):
+    top = fxp.max_float
+    for v in (np.nextafter(top, 0), top - 1, top * (1 - 2**-31)):
         for sign in (1, -1):
             try:
                 made = fxp.ring.signed(fxp.encode(np.array([sign * v])))
             except ValueRangeError:
-                assert v > fxp.max_float - 1
+                assert v > top - 1 or v == top
             else:
                 assert abs(int(made[0])) < fxp.ring.bound

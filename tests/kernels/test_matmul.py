@@ -1,9 +1,13 @@
 """Matrix products modulo 2^k: every path, block borders, strides, read-only operands."""
 
+import math
+
 import numpy as np
 import pytest
 
+from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import BLOCK_J, BLOCK_K, matmul
+from spuvm.wide import elements, from_integers
 
 SHAPES = [
     (1, 1, 1, 1), (1, 2, 3, 7), (1, 3, 5, 8), (2, 4, BLOCK_K - 1, 9), (1, 5, BLOCK_K, 16),
@@ -12,19 +16,22 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_matmul_adds_to_out(shape: tuple[int, ...], bits: int) -> None:
     batch, m, k, n = shape
     rng = np.random.default_rng(0)
-    T = np.dtype(f"<u{bits // 8}")
+    T = small_dtype(bits)
 
     def draw(*size: int) -> np.ndarray:
-        return rng.integers(0, 1 << 64, size, np.uint64, endpoint=False).astype(T)
+        return elements(np.frombuffer(rng.bytes(math.prod(size) * T.itemsize), T).reshape(size))
 
     x, y, before = draw(batch, m, k), draw(batch, k, n), draw(batch, m, n)
-    want = before + (x @ y).astype(T)
-    x.flags.writeable = y.flags.writeable = False
+    if bits == 128:  # numpy multiplies matrices of Python integers
+        product = np.array(x.astype(object) @ y.astype(object), object)
+        want = before + from_integers(product).reshape(before.shape)
+    else:
+        want = before + (x @ y).astype(T)
     for a, b in (
         (x, y),
         (
