@@ -371,7 +371,7 @@ class Machine:
             got = {peer: [elements(a) for a in arrays] for peer, arrays in got.items()}
         if run.views is not None:
             for peer in sorted(got):
-                run.views.extend(np.array(a) for a in got[peer])
+                run.views.extend(a.copy() for a in got[peer])
         if len(active) == 1:
             return {active[0].number: got}
         cursor = dict.fromkeys(got, 0)

@@ -20,7 +20,7 @@ SOURCES = st.sampled_from(["", "model.py:12", "a b.py:3 in f", "odd\\n.py\n:1", 
 @st.composite
 def programs(draw: Any) -> Program:
     """A program with a few inputs, constants and instructions, all of one shape."""
-    ring = Ring(draw(st.sampled_from([32, 64])))
+    ring = Ring(draw(st.sampled_from([32, 64, 128])))
     fxp = Fxp(ring, DEFAULT_FRAC_BITS[ring.bits])
     b = Builder(ring, fxp)
     shape = tuple(draw(st.lists(st.integers(0, 3), max_size=3)))

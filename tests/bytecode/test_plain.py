@@ -37,7 +37,7 @@ def test_runs_every_program(program, seed) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from([32, 64]), st.integers(1, 20), st.data())
+@given(st.sampled_from([32, 64, 128]), st.integers(1, 20), st.data())
 def test_trunc_goes_to_a_neighbour_and_ties_are_exact(bits, by, data) -> None:
     ring = Ring(bits)
     x = data.draw(st.integers(-ring.bound + 1, ring.bound - 1))

@@ -50,7 +50,7 @@ def watch(trio: Trio) -> Iterator[str]:
         yield from (f"party {i}: {w}" for w in findings(view, N))
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_views_are_uniform(trio, bits: int) -> None:
     assert list(watch(trio(bits))) == []
 
@@ -65,7 +65,7 @@ def test_masks_reused_in_a_loop_are_seen(trio, monkeypatch) -> None:
     assert next(watch(trio(32)), "")
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 @pytest.mark.parametrize("width", [0, 1, 8])
 def test_parts_for_an_outsider_say_nothing_but_the_sum(trio, bits: int, width: int) -> None:
     """Any two of the three parts are uniform and independent of the secret."""

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spuvm.wide import elements
+
 Z = 8.5
 CHI_SQUARE = 500.0
 
@@ -119,7 +121,7 @@ def _sums(view: View, rows: int) -> Iterator[str]:
         for j, b in enumerate((*view.received[i + 1 :], *view.shares)):
             if a.dtype != b.dtype or a.size != b.size or a.size % rows:
                 continue
-            for made in (a + b, a - b):
+            for made in (elements(a) + elements(b), elements(a) - elements(b)):
                 table = columns(made, rows)
                 bad = np.abs(table.sum(axis=0)) > limit
                 if view.groups is not None:

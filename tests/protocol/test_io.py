@@ -12,17 +12,19 @@ from spuvm.errors import UsageError
 from spuvm.protocol.aby3.io import accept, deal, reconstruct, share_bytes
 from spuvm.ring import Ring
 from spuvm.vm.cost import share_cost
+from spuvm.wide import cast, elements
 
 OWNERS = (None, 0, 1, 2)
-CASES = [(b, w) for b in (32, 64) for w in (0, 1, 5, 8, 12, b)]
+CASES = [(b, w) for b in (32, 64, 128) for w in (0, 1, 5, 8, 12, 64, b) if w <= b]
 
 
 def encoded(ring: Ring, width: int, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(width)
-    x = rng.integers(0, 1 << 63, shape, np.uint64, endpoint=False) * np.uint64(3)
+    size = int(np.prod(shape, dtype=int))
+    x = elements(np.frombuffer(rng.bytes(size * ring.nbytes), ring.dtype).reshape(shape))
     if width:
-        x &= np.uint64((1 << width) - 1)
-    return np.asarray(x, np.uint8 if width == 1 else ring.dtype)
+        x = x & ((1 << width) - 1)
+    return np.asanyarray(x.astype(np.uint8 if width == 1 else ring.dtype))
 
 
 @pytest.mark.parametrize("owner", OWNERS)
@@ -35,7 +37,7 @@ def test_round_trip_and_bytes(bits: int, width: int, owner: int | None) -> None:
         dealt = deal(x, ring, width=width, owner=owner)
         shares = [accept(d) for d in dealt]
         check_replicated(shares)
-        assert np.array_equal(value_of(shares), x)
+        assert np.array_equal(cast(value_of(shares), x.dtype), x)
         assert np.array_equal(x, before)
         assert shares[0].shape == shape
         sent = sum(d.nbytes for d in dealt if d.rank != owner)
@@ -52,12 +54,12 @@ def test_only_one_component_travels_in_full(owner: int | None) -> None:
 
 
 @pytest.mark.parametrize("owner", OWNERS)
-@pytest.mark.parametrize(("bits", "width"), [(64, 0), (32, 0), (64, 1), (64, 8)])
+@pytest.mark.parametrize(("bits", "width"), [(64, 0), (32, 0), (128, 0), (64, 1), (64, 8)])
 def test_the_pair_of_each_party_is_uniform(bits: int, width: int, owner: int | None) -> None:
     """Dealt twice with two fixed secrets: what a party holds that is not 0 says nothing of them."""
     ring, n = Ring(bits), 2048
     choice = np.random.default_rng(0).integers(0, 2, n)
-    secrets = np.array([0, 1 if width else ring.modulus - 1], ring.dtype)[choice]
+    secrets = ring.array(np.array([0, 1 if width else -1], object))[choice]
     dealings = [share(secrets, ring, width, owner) for _ in range(2)]
     for rank in RANKS:
         if rank == owner:

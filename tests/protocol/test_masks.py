@@ -47,7 +47,7 @@ def once(places: list[tuple[int, int]]) -> bool:
     return all(a[1] <= b[0] for a, b in pairwise(ordered))
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_no_place_is_used_twice(bits: int) -> None:
     """All instructions, over pieces, twice in a program, several runs, openings in between."""
     trio = Trio(Ring(bits))

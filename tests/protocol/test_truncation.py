@@ -13,6 +13,7 @@ from spuvm.protocol.aby3.share import AShare
 from spuvm.protocol.aby3.truncation import truncate_product
 from spuvm.protocol.base import Party, Steps
 from spuvm.ring import Ring
+from spuvm.wide import elements
 
 MANY = 1_000_000
 
@@ -33,27 +34,48 @@ FORMS = {"fused": of_a_product, "shared": interactive("trunc_a")}
 def errors(
     ring: Ring, form: Callable[..., Any], x: np.ndarray, m: int, owner: int | None = None
 ) -> np.ndarray:
-    """got - floor(x / 2^m) for signed x."""
-    shares = share(x.astype(ring.signed_dtype).view(ring.dtype), ring, owner=owner)
-    got = value_of(lockstep(ring, form, [shares], {"bits": m}).results)
-    return ring.signed(got).astype(np.int64) - (x.astype(np.int64) >> m)
+    """got - floor(x / 2^m) for ring elements x, read as signed."""
+    got = value_of(lockstep(ring, form, [share(x, ring, owner=owner)], {"bits": m}).results)
+    half = ring.modulus >> 1
+    return (got - (((x + half) >> m) - (half >> m))).astype(np.int64)
+
+
+def random_signed(ring: Ring, magnitude: int, size: int) -> np.ndarray:
+    """Ring elements in [-2^magnitude, 2^magnitude)."""
+    raw = np.random.default_rng(magnitude).bytes(size * ring.nbytes)
+    x = elements(np.frombuffer(raw, ring.dtype))
+    return (x >> (ring.bits - 1 - magnitude)) - (1 << magnitude)
+
+
+def repeated(ring: Ring, values: list[int], times: int) -> np.ndarray:
+    return np.tile(ring.array(np.array(values, object)), times)
 
 
 @pytest.mark.parametrize(
     ("bits", "magnitude", "m"),
-    [(64, 46, 18), (64, 58, 18), (64, 61, 18), (64, 61, 40), (32, 20, 8), (32, 28, 8), (32, 29, 8)],
+    [
+        (64, 46, 18),
+        (64, 58, 18),
+        (64, 61, 18),
+        (64, 61, 40),
+        (32, 20, 8),
+        (32, 28, 8),
+        (32, 29, 8),
+        (128, 125, 26),
+        (128, 125, 40),
+        (128, 125, 100),
+    ],
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_no_large_error(form: str, bits: int, magnitude: int, m: int) -> None:
     """A million values up to the border: each is rounded to one of its two neighbours."""
-    rng = np.random.default_rng(magnitude)
-    x = rng.integers(-(1 << magnitude) + 1, 1 << magnitude, MANY)
-    error = errors(Ring(bits), FORMS[form], x, m)
+    ring = Ring(bits)
+    error = errors(ring, FORMS[form], random_signed(ring, magnitude, MANY), m)
     assert error.min() >= 0
     assert error.max() <= 1
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 @pytest.mark.parametrize("form", FORMS)
 def test_borders_and_multiples(form: str, bits: int) -> None:
     """The largest representable numbers, 0, -1, and multiples of 2^m for small and large m."""
@@ -62,21 +84,22 @@ def test_borders_and_multiples(form: str, bits: int) -> None:
     for m in (1, 2, 7, 8, 9, 15, 16, 17, bits // 2 + 1, bits - 3):
         unit = 1 << m
         multiples = [0, unit, -unit, top >> m << m, -(top >> m << m)]
-        x = np.array([v for v in multiples if abs(v) <= top] * 200)
+        x = repeated(ring, [v for v in multiples if abs(v) <= top], 200)
         assert not errors(ring, FORMS[form], x, m).any(), m
-        x = np.array([top, -top, 1, -1, top - 1, 1 - top, unit - 1, 1 - unit] * 200)
-        error = errors(ring, FORMS[form], x[np.abs(x) <= top], m)
+        borders = [top, -top, 1, -1, top - 1, 1 - top, unit - 1, 1 - unit]
+        x = repeated(ring, [v for v in borders if abs(v) <= top], 200)
+        error = errors(ring, FORMS[form], x, m)
         assert set(error.tolist()) <= {0, 1}, m
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 @pytest.mark.parametrize("owner", [None, 0, 1, 2])
 @pytest.mark.parametrize("form", FORMS)
 def test_rounding_has_no_bias(form: str, owner: int | None, bits: int) -> None:
     """Rounded up as often as the fraction says, whoever dealt the value (8 standard deviations)."""
     ring, n = Ring(bits), 100_000
     for x in (1, 100, 255, -1, -77, (ring.bound >> 1) + 64):
-        error = errors(ring, FORMS[form], np.full(n, x), 8, owner)
+        error = errors(ring, FORMS[form], repeated(ring, [x], n), 8, owner)
         fraction = (x % 256) / 256
         assert abs(error.mean() - fraction) <= 8 * np.sqrt(fraction * (1 - fraction) / n)
 
@@ -84,12 +107,12 @@ def test_rounding_has_no_bias(form: str, owner: int | None, bits: int) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_rounding_is_independent_between_elements(form: str) -> None:
     n = 100_000
-    error = errors(Ring(64), FORMS[form], np.full(n, 128), 8)
+    error = errors(Ring(64), FORMS[form], repeated(Ring(64), [128], n), 8)
     assert abs((2 * error[1:] - 1) @ (2 * error[:-1] - 1)) < 8 * np.sqrt(n)
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 32767, 32768, 32769, 65537])
 @pytest.mark.parametrize("form", FORMS)
 def test_sizes_around_pieces(form: str, size: int) -> None:
-    x = np.arange(size) * 1000 - 500
+    x = Ring(64).array(np.arange(size) * 1000 - 500)
     assert set(errors(Ring(64), FORMS[form], x, 4).tolist()) <= {0, 1}
