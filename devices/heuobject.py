@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import DeviceObject
 from spuvm.devices.calls import Slot
 from spuvm.devices.failure import checked
 from spuvm.devices.heuparty import Facts
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.session import current
+from spuvm.devices.reporting import disclose
 from spuvm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -215,9 +214,7 @@ class HEUObject(DeviceObject):
 
 def record(x: HEUObject, to: str, what: str | None = None) -> None:
     """Count what was opened to whom; shapes stay with the parties."""
-    one = Disclosure(what or f"output of {x.device.name}", to, x.origins, (), "float64", "")
-    opened = current().opened
-    opened[one] = opened.get(one, 0) + 1
+    disclose(what or f"output of {x.device.name}", to, x.origins)
 
 
 def _binary(operation: str, left: Any, right: Any) -> HEUObject:

@@ -25,7 +25,7 @@ _HOME = {
     "to": "spuvm.devices.moves",
     "wait": "spuvm.devices.moves",
 }
-_MODULES = ("errors", "functions", "random")
+_MODULES = ("aggregation", "data", "errors", "functions", "ml", "random")
 
 __all__ = [
     "HEU",
@@ -35,10 +35,13 @@ __all__ = [
     "HEUObject",
     "PYUObject",
     "SPUObject",
+    "aggregation",
     "assume_range",
+    "data",
     "errors",
     "functions",
     "init",
+    "ml",
     "proxy",
     "random",
     "reveal",
@@ -49,8 +52,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from spuvm import aggregation as aggregation
+    from spuvm import data as data
     from spuvm import errors as errors
     from spuvm import functions as functions
+    from spuvm import ml as ml
     from spuvm import random as random
     from spuvm.compiler import assume_range as assume_range
     from spuvm.devices.config import Config as Config

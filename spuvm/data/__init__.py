@@ -1,0 +1,1 @@
+"""Federated data: tables and arrays whose partitions stay with their owners."""

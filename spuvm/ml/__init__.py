@@ -1,0 +1,1 @@
+"""Models on federated data."""
