@@ -1,0 +1,92 @@
+"""The ledger: an append-only chain in which every change shows."""
+
+import json
+
+import pytest
+
+from spuvm.devices.ledger import START, Entry, Ledger, entries, verify
+from spuvm.errors import UsageError
+
+
+def filled(path, count=5):
+    ledger = Ledger(path, "alice", "s1")
+    for i in range(count):
+        ledger.write(Entry("out", "clear", f"f{i}", i, "x.py:1", ("alice",), ("bob",), "f32[3]"))
+    ledger.close()
+    return ledger.head
+
+
+def test_written_and_read(tmp_path):
+    path = tmp_path / "deep" / "ledger.jsonl"
+    head = filled(path)
+    assert verify(path) == (5, head)
+    first = next(entries(path))
+    assert (first["what"], first["peers"], first["previous"]) == ("f0", ["bob"], START)
+    assert path.stat().st_mode & 0o077 == 0
+    again = Ledger(path, "alice", "s2")
+    again.write(Entry("in", "clear", "g", 0, ""), {"heads": {"bob": START}})
+    with pytest.raises(UsageError, match="another process writes"):
+        Ledger(path, "alice", "s3")
+    again.close()
+    again.write(Entry("in", "clear", "late", 1, ""))
+    assert verify(path, head) == (6, again.head)
+    assert [e["session"] for e in entries(path)] == ["s1"] * 5 + ["s2"]
+
+
+def edit(path, change):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
+
+
+def changed(lines):
+    return [line.replace('"f2"', '"h2"') for line in lines]
+
+
+def resealed(lines):
+    """The entry itself is made consistent again: the next one tells."""
+    from spuvm.devices.ledger import _seal
+
+    line = json.loads(lines[2])
+    del line["hash"]
+    line["peers"] = []
+    return [*lines[:2], json.dumps({**line, "hash": _seal(line)}) + "\n", *lines[3:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (changed, "line 3: this entry was changed"),
+        (resealed, "line 4: entries before this one"),
+        (lambda lines: lines[:2] + lines[3:], "line 3: entries before this one"),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "line 2: entries before"),
+        (lambda lines: [*lines[:2], lines[1], *lines[2:]], "line 3: entries before this one"),
+        (lambda lines: lines[1:], "line 1: entries before this one"),
+        (lambda lines: [*lines, "{}\n"], "line 6: entries before this one"),
+        (lambda lines: [*lines, "nonsense\n"], "line 6: not an entry"),
+        (lambda lines: [*lines[:-1], lines[-1][:-1]], "line 5: this entry was changed"),
+    ],
+)
+def test_tampering_shows(tmp_path, change, text):
+    path = tmp_path / "ledger.jsonl"
+    filled(path)
+    edit(path, change)
+    with pytest.raises(UsageError, match=text):
+        verify(path)
+    with pytest.raises(UsageError, match=text):
+        Ledger(path, "alice", "s2")
+
+
+def test_a_cut_end_shows_with_a_head_from_elsewhere(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    head = filled(path)
+    edit(path, lambda lines: lines[:-1])
+    assert verify(path)[0] == 4
+    with pytest.raises(UsageError, match="the end was cut off"):
+        verify(path, head)
+
+
+def test_unreadable(tmp_path):
+    with pytest.raises(UsageError, match="cannot read the ledger"):
+        verify(tmp_path / "none")
+    with pytest.raises(UsageError, match="cannot write the ledger"):
+        Ledger(tmp_path, "alice", "s")
