@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spuvm.compiler.config import Compiled
 from spuvm.devices.calls import Call
 from spuvm.devices.failure import Failure
 from spuvm.devices.host import OpenOrder, RunOrder
@@ -71,6 +72,12 @@ class Backend(ABC):
     @abstractmethod
     def start_machines(self, plan: MachinePlan) -> Machines:
         """Start one virtual machine per party and connect them."""
+
+    def agree(
+        self, what: str, compiled: Compiled, again: Callable[[Sequence[Any]], Compiled]
+    ) -> Compiled:
+        """The program that all parties run; `again` compiles with the constants of another one."""
+        return compiled
 
     @abstractmethod
     def close(self) -> None:

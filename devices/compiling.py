@@ -24,6 +24,8 @@ from spuvm.errors import CompileError, RangeWarning, SpuvmError, UsageError
 from spuvm.fxp import Fxp
 
 KEPT = 256  # compiled programs kept per SPU
+Again = Callable[[Sequence[Any]], Compiled]  # compiles with constants of another party
+Agree = Callable[[Compiled, Again], Compiled]
 _JOINT = "+"  # joins the names of several parties whose data one input depends on
 
 
@@ -44,12 +46,20 @@ class Programs:
     def __init__(self, config: Config) -> None:
         fxp = config.fxp
         self._config = CompileConfig(fxp.ring, fxp, config.on_overflow)
-        self._known: Recent[Hashable, Compiled] = Recent(KEPT)
+        self._known: Recent[Hashable, tuple[Compiled, bool]] = Recent(KEPT)
 
     def get(
-        self, fn: Callable[..., Any], bound: Bound, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        fn: Callable[..., Any],
+        bound: Bound,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        agree: Agree | None = None,
     ) -> Compiled:
-        """The program of ``fn(*args, **kwargs)``; leaves are SecretSpecs or public constants."""
+        """The program of ``fn(*args, **kwargs)``; leaves are SecretSpecs or public constants.
+
+        `agree` is asked once for a program that is going to run.
+        """
         leaves, treedef = jax.tree.flatten((args, kwargs))
         facts = tuple(_fact(leaf) for leaf in leaves)
         key: Hashable = (fn, bound, treedef, facts, widest_type())
@@ -57,10 +67,29 @@ class Programs:
             found = self._known.get(key)
         except TypeError:  # a callable that cannot be hashed: compiled every time
             key, found = None, None
-        if found is not None:
-            return found
+        compiled, agreed = found or (self._compile(fn, bound, args, kwargs), False)
+        if found is None:
+            for text in compiled.warnings:
+                warnings.warn(text, RangeWarning, stacklevel=4)
+        if agree is not None and not agreed:
+            compiled = agree(compiled, lambda c: self._compile(fn, bound, args, kwargs, c))
+            agreed = True
+        if key is not None:
+            self._known.put(key, (compiled, agreed))
+        return compiled
+
+    def _compile(
+        self,
+        fn: Callable[..., Any],
+        bound: Bound,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        constants: Sequence[Any] | None = None,
+    ) -> Compiled:
         try:
-            compiled = compile_function(rebind(fn, bound), args, kwargs, config=self._config)
+            return compile_function(
+                rebind(fn, bound), args, kwargs, config=self._config, constants=constants
+            )
         except SpuvmError:
             raise
         except Exception as error:  # the user's own, or JAX's about shapes and dtypes
@@ -68,11 +97,6 @@ class Programs:
                 f"{name_of(fn)} failed while it was traced: {type(error).__name__}: {error}",
                 at=line_of(error) or None,
             ) from error
-        for text in compiled.warnings:
-            warnings.warn(text, RangeWarning, stacklevel=4)
-        if key is not None:
-            self._known.put(key, compiled)
-        return compiled
 
 
 def results_of(compiled: Compiled) -> tuple[Shared, ...]:

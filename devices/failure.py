@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from spuvm.errors import ChannelError, PartyError, ProtocolError, SpuvmError
 
 _FUNCTIONS = ("spuvm.functions.", "spuvm.demo.")  # like the user's, but from this package
-_NOT_THE_USERS = ("spuvm.", "jax.", "ray.")
+_NOT_THE_USERS = ("spuvm.", "jax.", "ray.", "functools.", "contextlib.")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Failure:
         ) from self.error
 
 
+@dataclass(frozen=True)
+class Told(Failure):
+    """A Failure whose text holds nobody's data: it may be told to other parties."""
+
+
 def caught(party: str, what: str, error: Exception) -> Failure:
     """A picklable Failure for an exception in flight, with the user's innermost line."""
     at = line_of(error)
@@ -49,16 +54,21 @@ def caught(party: str, what: str, error: Exception) -> Failure:
     return Failure(party, what, error.with_traceback(None), at)
 
 
-def line_of(error: Exception) -> str:
+def line_of(error: BaseException) -> str:
     """The innermost line of the user's code that an exception passed; "" when there is none."""
     at, trace = "", error.__traceback__
     while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", "")) + "."
-        if not module.startswith(_NOT_THE_USERS) or module in _FUNCTIONS:
+        if is_the_users(str(trace.tb_frame.f_globals.get("__name__", ""))):
             code = trace.tb_frame.f_code
             at = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
         trace = trace.tb_next
     return at
+
+
+def is_the_users(module: str) -> bool:
+    """Whether a module is the user's own code, or stands for it."""
+    name = module + "."
+    return not name.startswith(_NOT_THE_USERS) or name in _FUNCTIONS
 
 
 def checked(results: Sequence[Any]) -> Sequence[Any]:

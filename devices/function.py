@@ -13,7 +13,7 @@ from spuvm.compiler import Compiled
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.base import DeviceObject
 from spuvm.devices.calls import name_of
-from spuvm.devices.compiling import results_of, secret, split_origins
+from spuvm.devices.compiling import Again, Agree, results_of, secret, split_origins
 from spuvm.devices.costs import program_cost
 from spuvm.devices.crossings import Describer, public_value, shared_by_owner, spec_of, widest_type
 from spuvm.devices.failure import checked
@@ -58,7 +58,8 @@ class SPUFunction:
             _secrets(*moved[id(x)].structure()) if id(x) in moved else self._public(x)
             for x in leaves
         ]
-        compiled = self._program(bound, jax.tree.unflatten(treedef, known), len(inputs))
+        known = jax.tree.unflatten(treedef, known)
+        compiled = self._program(bound, known, len(inputs), self._agree)
         stored = self._spu.run(compiled.program, inputs, self._what)
         results = results_of(compiled)
         tree = jax.tree.unflatten(compiled.out_tree, [leaf.spec for leaf in results])
@@ -120,9 +121,14 @@ class SPUFunction:
         found = [shared_by_owner(s, self._spu.fxp, limits, origins) for s in leaves_of(tree)[0]]
         return tuple(found), tree, self._spu.rank(owner)
 
-    def _program(self, bound: Bound, known: Any, inputs: int) -> Compiled:
+    def _agree(self, compiled: Compiled, again: Again) -> Compiled:
+        return current().backend.agree(self._what, compiled, again)
+
+    def _program(
+        self, bound: Bound, known: Any, inputs: int, agree: Agree | None = None
+    ) -> Compiled:
         args, kwargs = known
-        compiled = self._spu.programs.get(self._fn, bound, args, kwargs)
+        compiled = self._spu.programs.get(self._fn, bound, args, kwargs, agree)
         if len(compiled.program.inputs) != inputs:
             raise CompileError(
                 "the program does not take what was given",

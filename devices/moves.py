@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from spuvm.devices.proxy import Proxy
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.session import current
 from spuvm.devices.spu import SPU, SPUObject
+from spuvm.devices.structure import describe
 from spuvm.errors import UsageError
 
 DRIVER = "driver"
@@ -82,11 +84,33 @@ def to(device: Any, value: Any) -> Any:
     )
 
 
-def reveal(tree: Any) -> Any:
-    """The values behind the handles of a pytree, here, in clear; arrays from an SPU as numpy.
+class Undisclosed:
+    """What sf.reveal gives at a party that a value is not revealed to: public facts only.
+
+    Prints as ``<not revealed to carol, only to alice: f32[3] from train>``.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, me: str, to: Sequence[str], facts: str, what: str) -> None:
+        self._text = f"<not revealed to {me}, only to {', '.join(to)}: {facts} from {what}>"
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
+    """The values behind the handles of a pytree, in clear; arrays from an SPU as numpy.
+
+    Args:
+        tree: handles, in any containers.
+        to: names of the parties that may see the values; None: all. Where each party runs the
+            script itself, all that a value's origins are must allow it, and the others get an
+            Undisclosed in its place. A driver stands for all parties.
 
     Raises:
-        SpuvmError: what went wrong while the values were made, naming the party.
+        SpuvmError: what went wrong while the values were made, naming the party; at all parties.
+        PolicyError: a party's policy does not allow it.
     """
     leaves, treedef = jax.tree.flatten(tree)
     handles = [leaf for leaf in leaves if isinstance(leaf, DeviceObject)]
@@ -98,6 +122,11 @@ def reveal(tree: Any) -> Any:
                 got=repr(handle),
                 next=f"sf.reveal(x.to(PYU({handle.device.sk_keeper!r})))",
             )
+    receivers = _receivers(to)
+    me = current().backend.me
+    if me is not None:
+        shown = _reveal_among(handles, receivers, me)
+        return jax.tree.unflatten(treedef, [shown.get(id(x), x) for x in leaves])
     secret = [x for x in handles if isinstance(x, SPUObject)]
     clear = [x for x in handles if isinstance(x, PYUObject)]
     backend = current().backend
@@ -113,6 +142,44 @@ def reveal(tree: Any) -> Any:
             first += len(shared)
             _record(x, DRIVER)
     return jax.tree.unflatten(treedef, [values.get(id(x), x) for x in leaves])
+
+
+def _receivers(to: str | Sequence[str] | None) -> tuple[str, ...]:
+    known = current().parties
+    if to is None:
+        return known
+    names = (to,) if isinstance(to, str) else tuple(to)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(
+            "a value is revealed to parties",
+            got=", ".join(map(repr, unknown)) or "nobody",
+            expected=f"some of {', '.join(known)}",
+        )
+    return tuple(name for name in known if name in names)
+
+
+def _reveal_among(
+    handles: Sequence[DeviceObject], receivers: Sequence[str], me: str
+) -> dict[int, Any]:
+    """Every handle moved to every receiver; then all wait for each other and hear of failures."""
+    backend = current().backend
+    moved: dict[int, dict[str, PYUObject]] = {}
+    for x in handles:
+        if id(x) not in moved:
+            moved[id(x)] = {party: move(x, PYU(party)) for party in receivers}
+    arriving = [at.ref for places in moved.values() for at in places.values()]
+    checked(backend.wait(arriving))
+    shown: dict[int, Any] = {}
+    for x in handles:
+        places = moved[id(x)]
+        if me in places:
+            (shown[id(x)],) = checked(backend.fetch([places[me].ref]))
+        else:
+            at = next(iter(places.values()))
+            facts = "?" if at.facts is None else describe(at.facts)
+            shown[id(x)] = Undisclosed(me, receivers, facts, at.ref.what)
+    return shown
 
 
 def wait(tree: Any) -> None:

@@ -127,6 +127,14 @@ def shutdown() -> None:
         session.close()
 
 
+_role = threading.local()
+
+
+def play(session: Session | None) -> None:
+    """Make this thread one party's script, with a session of its own: rehearsals in one process."""
+    _role.session = session
+
+
 def current() -> Session:
     """The running session.
 
@@ -139,6 +147,9 @@ def current() -> Session:
             got=f"a call inside a function at {at_party()!r}",
             next="return the value and move it with .to(device)",
         )
+    own: Session | None = getattr(_role, "session", None)
+    if own is not None:
+        return own
     if _session is None:
         raise UsageError(
             "no session is running",

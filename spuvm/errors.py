@@ -68,5 +68,13 @@ class PartyError(SpuvmError):
     """A user's function failed at a party, or the party is gone; the text names the party."""
 
 
+class PolicyError(SpuvmError):
+    """A party's own policy does not let a value out; the text names the line to add there."""
+
+
+class AgreementError(SpuvmError):
+    """The parties do not run the same script; the text names the first operation that differs."""
+
+
 class RangeWarning(UserWarning):
     """A program may leave the representable numbers; the text names the user's line."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy.typing as npt
+
 from spuvm.bytecode.program import Program
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.fxp import Fxp
@@ -43,6 +45,7 @@ class Compiled:
     warnings          one text per place where a range leaves the representable numbers.
     disclosures       everything that will be opened, outputs included.
     public_arguments  names of the arguments that were taken as public constants.
+    constants         public floats in the order in which they met secrets, as float64.
     """
 
     program: Program
@@ -51,3 +54,4 @@ class Compiled:
     warnings: tuple[str, ...]
     disclosures: tuple[Disclosure, ...]
     public_arguments: tuple[str, ...]
+    constants: tuple[npt.NDArray[Any], ...] = ()

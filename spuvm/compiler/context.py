@@ -15,6 +15,7 @@ from spuvm.bytecode.builder import Builder, clean_attr
 from spuvm.bytecode.isa import infer
 from spuvm.bytecode.types import Type
 from spuvm.compiler.config import CompileConfig
+from spuvm.compiler.folded import Folded
 from spuvm.errors import CompileError
 
 Array = npt.NDArray[Any]
@@ -37,12 +38,14 @@ class Lowering:
         source: the user's line that is being lowered.
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
+        folded: public floats in the order in which they meet secrets.
         checked: "float" while lowering an equation with a float result, whose values must stay
             representable; "wrapping" for integers and inside numeric algorithms.
     """
 
-    def __init__(self, config: CompileConfig) -> None:
+    def __init__(self, config: CompileConfig, given: Sequence[Array] | None = None) -> None:
         self.config = config
+        self.folded = Folded(2.0**-config.fxp.frac_bits, given)
         self.ring = config.ring
         self.bits = config.ring.bits
         self.f = config.fxp.frac_bits

@@ -24,12 +24,14 @@ def compile_function(
     kwargs: Mapping[str, Any] | None = None,
     *,
     config: CompileConfig,
+    constants: Sequence[Any] | None = None,
 ) -> Compiled:
     """Compile ``fn(*args, **kwargs)`` to a program.
 
     Leaves of the arguments that are SecretSpec are the program's inputs, in the order of
     jax.tree_util; every other leaf is a public constant. The same call always gives the same
-    program. Results that depend on no secret become shares of public constants.
+    program. Results that depend on no secret become shares of public constants. `constants` are
+    those of another party's compilation, to be used in the place of this one's: see folded.py.
 
     Raises:
         CompileError: the function cannot be turned into a program (UnsupportedPrimitive: a JAX
@@ -37,7 +39,7 @@ def compile_function(
         UsageError: an argument that JAX would cut to 32 bits.
     """
     traced = trace(fn, args, kwargs or {})
-    low = Lowering(config)
+    low = Lowering(config, constants)
     secrets: list[Value] = []
     for spec in traced.secrets:
         dtype = np.dtype(spec.dtype)
@@ -56,6 +58,7 @@ def compile_function(
         warnings=tuple(low.warnings),
         disclosures=disclosures(program),
         public_arguments=traced.public_arguments,
+        constants=tuple(low.folded.used),
     )
 
 
@@ -65,6 +68,8 @@ def _outputs(
     specs = []
     for name, result, aval in zip(traced.out_names, results, traced.closed.out_avals, strict=True):
         dtype = np.dtype(aval.dtype)
+        if not isinstance(result, Secret):
+            result = low.folded.take(result)
         low.source = low.builder.source(result.id) if isinstance(result, Secret) else ""
         value = lift(low, result, dtype).id if low.inputs else public_result(low, result, dtype)
         if low.inputs and kind_of(dtype) == "float":

@@ -55,6 +55,7 @@ def _needed(jaxpr: Any) -> list[Any]:
 def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -> Sequence[Value]:
     if not any(isinstance(x, Secret) for x in operands) and FRESH not in eqn.effects:
         return evaluate(eqn, operands, debug_info)
+    operands = [x if isinstance(x, Secret) else low.folded.take(x) for x in operands]
     outer = low.source, low.checked
     low.source = user_line(eqn) or low.source
     out = [Out(tuple(v.aval.shape), np.dtype(v.aval.dtype)) for v in eqn.outvars]

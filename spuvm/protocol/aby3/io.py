@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.errors import UsageError
+from spuvm.errors import ChannelError, UsageError
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.fixed import subtract_masks
 from spuvm.protocol.aby3.prss import expand
@@ -49,6 +49,56 @@ class Dealt:
 
     def __repr__(self) -> str:
         return f"Dealt(rank={self.rank}, shape={self.shape}, width={self.width}, redacted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What of a dealt value one party gets, known from public facts alone: see `form_of`."""
+
+    rank: int
+    shape: tuple[int, ...]
+    dtype: str
+    width: int
+    seeds: tuple[int, ...]
+    arrays: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Elements of each array."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def filled(self, seeds: Sequence[bytes], arrays: Sequence[Array]) -> Dealt:
+        """The dealt value from what has arrived.
+
+        Raises:
+            ChannelError: a seed of another length.
+        """
+        if any(len(seed) != SEED_BYTES for seed in seeds):
+            raise ChannelError("an owner dealt a seed of another length")
+        return Dealt(
+            self.rank,
+            self.shape,
+            self.dtype,
+            self.width,
+            dict(zip(self.seeds, seeds, strict=True)),
+            dict(zip(self.arrays, arrays, strict=True)),
+        )
+
+
+def form_of(
+    rank: int, shape: tuple[int, ...], ring: Ring, *, width: int = 0, owner: int | None = None
+) -> Form:
+    """What party `rank` gets of a value of this shape that `deal` splits for the same owner."""
+    seeded, full = _SPLIT[owner]
+    held = (rank, (rank + 1) % 3)
+    return Form(
+        rank,
+        shape,
+        (small_dtype(width) if width else ring.dtype).str,
+        width,
+        tuple(sorted(c for c in seeded if c in held)),
+        (full,) if full in held else (),
+    )
 
 
 def deal(

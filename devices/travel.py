@@ -1,0 +1,230 @@
+"""What crosses between parties, in the fixed schema of spuvm.net.wire: values, facts, failures.
+
+Only arrays, scalars, strings and plain containers; no objects and no code. An exception of a user's
+function crosses as its type, party and line: its text may hold data and stays where it happened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from spuvm import errors
+from spuvm.devices.failure import Failure, Told
+from spuvm.devices.host import Outcome
+from spuvm.devices.structure import ArraySpec
+from spuvm.errors import ChannelError, PartyError, SpuvmError, UsageError
+from spuvm.net import wire
+from spuvm.protocol.aby3.io import Dealt, Form
+
+_PLAIN = (bool, int, float, str, bytes)
+
+
+def packed(value: Any, what: str) -> Any:
+    """A party's value as the schema has it; JAX arrays become numpy arrays.
+
+    Raises:
+        UsageError: something that is neither; the text names types only.
+    """
+
+    def pack(item: Any) -> Any:
+        kind = type(item)
+        if item is None or kind in _PLAIN:
+            return item
+        if kind in (list, tuple):
+            return kind(pack(part) for part in item)
+        if isinstance(item, dict) and all(isinstance(key, str) for key in item):
+            return {key: pack(part) for key, part in item.items()}
+        if isinstance(item, np.ndarray | np.generic) or hasattr(item, "__jax_array__"):
+            return item
+        if hasattr(item, "addressable_shards"):  # a JAX array
+            return np.asarray(item)
+        raise UsageError(
+            f"what {what} made cannot travel to another party",
+            got=f"{kind.__name__}{' with keys that are not str' if kind is dict else ''}",
+            expected="arrays, numbers, strings, bytes, None; lists, tuples, dicts of these",
+            next="convert it at its owner first",
+        )
+
+    tree = pack(value)
+    wire.structure_of(tree)  # refuses dtypes that cannot travel
+    return tree
+
+
+def digest(value: Any) -> tuple[str, int]:
+    """SHA-256 and number of bytes of an encoded value, for ledgers."""
+    encoded = wire.encode(value)
+    found = sha256(encoded.head)
+    for part in encoded.body:
+        found.update(part)
+    return found.hexdigest(), encoded.nbytes
+
+
+def shape(value: Any) -> str:
+    """Types and shapes of a value on one line."""
+    return _shape(wire.structure_of(value))[:200]
+
+
+def _shape(structure: Any) -> str:
+    match structure:
+        case dict():
+            return "{" + ", ".join(f"{k}: {_shape(v)}" for k, v in structure.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_shape, structure)) + "]"
+        case tuple():
+            return "(" + ", ".join(map(_shape, structure)) + ")"
+    return str(structure)
+
+
+# ---- failures
+
+
+def private(failure: Failure) -> Told:
+    """A failure of a user's function without the text of its exception."""
+    name = type(failure.error).__name__
+    error = PartyError(
+        f"{failure.what} raised {name}",
+        at=without_folder(failure.at) or None,
+        next=f"the full text is in the log of party {failure.party!r}",
+    )
+    return Told(failure.party, failure.what, error)
+
+
+def failure_to_wire(failure: Failure) -> Any:
+    """A failure whose text may be told to others."""
+    error = failure.error
+    if not isinstance(error, SpuvmError):
+        error = PartyError(f"{failure.what} raised {type(error).__name__}", at=failure.at)
+    return {
+        "party": failure.party,
+        "what": failure.what,
+        "kind": type(error).__name__,
+        "message": error.message,
+        "at": without_folder(error.at or failure.at),
+        "got": error.got or "",
+        "expected": error.expected or "",
+        "next": error.next or "",
+    }
+
+
+def failure_from_wire(said: Any) -> Told:
+    """A failure that another party told of."""
+    names = ("party", "what", "kind", "message", "at", "got", "expected", "next")
+    if not isinstance(said, dict) or set(said) != set(names):
+        raise ChannelError("a peer sent something that is not a failure")
+    if not all(isinstance(text, str) for text in said.values()):
+        raise ChannelError("a peer sent something that is not a failure")
+    kind = getattr(errors, said["kind"], PartyError)
+    if not (isinstance(kind, type) and issubclass(kind, SpuvmError)):
+        kind = PartyError
+    more = {name: said[name] or None for name in ("at", "got", "expected", "next")}
+    return Told(said["party"], said["what"], kind(said["message"], **more))
+
+
+def head(value: Any) -> dict[str, Any]:
+    """What goes before a value: whether there is one."""
+    return {"failure": failure_to_wire(value)} if isinstance(value, Failure) else {"failure": None}
+
+
+def failure_in(said: Any) -> Told | None:
+    """The failure in a head, None when a value follows."""
+    if not isinstance(said, dict) or "failure" not in said:
+        raise ChannelError("a peer sent something that is not the head of a value")
+    return None if said["failure"] is None else failure_from_wire(said["failure"])
+
+
+def without_folder(at: str) -> str:
+    """A source line without the folder of its file."""
+    folder, _, name = at.rpartition(os.sep)
+    return name if folder else at
+
+
+# ---- public structures
+
+
+def tree_to_wire(tree: Any) -> Any:
+    """A tree of ArraySpecs.
+
+    Raises:
+        UsageError: a container other than dict with str keys, list, tuple and None.
+    """
+    kind = type(tree)
+    if kind is ArraySpec:
+        return {"array": list(tree.shape), "dtype": tree.dtype}
+    if tree is None:
+        return {"none": 0}
+    if kind in (list, tuple):
+        return {kind.__name__: [tree_to_wire(part) for part in tree]}
+    if kind is dict and all(isinstance(key, str) for key in tree):
+        return {"dict": {key: tree_to_wire(part) for key, part in tree.items()}}
+    raise UsageError(
+        "a value with containers of other kinds cannot be shared between parties",
+        got=kind.__name__,
+        expected="dicts with str keys, lists and tuples of arrays",
+        next="convert it at its owner first",
+    )
+
+
+def tree_from_wire(said: Any) -> Any:
+    """The tree of ArraySpecs that another party told of."""
+    match said:
+        case {"array": list() as shape, "dtype": str() as dtype} if len(said) == 2:
+            if all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
+                return ArraySpec(tuple(shape), dtype)
+        case {"none": 0}:
+            return None
+        case {"list": list() as parts}:
+            return [tree_from_wire(part) for part in parts]
+        case {"tuple": list() as parts}:
+            return tuple(tree_from_wire(part) for part in parts)
+        case {"dict": dict() as entries}:
+            return {key: tree_from_wire(part) for key, part in entries.items()}
+    raise ChannelError("a peer sent something that is not the structure of a value")
+
+
+def outcome_to_wire(outcome: Outcome) -> Any:
+    return [outcome.rounds, outcome.bytes_sent, float(outcome.seconds)]
+
+
+def outcome_from_wire(said: Any) -> Outcome:
+    if not isinstance(said, list) or [type(x) for x in said] != [int, int, float]:
+        raise ChannelError("a peer sent something that is not an outcome")
+    return Outcome(*said)
+
+
+# ---- dealt pieces
+
+
+def pieces_to_wire(pieces: Sequence[Dealt]) -> Any:
+    """What an owner gives one machine: per array its seeds and its components."""
+    return [
+        [[one.seeds[c] for c in sorted(one.seeds)], [one.arrays[c] for c in sorted(one.arrays)]]
+        for one in pieces
+    ]
+
+
+def pieces_expected(forms: Sequence[Form]) -> Any:
+    """The wire structure of pieces of these forms."""
+    return [
+        [
+            [wire.ScalarOf("bytes")] * len(form.seeds),
+            [wire.ArrayOf(np.dtype(form.dtype), (form.size,))] * len(form.arrays),
+        ]
+        for form in forms
+    ]
+
+
+def pieces_from_wire(said: Any, forms: Sequence[Form]) -> list[Dealt]:
+    """The pieces for this party; what was said has the expected structure."""
+    return [form.filled(seeds, arrays) for (seeds, arrays), form in zip(said, forms, strict=True)]
+
+
+def as_dict(value: Any) -> Mapping[str, Any]:
+    """A dict that a peer sent."""
+    if not isinstance(value, dict):
+        raise ChannelError("a peer sent something that is not a dict")
+    return value

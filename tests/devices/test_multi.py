@@ -1,0 +1,114 @@
+"""Every party runs the script itself: the same results as with a driver, data where it belongs."""
+
+import numpy as np
+import pytest
+
+import spuvm as sf
+from tests.devices.rehearsal import Rehearsal
+
+
+@pytest.fixture
+def rehearse(tmp_path):
+    return lambda **more: Rehearsal(tmp_path, **more)
+
+
+def devices():
+    return map(sf.PYU, ("alice", "bob", "carol"))
+
+
+def test_functions_moves_and_reveal(rehearse):
+    def script(me):
+        alice, bob, carol = devices()
+        x = alice(lambda: np.arange(3.0, dtype="float32"))()
+        y = bob(lambda v: {"a": v + 1, "b": [1, "text", None]})(x.to(bob))
+        seen = sf.reveal(y)
+        more, rest = carol(lambda v: (v["a"] * 2, v["b"]), num_returns=2)(y.to(carol))
+        return seen, sf.reveal({"more": more, "rest": rest})
+
+    done = rehearse().run(script)
+    assert not done.errors
+    for seen, more in done.results.values():
+        np.testing.assert_array_equal(seen["a"], [1, 2, 3])
+        assert seen["b"] == [1, "text", None]
+        np.testing.assert_array_equal(more["more"], [2, 4, 6])
+        assert more["rest"] == [1, "text", None]
+
+
+def test_secure_computation(rehearse):
+    def script(me):
+        alice, bob, carol = devices()
+        spu = sf.SPU(["alice", "bob", "carol"])
+        x = alice(lambda: np.array([[1.0, 2.0], [3.0, 4.0]], "float32"))()
+        y = bob(lambda: {"v": np.array([0.5, -1.0], "float32"), "flag": np.array([True, False])})()
+        out = spu(lambda a, b: (a @ b["v"], b["flag"]))(x, y)
+        at_carol = out.to(carol)
+        return sf.reveal(at_carol), sf.reveal(out, to=["bob"]), spu.last_run.rounds
+
+    done = rehearse().run(script)
+    assert not done.errors
+    rounds = {r for *_, r in done.results.values()}
+    assert len(rounds) == 1
+    assert rounds.pop() > 0
+    for name, (all_, bobs, _) in done.results.items():
+        np.testing.assert_allclose(all_[0], [-1.5, -2.5], atol=1e-4)
+        assert all_[1].tolist() == [True, False]
+        if name == "bob":
+            np.testing.assert_array_equal(bobs[0], all_[0])
+        else:
+            assert (
+                repr(bobs)
+                == f"<not revealed to {name}, only to bob: (f32[2], bool[2]) from <lambda>>"
+            )
+
+
+@sf.proxy(sf.PYUObject)
+class Counter:
+    """Keeps a sum."""
+
+    def __init__(self):
+        self.total = np.zeros(2, "float32")
+
+    def add(self, x):
+        self.total = self.total + x
+
+    def get(self):
+        return self.total
+
+
+def test_instances_and_two_spus(rehearse):
+    def script(me):
+        alice, bob, carol = devices()
+        first = sf.SPU(["alice", "bob", "carol"])
+        second = sf.SPU(["carol", "alice", "dave"])
+        x = alice(lambda: np.array([1.0, -2.0], "float32"))().to(first)
+        doubled = second(lambda v: (v * 2, v > 0))(x)
+        assert doubled.structure()[0][0].origins == ("alice",)
+        counter = Counter(device=bob)
+        for _ in range(2):
+            counter.add(second(lambda t: t[0])(doubled).to(counter))
+        spec = first(lambda v: v + 1).cost(bob(lambda: np.zeros(5, "float32"))())
+        return sf.reveal([counter.get(), doubled, sf.to(carol, [1, 2])]), spec.rounds
+
+    done = rehearse(parties=("alice", "bob", "carol", "dave")).run(script)
+    assert not done.errors
+    for (total, (doubled, positive), listed), rounds in done.results.values():
+        np.testing.assert_allclose(total, [4, -8], atol=1e-4)
+        np.testing.assert_allclose(doubled, [2, -4], atol=1e-4)
+        assert positive.tolist() == [True, False]
+        assert listed == [1, 2]
+        assert rounds == 0
+
+
+def test_owners_outside_the_three(rehearse):
+    def script(me):
+        spu = sf.SPU(["carol", "dave", "erin"])
+        total = None
+        for i, name in enumerate(("alice", "bob")):
+            x = sf.PYU(name)(lambda i: np.full(4, i + 1.0, "float32"))(i)
+            total = x if total is None else spu(lambda a, b: a + b)(total, x)
+        return sf.reveal(total.to(sf.PYU("bob")))
+
+    done = rehearse(parties=("alice", "bob", "carol", "dave", "erin")).run(script)
+    assert not done.errors
+    for value in done.results.values():
+        np.testing.assert_allclose(value, 3)
