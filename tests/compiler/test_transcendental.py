@@ -162,5 +162,5 @@ def test_documented_values_at_the_edges() -> None:
     logs = evaluate(next(c for c in CASES if c.name == "log"), 64, [zero], 0)
     assert (logs < -1e13).all()
     inverse = evaluate(next(c for c in CASES if c.name == "1/x"), 64, [zero], 0)
-    assert np.allclose(inverse, 2.0**18)
+    assert (inverse > 1e13).all()
     assert (evaluate(next(c for c in CASES if c.name == "sqrt"), 64, [zero], 0) == 0).all()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from spuvm.compiler.numeric.polynomial import (
     internal_bits,
     shortest,
 )
-from spuvm.compiler.numeric.scaling import Normal, normalise
+from spuvm.compiler.numeric.scaling import normalise
 
 Array = npt.NDArray[Any]
 
@@ -31,13 +32,16 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
     before it is. With |y| = u 2^(top-f) / c, c a power of two and u in [1/4, 1]:
     x / y = (x c 2^(f-top)) (1 / u), where the first factor is no larger than the result.
 
-    Saturates at the largest representable number of the quotient's sign. x / 0 is x divided by the
-    least positive number 2^-f. Error: about 2^-22 relative plus 6 units.
+    Saturates at the largest representable number of the quotient's sign: so x / 0 is that number
+    with the sign of x, and 0 / 0 is 0. Error: about 2^-22 relative plus 6 units.
     """
-    f, g = low.f, internal_bits(low)
+    g = internal_bits(low)
     with low.unchecked():
         y, again = behind_broadcast(low, arith.settle(low, y))
-        given, sign = low.type(y), order.negative(low, y)
+        given = low.type(y)
+        if given.lo is not None and given.lo < 0 and given.hi == 0:  # both signs: 0 has none
+            y = low.emit("retype_a", y, frac=given.frac, range=(given.lo, 1))
+        sign = order.negative(low, y)
         y = low.emit("neg_a", y) if sign is True else y
         signs = "positive" if isinstance(sign, bool) else "both"
         normal = normalise(low, y, g, signs=signs)
@@ -50,23 +54,110 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         def spread(value: int) -> int:
             return low.spread(again(value), shape)
 
-        inverse = spread(inverse)
+        divisor = _Divisor(y, sign, normal.zero, normal.missing(low), spread)
+        inverse, factor = spread(inverse), spread(factor)
         if not isinstance(x, int):
-            return _times(low, _scaled(low, spread(factor), np.broadcast_to(x, shape)), inverse, f)
+            return _public(low, np.broadcast_to(x, shape), divisor, factor, inverse)
         x = arith.settle(low, low.spread(x, shape))
-        over = _overflow(low, x, y, normal, spread)
-        if over is None:
-            made = _times(low, _times(low, x, spread(factor), f), inverse, f)
-        else:
-            factor = order.times(low, order.negate(low, over), spread(factor))
-            made = _times(low, _times(low, x, factor, f), inverse, f)
-            negative: order.Bit = order.negative(low, x)
-            if sign is True:
-                negative = order.negate(low, negative)
-            elif sign is not False:
-                negative = _differ(low, negative, spread(sign))
-            made = low.emit("add_aa", made, _largest(low, over, negative))
-        return _bounded(low, made, low.type(x), given)
+        made = _secret(low, x, divisor, factor, inverse)
+        return _bounded(low, made, low.type(x), given) if normal.zero is None else made
+
+
+@dataclass(frozen=True)
+class _Divisor:
+    """|y|, or y with its sign where that is secret; where it is 0 (None: nowhere); its repetition.
+
+    `missing` is `zero` as a number.
+    """
+
+    y: int
+    sign: order.Bit
+    zero: int | None
+    missing: int
+    spread: Callable[[int], int]
+
+    def negative(self, low: Lowering, numerator: order.Bit) -> order.Bit:
+        """Whether a quotient is negative; for y = 0, whether its numerator is."""
+        if isinstance(self.sign, bool):
+            return order.negate(low, numerator) if self.sign else numerator
+        return _differ(low, numerator, self.spread(self.sign))
+
+    def size(self, low: Lowering) -> int:
+        """|y|."""
+        if isinstance(self.sign, bool):
+            return self.y
+        return low.narrowed(order.absolute(low, self.y), 0, low.bound - 1)
+
+
+def _secret(low: Lowering, x: int, divisor: _Divisor, factor: int, inverse: int) -> int:
+    """A value divided; `factor` is 0 where the divisor is."""
+    over = _overflow(low, x, divisor)
+    if over is not None:
+        factor = order.times(low, order.negate(low, over), factor)
+    made = _times(low, _times(low, x, factor, low.f), inverse, low.f)
+    if over is not None:
+        negative = divisor.negative(low, order.negative(low, x))
+        return low.emit("add_aa", made, _largest(low, over, negative))
+    if divisor.zero is None:
+        return made
+    for bit, sign in sides(low, x):
+        zero = divisor.spread(divisor.zero)
+        where = zero if bit is True else low.emit("and_bb", zero, bit)
+        made = low.emit("add_aa", made, _largest(low, where, sign))
+    return made
+
+
+def sides(low: Lowering, x: int) -> Iterator[tuple[order.Bit, bool]]:
+    """Where x is positive, and where it is negative (sign True), as far as that is possible."""
+    for value, sign in ((low.emit("neg_a", x), False), (x, True)):
+        bit = order.negative(low, value)
+        if bit is not False:
+            yield bit, sign
+
+
+def by_zero(low: Lowering, x: int, where: Array) -> int:
+    """x / 0 at public places, 0 elsewhere: the largest number with the sign of x, 0 for 0."""
+    with low.unchecked():
+        made = arith.retype(low, arith.sub(low, x, x), low.f)
+        for bit, sign in sides(low, x):
+            number = _one(low, x) if bit is True else low.emit("b2a", bit)
+            most = _most(low, where * (-1 if sign else 1))
+            made = low.emit("add_aa", made, low.emit("mul_ap", number, most))
+        return made
+
+
+def _public(low: Lowering, c: Array, divisor: _Divisor, factor: int, inverse: int) -> int:
+    """A public array divided; `factor` is 0 where the divisor is."""
+    y = divisor.y
+    least = np.floor(np.abs(np.ldexp(c, low.f + low.frac(y) - low.bits + 2)))
+    if not c.size or least.max() < _smallest(low.type(y)):
+        made = _times(low, _scaled(low, factor, c), inverse, low.f)
+        if divisor.zero is None:
+            return made
+        step = low.emit("mul_ap", divisor.spread(divisor.missing), _most(low, np.sign(c)))
+        return low.emit("add_aa", made, step)
+    least = np.where(c == 0, -1, least)  # 0 / y is 0, everywhere
+    limit = low.constant(arith.ring_array(low, arith.uniform(least + 1), 0), low.frac(y))
+    over = low.emit("sub_pa", limit, divisor.spread(divisor.size(low)))  # > 0
+    over = order.negative(low, low.emit("neg_a", over))
+    factor = order.times(low, order.negate(low, over), factor)
+    made = _times(low, _scaled(low, factor, c), inverse, low.f)
+    negative = divisor.negative(low, False)
+    assert not isinstance(over, bool)
+    step = low.emit("b2a", over)
+    if negative is True:
+        step = low.emit("neg_a", step)
+    elif negative is not False:
+        minus = low.emit("b2a", low.emit("and_bb", over, negative))
+        step = low.emit("lincomb_a", step, minus, coefficients=(1, -2))
+    step = low.emit("mul_ap", step, _most(low, np.sign(c)))
+    return low.emit("add_aa", made, step)
+
+
+def _most(low: Lowering, sign: Array) -> int:
+    """The largest numbers of public signs."""
+    large = arith.uniform(sign).astype(object) * (low.bound - 1)
+    return low.constant(low.ring.array(np.asarray(large, object)), low.f)
 
 
 def _differ(low: Lowering, a: order.Bit, b: int) -> order.Bit:
@@ -112,25 +203,24 @@ def _times(low: Lowering, x: int, y: int, frac: int) -> int:
     return low.emit("mul_aa", a, b, trunc=cut, form="full")
 
 
-def _overflow(
-    low: Lowering, x: int, y: int, normal: Normal, spread: Callable[[int], int]
-) -> int | None:
-    """Whether |x / y| is at least 2^(k-2-f); None where the ranges exclude it."""
+def _overflow(low: Lowering, x: int, divisor: _Divisor) -> int | None:
+    """Whether |x / y| is at least 2^(k-2-f), x / 0 included; None where the ranges exclude it."""
+    y = divisor.y
     up = low.bits - 2 - low.f - low.frac(x) + low.frac(y)  # |x| >= |y| 2^up
     if low.magnitude(x) < _smallest(low.type(y)) << up:
         return None
-    size = low.narrowed(order.absolute(low, y), 0, low.bound - 1)
-    if normal.stages and normal.stages[0].positive is not None:
-        gap = plus(low, low.emit("neg_a", normal.stages[0].positive), 1)
-        size = low.emit("add_aa", size, arith.retype(low, gap, low.frac(y)))
+    size = divisor.size(low)
     # Only a y below 2^(k-2-up) can be so small, and for these the shift is exact.
     small = order.negative(low, plus(low, size, -(1 << (low.bits - 2 - up))))
-    raised = spread(low.emit("shl_a", size, bits=up, frac=low.frac(x)))
+    raised = divisor.spread(low.emit("shl_a", size, bits=up, frac=low.frac(x)))
+    if divisor.zero is not None:  # 0 / 0 is not large
+        gap = arith.retype(low, divisor.spread(divisor.missing), low.frac(x))
+        raised = low.emit("add_aa", raised, gap)
     below = low.emit("sub_aa", order.absolute(low, x), raised)
     above = low.emit("not_b", low.emit("msb_a", below, bits=low.bits))
     if isinstance(small, bool):
         return above if small else None
-    return low.emit("and_bb", spread(small), above)
+    return low.emit("and_bb", divisor.spread(small), above)
 
 
 def _smallest(t: Type) -> int:
@@ -155,8 +245,7 @@ def _largest(low: Lowering, over: order.Bit, sign: order.Bit) -> int:
     elif sign is not False:
         minus = low.emit("b2a", low.emit("and_bb", over, sign))
         number = low.emit("lincomb_a", number, minus, coefficients=(1, -2))
-    most = low.integer(low.bound - 1, low.f)
-    return low.emit("mul_ap", number, most)
+    return low.emit("mul_ap", number, _most(low, np.ones(())))
 
 
 def _scaled(low: Lowering, factor: int, x: Array) -> int:

@@ -48,15 +48,21 @@ def sqrt(low: Lowering, x: int) -> int:
 
 
 def rsqrt(low: Lowering, x: int) -> int:
-    """1 / sqrt(x); at x <= 0 that of the least positive number. Error about 2^-18 relative."""
+    """1 / sqrt(x); the largest number for x <= 0. Error about 2^-18 relative."""
     x = arith.settle(low, x)
     with low.unchecked():
         # x = m 2^(top - s - frac): 1 / sqrt(m 2^odd) 2^(s/2) 2^-half
         c = centred(low, x, parity=2)
         half, odd = divmod(c.normal.top - low.frac(x), 2)
         root = _mantissa(low, c, _odd_inverse_root if odd else _inverse_root)
-        made = _scaled(low, root, c.normal.product(low, lambda s, most: 1 << s // 2), -half)
-        return low.narrowed(made, 0, (1 << low.f + (low.frac(x) + 1) // 2) + (1 << low.f))
+        scale = c.normal.product(low, lambda s, most: 1 << s // 2, 0)
+        made = _scaled(low, root, scale, -half)
+        made = low.narrowed(made, 0, (1 << low.f + (low.frac(x) + 1) // 2) + (1 << low.f))
+        if c.normal.zero is None:
+            return made
+        most = low.integer(low.bound - 1, low.f)  # where the factor is 0
+        missing = low.emit("mul_ap", c.normal.missing(low), most)
+        return low.narrowed(low.emit("add_aa", made, missing), 0, low.bound - 1)
 
 
 def _mantissa(low: Lowering, c: Centred, function: Real) -> int:

@@ -60,8 +60,9 @@ class Stage:
 class Normal:
     """|x| = mantissa * 2^(top - shift) as encoded integers, shift being summed over the stages.
 
-    mantissa is in [least, 1]; `signed` are the stages' factors, the sign of x in the first;
-    what is not positive (not zero, if signed) counts as 1 unit.
+    mantissa is in [least, 1]; `signed` are the stages' factors, the sign of x in the first. What
+    is not positive (zero, if both signs are taken) counts as 1 unit; there the bit `zero` is set
+    (None where that cannot be), and the first factor is 0.
     """
 
     mantissa: int
@@ -69,11 +70,20 @@ class Normal:
     top: int
     stages: tuple[Stage, ...]
     signed: tuple[int, ...]
+    zero: int | None
 
     @property
     def most(self) -> int:
         """The largest shift."""
         return sum(s.most for s in self.stages)
+
+    def missing(self, low: Lowering) -> int:
+        """`zero` as a number; for None the public 0 as shares."""
+        positive = self.stages[0].positive if self.stages else None
+        if positive is None:
+            nothing = low.emit("lincomb_a", self.mantissa, coefficients=[0])
+            return arith.retype(low, nothing, 0)
+        return low.emit("sub_pa", low.integer(1), positive)
 
     def total(self, low: Lowering, function: Callable[[int], int], missing: int) -> int | None:
         """The sum over the stages of function(shift of the stage); None if there are none.
@@ -130,7 +140,8 @@ def normalise(
     """
     top, plan, least = _range(low, x)[0], _plan(low, x, parity), _least(low, x, parity)
     with low.unchecked():
-        good, sign = _good(low, x, signs)
+        zero, sign = _zero(low, x, signs)
+        good = None if zero is None else low.emit("b2a", low.emit("not_b", zero))
         stages: list[Stage] = []
         signed: list[int] = []
         for number, (count, step, width) in enumerate(plan or (((0, 0, 0),) if good else ())):
@@ -144,7 +155,7 @@ def normalise(
             stages.append(stage)
             factor = stage.weigh(low, lambda s: 1 << s, 0)
             factor = _product(low, factor, sign) if both and sign is not None else factor
-            signed.append(_filled(low, factor, stage.positive, 1 << stage.most))
+            signed.append(factor)
             if last:
                 x = _finished(low, x, factor, kept, frac, gain)
             else:
@@ -157,20 +168,21 @@ def normalise(
             x = _cut(low, low.emit("lincomb_a", x, coefficients=[gain]), kept - frac)
         lowest = max(0, math.floor(gain * least * 2**frac) - 2)
         x = low.narrowed(arith.retype(low, x, frac), lowest, (gain << frac) + 1)
-    return Normal(x, least, top, tuple(stages), tuple(signed))
+    return Normal(x, least, top, tuple(stages), tuple(signed), zero)
 
 
-def _good(low: Lowering, x: int, signs: str) -> tuple[int | None, int | None]:
-    """(1 where x is positive (not zero, for both signs), 1 or -1): None where that is known."""
+def _zero(low: Lowering, x: int, signs: str) -> tuple[int | None, int | None]:
+    """(the bit of what is not positive, or zero for both signs; 1 or -1): None where known."""
     if signs == "positive":
         bad = order.negative(low, plus(low, x, -1))
-        return (None if isinstance(bad, bool) else low.emit("b2a", low.emit("not_b", bad))), None
+        if bad is True:  # never positive: a bit all the same
+            bad = low.emit("msb_a", plus(low, x, -1), bits=low.bits)
+        return (None if bad is False else bad), None
     below = order.negative(low, x)
     assert not isinstance(below, bool), "of a known sign: take the positive one"
     zero = low.emit("eqz_a", x, bits=low.bits)
     sign = low.emit("lincomb_a", low.emit("b2a", below), coefficients=[-2])
-    good = low.emit("b2a", low.emit("not_b", zero))
-    return good, low.narrowed(plus(low, sign, 1), -1, 1)
+    return zero, low.narrowed(plus(low, sign, 1), -1, 1)
 
 
 def _thresholds(

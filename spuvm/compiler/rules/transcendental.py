@@ -18,14 +18,18 @@ from spuvm.errors import CompileError
 
 @rule("div")
 def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
-    """x / y; by a public float y a product with 1 / y, and there x / 0 = 0."""
+    """x / y; by a public float y a product with 1 / y; x / 0 is the largest number, 0 / 0 is 0."""
     (o,) = out
     if kind_of(o.dtype) != "float":
         return intdiv.quotient(low, o, x, y)
     if not isinstance(y, Secret):
         c = constant(low, y, o)
         inverse = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
-        return Secret(arith.mul_public(low, operand(low, x, o.shape), inverse), o.dtype)
+        a = operand(low, x, o.shape)
+        made = arith.mul_public(low, a, inverse)
+        if (c == 0).any():
+            made = arith.add(low, made, division.by_zero(low, a, c == 0))
+        return Secret(made, o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
     return Secret(division.divide(low, numerator, y.id, o.shape), o.dtype)
 
