@@ -17,54 +17,30 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 from spuvm.compiler.config import Compiled
 from spuvm.devices import travel
-from spuvm.devices.agreement import END, FAILED, Agreement, Operation, relayed
+from spuvm.devices.agreement import END, FAILED, Agreement, Operation
 from spuvm.devices.backend import Backend, MachinePlan, Ref
 from spuvm.devices.calls import Call, Slot, perform
 from spuvm.devices.cluster import Cluster
-from spuvm.devices.failure import Failure, Told, caught, line_of
-from spuvm.devices.host import PROGRAMS
-from spuvm.devices.ledger import Direction, Entry, Form, Ledger
+from spuvm.devices.failure import Failure, Told, line_of
+from spuvm.devices.ledger import Entry, Ledger
 from spuvm.devices.local import Item, Worker
 from spuvm.devices.partymachines import PartyMachines
-from spuvm.devices.recent import Recent
-from spuvm.devices.structure import describe
+from spuvm.devices.post import Post, handle
+from spuvm.devices.sameprogram import SamePrograms
 from spuvm.errors import (
-    AgreementError,
-    ChannelError,
-    CompileError,
     ProtocolError,
     SpuvmError,
     UsageError,
 )
-from spuvm.net.endpoint import Endpoint, Envelope, Limits
+from spuvm.net.endpoint import Endpoint, Envelope
 
 log = logging.getLogger("spuvm")
-
-SMALL = Limits(nbytes=64 << 20, head=16 << 20, nodes=1_000_000, depth=32)
-_SLICE = 0.2
-Kind = Literal["value", "fact", "outcome"]
-
-
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """What stands behind a Ref: its name, the same at all parties, and what of it is here.
-
-    kind  "value": at one party, there an inner Ref; "fact": public and known everywhere;
-          "outcome": public, known at its party.
-    """
-
-    id: str
-    kind: Kind
-    item: Item | None = None
 
 
 class PartyBackend(Backend):
@@ -74,15 +50,16 @@ class PartyBackend(Backend):
         self.parties, self.me = endpoint.parties, endpoint.name
         self.cluster, self.endpoint, self.inner = cluster, endpoint, inner
         self.name: str = endpoint.name
-        self.policy, self.patience = cluster.policy, cluster.timing.patience
+        self.policy, patience = cluster.policy, cluster.timing.patience
         self.peers = tuple(party for party in self.parties if party != self.name)
-        self.agreement = Agreement(endpoint, self.patience)
+        self.agreement = Agreement(endpoint, patience)
+        self.post = Post(endpoint, self.agreement, ledger, patience)
         self.sender = Worker(self.name, "send")
         self.receiver = Worker(self.name, "receive")
         self._starter = Worker(self.name, "start")
         self._ledger = ledger
         self._machines: weakref.WeakSet[PartyMachines] = weakref.WeakSet()
-        self._programs: Recent[tuple[str, str], Compiled] = Recent(PROGRAMS)
+        self._programs = SamePrograms(self.post)
         self._told: set[tuple[str, str]] = set()
         self._closed = threading.Lock()
         self.agreement.start()
@@ -118,7 +95,7 @@ class PartyBackend(Backend):
         def tell() -> tuple[Any, ...]:
             value = self.value(ref)
             found = perform(self.name, what, look, Call((Slot(0),), {}), [value])[0]
-            return (self.tell_structure(operation, ref, found),)
+            return (self.post.tell_structure(operation, ref, found),)
 
         return self.fact(operation, ref, what, tell)
 
@@ -129,10 +106,10 @@ class PartyBackend(Backend):
         )
         item = None
         if ref.party == self.name:
-            self.run(self.sender, ref.what, lambda: self._send(operation, ref, target))
+            self.post.run(self.sender, ref.what, lambda: self._send(operation, ref, target))
         if target == self.name:
-            item = self.run(self.receiver, ref.what, lambda: self._receive(operation, ref))
-        return Ref(target, ref.what, self.handle(operation, 0, item))
+            item = self.post.run(self.receiver, ref.what, lambda: self._receive(operation, ref))
+        return Ref(target, ref.what, handle(operation, 0, item))
 
     # ---- what the script sees
 
@@ -145,13 +122,13 @@ class PartyBackend(Backend):
         """A step that all parties make together: all hear what failed anywhere."""
         operation = self.agreement.begin(f"wait for {_names(refs)}")
         holders = [p for p in self.parties if any(ref.party == p for ref in refs)]
-        mine = self.run(self.sender, "waiting", lambda: self._tell_failures(operation, refs))
+        mine = self.post.run(self.sender, "waiting", lambda: self._tell_failures(operation, refs))
         found: list[Failure] = []
         for holder in holders:
             if holder == self.name:
-                found += self.settled(mine)
+                found += self.post.settled(mine)
                 continue
-            said = self._hear(holder, operation, "failures")
+            said = self.post.hear(holder, operation, "failures")
             if not isinstance(said, list):
                 raise ProtocolError(f"party {holder!r} sent something that is not a list")
             found += map(travel.failure_from_wire, said)
@@ -165,25 +142,7 @@ class PartyBackend(Backend):
     def agree(
         self, what: str, compiled: Compiled, again: Callable[[Sequence[Any]], Compiled]
     ) -> Compiled:
-        """All parties compare digests; where they differ, the first party's constants are taken.
-
-        The others check that each constant is within the tolerance of their own, and that the
-        program they compile with them is the first party's to the last bit.
-        """
-        key = what, compiled.program.digest
-        known = self._programs.get(key)
-        if known is not None:
-            return known
-        takes = ", ".join(str(given.type.shape) for given in compiled.program.inputs)
-        operation = self.agreement.begin(
-            f"trace {what} of arrays {takes}", notes={"digest": key[1]}
-        )
-        self.agreement.wait(operation.number, self.peers)
-        digests = {p: self.agreement.note(operation.number, p, "digest") for p in self.parties}
-        if len(set(digests.values())) > 1:
-            compiled = self._common(operation, what, compiled, again, digests)
-        self._programs.put(key, compiled)
-        return compiled
+        return self._programs.agree(what, compiled, again)
 
     def close(self) -> None:
         """Leave together with the others; after an error, or inside one, tell them and leave."""
@@ -224,116 +183,31 @@ class PartyBackend(Backend):
             found = self.inner.fetch([found])[0]
         return self._tellable(found) if isinstance(found, Failure) else found
 
+    def keep(self, operation: Operation, ref: Ref, peers: Sequence[str], value: Any) -> Ref:
+        """A value that this party has learned, as one of its own."""
+        digest, nbytes = travel.digest(value)
+        self.post.record(
+            operation, "in", "clear", ref, peers,
+            shape=travel.shape(value), nbytes=nbytes, digest=digest,
+        )  # fmt: skip
+        return self.inner.call(self.name, ref.what, _identity, Call((value,), {}), [])[0]
+
     def fact(
         self, operation: Operation, ref: Ref, what: str, tell: Callable[[], tuple[Any, ...]]
     ) -> Ref:
         """A public fact about a value: `tell` runs at its owner, the others hear of it."""
         if ref.party == self.name:
-            item = self.run(self.sender, what, tell)
+            item = self.post.run(self.sender, what, tell)
         else:
-            item = self.run(self.receiver, what, lambda: (self._hear_structure(operation, ref),))
-        return Ref(ref.party, what, self.handle(operation, 0, item, "fact"))
-
-    def run(self, worker: Worker, what: str, task: Callable[[], Any]) -> Item:
-        """Queue a task; an error in it is the session's."""
-
-        def work() -> Any:
-            try:
-                return task()
-            except SpuvmError as error:
-                self.agreement.fail(relayed(error))
-                return Failure(self.name, what, error)
-            except Exception as error:
-                failure = caught(self.name, what, error)
-                log.exception("party %s failed in %s", self.name, what)
-                self.agreement.fail(
-                    ProtocolError(f"party {self.name!r} failed in {what}: {type(error).__name__}")
-                )
-                return failure
-
-        return Item(worker.submit(work), 0)
-
-    def tell_structure(self, operation: Operation, ref: Ref, tree: Any) -> Any:
-        """Send the public structure of a value, or the reason why there is none, to everybody."""
-        said: Any = None
-        if not isinstance(tree, Failure):
-            try:
-                said = travel.tree_to_wire(tree)
-            except UsageError as error:
-                tree = Told(self.name, ref.what, error)
-        self.agreement.wait(operation.number, self.peers)
-        for peer in self.peers:
-            self.endpoint.send(
-                peer,
-                Envelope(operation.number, "structure"),
-                {**travel.head(tree), "tree": said},
+            item = self.post.run(
+                self.receiver, what, lambda: (self.post.hear_structure(operation, ref),)
             )
-        shape = "" if said is None else describe(tree)
-        self.record(operation, "out", "public", ref, self.peers, shape=shape)
-        return tree
-
-    def give(
-        self, operation: Operation, peer: str, edge: str, value: Any, pack: Callable[[Any], Any]
-    ) -> tuple[str, int]:
-        """Send a value after its head, or only the head of a Failure; digest and bytes."""
-        self.endpoint.send(peer, Envelope(operation.number, f"{edge} head"), travel.head(value))
-        if isinstance(value, Failure):
-            return "", 0
-        payload = pack(value)
-        self.endpoint.send(peer, Envelope(operation.number, edge), payload)
-        return travel.digest(payload)
-
-    def take(self, operation: Operation, peer: str, edge: str, expected: Any = None) -> Any:
-        """What a peer gives on an edge: a value or a Failure."""
-        said = self._hear(peer, operation, f"{edge} head")
-        failure = travel.failure_in(said)
-        if failure is not None:
-            return failure
-        return self.receive(peer, Envelope(operation.number, edge, expected))
-
-    def receive(self, peer: str, envelope: Envelope) -> Any:
-        """What a peer sends; an error of the link, or the peer's, is the session's."""
-        try:
-            return self.endpoint.receive(peer, envelope, deadline=self.patience)
-        except ChannelError as error:
-            self.agreement.fail(relayed(error))
-            self.agreement.check()
-            raise
-
-    def record(
-        self,
-        operation: Operation,
-        direction: Direction,
-        form: Form,
-        ref: Ref,
-        peers: Iterable[str],
-        *,
-        shape: str = "",
-        nbytes: int = 0,
-        digest: str = "",
-    ) -> None:
-        """Write to the ledger."""
-        self._ledger.write(
-            Entry(
-                direction, form, ref.what, operation.number, operation.source, ref.origins,
-                tuple(peers), shape, nbytes, digest,
-            )
-        )  # fmt: skip
+        return Ref(ref.party, what, handle(operation, 0, item, "fact"))
 
     def refuses_opening(self, what: str, origins: Sequence[str], owner: str, target: str) -> str:
         """ "" unless this party's data, or a value at it, would go where its policy forbids."""
         concerned = self.name in origins or owner == self.name
         return (self.policy.refuses_opening(what, target) or "") if concerned else ""
-
-    def settled(self, item: Item) -> Any:
-        """The result of a task, for the script: raises when the session fails meanwhile."""
-        self._settle(item.future)
-        return item.result()
-
-    @staticmethod
-    def handle(operation: Operation, index: int, item: Item | None, kind: Kind = "value") -> Handle:
-        """What stands behind result `index` of an operation."""
-        return Handle(f"{operation.number}.{index}", kind, item)
 
     # ---- private
 
@@ -361,11 +235,9 @@ class PartyBackend(Backend):
                 failure = next((one for one in own if isinstance(one, Failure)), None)
                 return failure or start(own)
 
-            future = self.run(self._starter, what, work).future
+            future = self.post.run(self._starter, what, work).future
         items = [Item(future, i) if future else None for i in range(count)]
-        return tuple(
-            Ref(party, what, self.handle(operation, i, item)) for i, item in enumerate(items)
-        )
+        return tuple(Ref(party, what, handle(operation, i, item)) for i, item in enumerate(items))
 
     def _send(self, operation: Operation, ref: Ref, target: str) -> None:
         value = self.value(ref)
@@ -375,80 +247,19 @@ class PartyBackend(Backend):
             except UsageError as error:
                 value = Told(self.name, ref.what, error)
         self.agreement.wait(operation.number, {target, *ref.origins})
-        digest, nbytes = self.give(operation, target, "value", value, lambda v: v)
+        digest, nbytes = self.post.give(operation, target, "value", value, lambda v: v)
         if not isinstance(value, Failure):
-            self.record(
+            self.post.record(
                 operation, "out", "clear", ref, [target],
                 shape=travel.shape(value), nbytes=nbytes, digest=digest,
             )  # fmt: skip
 
     def _receive(self, operation: Operation, ref: Ref) -> tuple[Any, ...]:
         self.agreement.wait(operation.number, [ref.party])
-        value = self.take(operation, ref.party, "value")
+        value = self.post.take(operation, ref.party, "value")
         if isinstance(value, Failure):
             return (value,)
         return (self.keep(operation, ref, [ref.party], value),)
-
-    def keep(self, operation: Operation, ref: Ref, peers: Sequence[str], value: Any) -> Ref:
-        """A value that this party has learned, as one of its own."""
-        digest, nbytes = travel.digest(value)
-        self.record(
-            operation, "in", "clear", ref, peers,
-            shape=travel.shape(value), nbytes=nbytes, digest=digest,
-        )  # fmt: skip
-        return self.inner.call(self.name, ref.what, _identity, Call((value,), {}), [])[0]
-
-    def _hear_structure(self, operation: Operation, ref: Ref) -> Any:
-        self.agreement.wait(operation.number, [ref.party])
-        said = travel.as_dict(self._hear(ref.party, operation, "structure"))
-        failure = travel.failure_in(said)
-        return failure if failure is not None else travel.tree_from_wire(said.get("tree"))
-
-    def _common(
-        self,
-        operation: Operation,
-        what: str,
-        compiled: Compiled,
-        again: Callable[[Sequence[Any]], Compiled],
-        digests: Mapping[str, str],
-    ) -> Compiled:
-        """The program made with the constants of the first party."""
-        first = self.parties[0]
-        log.info("%s: constants differ between the parties; taking those of %s", what, first)
-        if self.name == first:
-            for peer in self.peers:
-                constants = list(compiled.constants)
-                self.endpoint.send(peer, Envelope(operation.number, "constants"), constants)
-            return compiled
-        # Twice one's own size and a little: what is longer cannot be the same constants.
-        size = 2 * sum(c.nbytes for c in compiled.constants) + (1 << 20)
-        limits = Limits(size, size, 100_000, 1)
-        envelope = Envelope(operation.number, "constants", limits=limits)
-        said = self.receive(first, envelope)
-        reason = None
-        try:
-            if not isinstance(said, list) or not all(isinstance(c, np.ndarray) for c in said):
-                raise ChannelError(f"party {first!r} sent something that is not constants")
-            common = again(said)
-            if common.program.digest == digests[first]:
-                return common
-            reason = "other instructions, shapes or numbers"
-        except CompileError as refused:
-            reason = refused.got
-        error = AgreementError(
-            f"the programs of {what} at parties {first!r} and {self.name!r} differ",
-            at=operation.where(),
-            got=reason,
-            expected="the same program, but for the last places of constants that JAX computes",
-            next="all parties run the same script with the same arguments; state constants as "
-            "numbers, or compute them with numpy in float64",
-        )
-        self.agreement.fail(error)
-        raise error
-
-    def _hear(self, peer: str, operation: Operation, edge: str) -> Any:
-        envelope = Envelope(operation.number, edge, limits=SMALL)
-        return self.receive(peer, envelope)
 
     def _tell_failures(self, operation: Operation, refs: Sequence[Ref]) -> tuple[Any, ...]:
         mine = [ref for ref in refs if ref.party == self.name]
@@ -476,7 +287,7 @@ class PartyBackend(Backend):
         known: dict[str, Any] = {}
         for ref in refs:
             if ref.party == self.name:
-                outcome = self.settled(ref.handle.item)
+                outcome = self.post.settled(ref.handle.item)
                 said = None if isinstance(outcome, Failure) else travel.outcome_to_wire(outcome)
                 for peer in self.peers:
                     head = {**travel.head(outcome), "outcome": said}
@@ -484,7 +295,7 @@ class PartyBackend(Backend):
                 known[ref.party] = outcome
         for ref in refs:
             if ref.party != self.name:
-                said = travel.as_dict(self._hear(ref.party, operation, ref.handle.id))
+                said = travel.as_dict(self.post.hear(ref.party, operation, ref.handle.id))
                 failure = travel.failure_in(said)
                 known[ref.party] = failure or travel.outcome_from_wire(said.get("outcome"))
         return [known[ref.party] for ref in refs]
@@ -496,16 +307,8 @@ class PartyBackend(Backend):
                 got=f"{_names([ref])} from {ref.what}",
                 next="move it with .to(device), or sf.reveal it to this party",
             )
-        found = self.settled(ref.handle.item)
+        found = self.post.settled(ref.handle.item)
         return self.inner.fetch([found])[0] if isinstance(found, Ref) else found
-
-    def _settle(self, future: Future[Any], until: float | None = None) -> None:
-        while not wait([future], timeout=_SLICE).done:
-            self.agreement.check()
-            if until is not None and time.monotonic() > until:
-                return
-        if isinstance(future.result(), Failure):
-            self.agreement.check()  # of a broken session, what broke it explains more
 
     def _tellable(self, failure: Failure) -> Failure:
         """A failure without the text of a user's exception, which is logged here in full."""
@@ -524,7 +327,7 @@ class PartyBackend(Backend):
         head = self._ledger.head
         for peer in self.peers:
             self.endpoint.send(peer, Envelope(operation.number, "ledger"), head)
-        heads = {peer: str(self._hear(peer, operation, "ledger"))[:64] for peer in self.peers}
+        heads = {peer: str(self.post.hear(peer, operation, "ledger"))[:64] for peer in self.peers}
         entry = Entry("note", "public", END, operation.number, operation.source, (), self.peers)
         self._ledger.write(entry, {"heads": heads})
 
@@ -535,7 +338,7 @@ class PartyBackend(Backend):
         for machines in list(self._machines):
             workers += machines.workers
         for worker in workers:
-            self._settle(worker.submit(lambda: None), until)
+            self.post.settle(worker.submit(lambda: None), until)
 
 
 def _names(refs: Iterable[Ref]) -> str:

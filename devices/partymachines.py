@@ -21,6 +21,7 @@ from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure
 from spuvm.devices.host import Host, OpenOrder, Outcome, RunOrder
 from spuvm.devices.local import Item, Worker
+from spuvm.devices.post import handle
 from spuvm.devices.structure import ArraySpec, leaves_of
 from spuvm.errors import UsageError
 from spuvm.kernels.arith import small_dtype
@@ -60,7 +61,7 @@ class PartyMachines(Machines):
             self._host.attach(rank, channel, plan.ring_bits, plan.parties)
             return (None,)
 
-        met = backend.settled(backend.run(self._worker, f"connecting {plan.name}", meet))
+        met = backend.post.settled(backend.post.run(self._worker, f"connecting {plan.name}", meet))
         if isinstance(met, Failure):
             met.throw()
 
@@ -76,7 +77,7 @@ class PartyMachines(Machines):
         def tell() -> tuple[Any]:
             value = backend.value(ref)
             made = perform(backend.name, what, deal, Call((Slot(0),), {}, 2), [value])
-            tree = backend.tell_structure(operation, ref, made[0])
+            tree = backend.post.tell_structure(operation, ref, made[0])
             pieces.append(tree if isinstance(tree, Failure) else made[1])
             if not isinstance(tree, Failure):
                 self._deal_out(operation, ref, made[1], plan, "pieces")
@@ -98,7 +99,7 @@ class PartyMachines(Machines):
                 forms = [self._form(spec, owner_rank) for spec in leaves_of(tree)[0]]
                 self._host.put(name, self._take_pieces(operation, owner, "pieces", forms))
 
-        backend.run(self._worker, what, take)
+        backend.post.run(self._worker, what, take)
         return fact
 
     def run(self, order: RunOrder) -> tuple[Ref, ...]:
@@ -117,7 +118,7 @@ class PartyMachines(Machines):
             backend.agreement.wait(operation.number, plan.parties)
             outcome = self._host.run(order)
             if isinstance(outcome, Outcome):
-                backend.record(
+                backend.post.record(
                     operation, "out", "masked", Ref(backend.name, order.what, None, origins),
                     [party for party in plan.parties if party != backend.name],
                     shape=f"{outcome.rounds} rounds", nbytes=outcome.bytes_sent,
@@ -126,7 +127,7 @@ class PartyMachines(Machines):
             return (outcome,)
 
         if self.rank is not None:
-            item = backend.run(self._worker, order.what, work)
+            item = backend.post.run(self._worker, order.what, work)
         return self._refs(operation, order.what, item)
 
     def open_here(self, order: OpenOrder) -> NoReturn:
@@ -153,9 +154,9 @@ class PartyMachines(Machines):
             parts = self._host.open(order)
             backend.agreement.wait(operation.number, {party, *order.origins})
             if party != backend.name and (self.rank in senders or isinstance(parts, Failure)):
-                digest, nbytes = backend.give(operation, party, "part", parts, list)
+                digest, nbytes = backend.post.give(operation, party, "part", parts, list)
                 if nbytes:
-                    backend.record(
+                    backend.post.record(
                         operation, "out", "masked", made, [party],
                         shape=f"part of {len(order.names)} arrays", nbytes=nbytes, digest=digest,
                     )  # fmt: skip
@@ -170,7 +171,7 @@ class PartyMachines(Machines):
                     assert own is not None
                     parts[rank] = own.result()
                 else:
-                    parts[rank] = backend.take(operation, peer, "part", _parts_expected(order))
+                    parts[rank] = backend.post.take(operation, peer, "part", _parts_expected(order))
             call = Call(tuple(Slot(i) for i in range(3)), {})
             value = perform(backend.name, what, join, call, parts)[0]
             if isinstance(value, Failure):
@@ -178,9 +179,9 @@ class PartyMachines(Machines):
             return (backend.keep(operation, made, plan.parties, value),)
 
         if self.rank is not None:
-            own = backend.run(self._worker, what, part)
-        item = backend.run(backend.receiver, what, receive) if party == backend.name else None
-        return replace(made, handle=backend.handle(operation, 0, item))
+            own = backend.post.run(self._worker, what, part)
+        item = backend.post.run(backend.receiver, what, receive) if party == backend.name else None
+        return replace(made, handle=handle(operation, 0, item))
 
     def pass_on(self, order: OpenOrder, target: Machines, names: Sequence[str]) -> tuple[Ref, ...]:
         assert isinstance(target, PartyMachines)
@@ -203,7 +204,7 @@ class PartyMachines(Machines):
             return (pieces,)
 
         if self.rank is not None:
-            own = backend.run(self._worker, "passing on", deal)
+            own = backend.post.run(self._worker, "passing on", deal)
         if target.rank is not None:
             mine = own
 
@@ -221,7 +222,7 @@ class PartyMachines(Machines):
                         got = self._take_pieces(operation, peer, f"pieces {i}", forms)
                     target._host.put(name, got)
 
-            backend.run(target._worker, "passing on", take)
+            backend.post.run(target._worker, "passing on", take)
         return self._refs(operation, "passing on", own)
 
     def free(self, names: Sequence[str]) -> None:
@@ -238,8 +239,7 @@ class PartyMachines(Machines):
 
     def _refs(self, operation: Operation, what: str, item: Item | None) -> tuple[Ref, ...]:
         handles = [
-            self._backend.handle(operation, i, item if i == self.rank else None, "outcome")
-            for i in range(3)
+            handle(operation, i, item if i == self.rank else None, "outcome") for i in range(3)
         ]
         return tuple(
             Ref(party, what, handle)
@@ -260,9 +260,9 @@ class PartyMachines(Machines):
             if party == backend.name:
                 continue
             mine: Any = pieces if isinstance(pieces, Failure) else pieces[rank]
-            digest, nbytes = backend.give(operation, party, edge, mine, travel.pieces_to_wire)
+            digest, nbytes = backend.post.give(operation, party, edge, mine, travel.pieces_to_wire)
             if nbytes:
-                backend.record(
+                backend.post.record(
                     operation, "out", "masked", ref, [party],
                     shape=f"shares of {len(mine)} arrays", nbytes=nbytes, digest=digest,
                 )  # fmt: skip
@@ -272,7 +272,7 @@ class PartyMachines(Machines):
     ) -> Sequence[Dealt] | Failure:
         backend = self._backend
         backend.agreement.wait(operation.number, [peer])
-        got = backend.take(operation, peer, edge, travel.pieces_expected(forms))
+        got = backend.post.take(operation, peer, edge, travel.pieces_expected(forms))
         return got if isinstance(got, Failure) else travel.pieces_from_wire(got, forms)
 
     def _form(self, spec: ArraySpec, owner: int | None) -> Form:

@@ -1,0 +1,170 @@
+"""What one party sends and hears for an operation, and the threads that do it.
+
+A value goes after a head, which says whether there is one: a Failure travels in its place, without
+the text of a user's exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spuvm.devices import travel
+from spuvm.devices.agreement import Agreement, Operation, relayed
+from spuvm.devices.backend import Ref
+from spuvm.devices.failure import Failure, Told, caught
+from spuvm.devices.ledger import Direction, Entry, Form, Ledger
+from spuvm.devices.local import Item, Worker
+from spuvm.devices.structure import describe
+from spuvm.errors import ChannelError, ProtocolError, SpuvmError, UsageError
+from spuvm.net.endpoint import Endpoint, Envelope, Limits
+
+log = logging.getLogger("spuvm")
+
+SMALL = Limits(nbytes=64 << 20, head=16 << 20, nodes=1_000_000, depth=32)
+_SLICE = 0.2
+Kind = Literal["value", "fact", "outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What stands behind a Ref: its name, the same at all parties, and what of it is here.
+
+    kind  "value": at one party, there an inner Ref; "fact": public and known everywhere;
+          "outcome": public, known at its party.
+    """
+
+    id: str
+    kind: Kind
+    item: Item | None = None
+
+
+def handle(operation: Operation, index: int, item: Item | None, kind: Kind = "value") -> Handle:
+    """What stands behind result `index` of an operation."""
+    return Handle(f"{operation.number}.{index}", kind, item)
+
+
+class Post:
+    """Sends, hears and records for one party; errors of links are errors of the session."""
+
+    def __init__(self, endpoint: Endpoint, agreement: Agreement, ledger: Ledger, patience: float):
+        self.name: str = endpoint.name
+        self.endpoint, self.agreement = endpoint, agreement
+        self.peers = agreement.peers
+        self._ledger, self._patience = ledger, patience
+
+    def run(self, worker: Worker, what: str, task: Callable[[], Any]) -> Item:
+        """Queue a task; an error in it is the session's."""
+
+        def work() -> Any:
+            try:
+                return task()
+            except SpuvmError as error:
+                self.agreement.fail(relayed(error))
+                return Failure(self.name, what, error)
+            except Exception as error:
+                failure = caught(self.name, what, error)
+                log.exception("party %s failed in %s", self.name, what)
+                self.agreement.fail(
+                    ProtocolError(f"party {self.name!r} failed in {what}: {type(error).__name__}")
+                )
+                return failure
+
+        return Item(worker.submit(work), 0)
+
+    def tell_structure(self, operation: Operation, ref: Ref, tree: Any) -> Any:
+        """Send the public structure of a value, or the reason why there is none, to everybody."""
+        said: Any = None
+        if not isinstance(tree, Failure):
+            try:
+                said = travel.tree_to_wire(tree)
+            except UsageError as error:
+                tree = Told(self.name, ref.what, error)
+        self.agreement.wait(operation.number, self.peers)
+        for peer in self.peers:
+            self.endpoint.send(
+                peer,
+                Envelope(operation.number, "structure"),
+                {**travel.head(tree), "tree": said},
+            )
+        shape = "" if said is None else describe(tree)
+        self.record(operation, "out", "public", ref, self.peers, shape=shape)
+        return tree
+
+    def give(
+        self, operation: Operation, peer: str, edge: str, value: Any, pack: Callable[[Any], Any]
+    ) -> tuple[str, int]:
+        """Send a value after its head, or only the head of a Failure; digest and bytes."""
+        self.endpoint.send(peer, Envelope(operation.number, f"{edge} head"), travel.head(value))
+        if isinstance(value, Failure):
+            return "", 0
+        payload = pack(value)
+        self.endpoint.send(peer, Envelope(operation.number, edge), payload)
+        return travel.digest(payload)
+
+    def take(self, operation: Operation, peer: str, edge: str, expected: Any = None) -> Any:
+        """What a peer gives on an edge: a value or a Failure."""
+        said = self.hear(peer, operation, f"{edge} head")
+        failure = travel.failure_in(said)
+        if failure is not None:
+            return failure
+        return self.receive(peer, Envelope(operation.number, edge, expected))
+
+    def receive(self, peer: str, envelope: Envelope) -> Any:
+        """What a peer sends; an error of the link, or the peer's, is the session's."""
+        try:
+            return self.endpoint.receive(peer, envelope, deadline=self._patience)
+        except ChannelError as error:
+            self.agreement.fail(relayed(error))
+            self.agreement.check()
+            raise
+
+    def hear(self, peer: str, operation: Operation, edge: str) -> Any:
+        """A small message of a peer."""
+        envelope = Envelope(operation.number, edge, limits=SMALL)
+        return self.receive(peer, envelope)
+
+    def hear_structure(self, operation: Operation, ref: Ref) -> Any:
+        """The public structure of a value as its owner tells it, or a Failure."""
+        self.agreement.wait(operation.number, [ref.party])
+        said = travel.as_dict(self.hear(ref.party, operation, "structure"))
+        failure = travel.failure_in(said)
+        return failure if failure is not None else travel.tree_from_wire(said.get("tree"))
+
+    def record(
+        self,
+        operation: Operation,
+        direction: Direction,
+        form: Form,
+        ref: Ref,
+        peers: Iterable[str],
+        *,
+        shape: str = "",
+        nbytes: int = 0,
+        digest: str = "",
+    ) -> None:
+        """Write to the ledger."""
+        self._ledger.write(
+            Entry(
+                direction, form, ref.what, operation.number, operation.source, ref.origins,
+                tuple(peers), shape, nbytes, digest,
+            )
+        )  # fmt: skip
+
+    def settled(self, item: Item) -> Any:
+        """The result of a task, for the script: raises when the session fails meanwhile."""
+        self.settle(item.future)
+        return item.result()
+
+    def settle(self, future: Future[Any], until: float | None = None) -> None:
+        """Wait for a task, until a point in time; raises when the session fails meanwhile."""
+        while not wait([future], timeout=_SLICE).done:
+            self.agreement.check()
+            if until is not None and time.monotonic() > until:
+                return
+        if isinstance(future.result(), Failure):
+            self.agreement.check()  # of a broken session, what broke it explains more
