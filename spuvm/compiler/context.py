@@ -52,6 +52,7 @@ class Lowering:
         self.bound = config.ring.bound
         self.builder = Builder(config.ring, config.fxp)
         self.source = ""
+        self.lines = "own"  # or "outer": see one_line
         self.checked = "wrapping"
         self.warnings: list[str] = []
         self.inputs: list[Type] = []
@@ -118,6 +119,15 @@ class Lowering:
         return self.builder.emit(
             "random_b", source=self.source, shape=tuple(shape), width=width, draw=self._draws
         )
+
+    @contextmanager
+    def one_line(self) -> Iterator[None]:
+        """Inside, everything counts to the user's line that is being lowered."""
+        before, self.lines = self.lines, "outer"
+        try:
+            yield
+        finally:
+            self.lines = before
 
     @contextmanager
     def unchecked(self) -> Iterator[None]:

@@ -57,7 +57,8 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         return evaluate(eqn, operands, debug_info)
     operands = [x if isinstance(x, Secret) else low.folded.take(x) for x in operands]
     outer = low.source, low.checked
-    low.source = user_line(eqn) or low.source
+    if low.lines == "own":
+        low.source = user_line(eqn) or low.source
     out = [Out(tuple(v.aval.shape), np.dtype(v.aval.dtype)) for v in eqn.outvars]
     low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
     try:

@@ -1,0 +1,258 @@
+"""Matrix decompositions as JAX functions of one real matrix, for lowering: no order of operations,
+size or number of steps depends on a value. What LAPACK does by pivots and convergence is done by
+one-hot products and by fixed numbers of sweeps.
+
+Fixed point sees absolute sizes: entries should be of the order of 1 to 100, and the stated accuracy
+holds for condition numbers up to about 1000.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from spuvm.compiler.assume import assume_range
+
+Array = Any
+
+
+def cholesky(a: Array) -> Array:
+    """Lower L with L L^T = a for a symmetric positive definite `a`, column by column."""
+    n = a.shape[0]
+    columns = []
+    for j in range(n):
+        root = jnp.sqrt(a[0, 0])
+        below = a[1:, 0] / root
+        columns.append(jnp.concatenate([jnp.zeros((j,), a.dtype), root[None], below]))
+        a = a[1:, 1:] - below[:, None] * below[None, :]
+    return jnp.stack(columns, 1)
+
+
+def triangular_solve(a: Array, b: Array, *, unit_diagonal: bool) -> Array:
+    """x with a x = b for a lower triangular `a`, row by row; all divisions are done at once."""
+    n = a.shape[0]
+    if not unit_diagonal:
+        diagonal = jnp.diagonal(a)[:, None]
+        a, b = jnp.split(jnp.concatenate([a, b], 1) / diagonal, [n], 1)
+    rows = [b[:1]]
+    for i in range(1, n):
+        rows.append(b[i : i + 1] - a[i : i + 1, :i] @ jnp.concatenate(rows, 0))
+    return jnp.concatenate(rows, 0)
+
+
+def lu(a: Array) -> tuple[Array, Array, Array]:
+    """LAPACK's getrf: packed factors, the row that step k swaps with, and the permutation.
+
+    The pivot is the first of the largest entries; rows are swapped by products with its one-hot
+    vector, in every step the whole matrix.
+    """
+    m, n = a.shape
+    a = jnp.concatenate([a, jnp.arange(m, dtype=a.dtype)[:, None]], 1)
+    pivots = []
+    for k in range(min(m, n)):
+        if k < m - 1:
+            place = jnp.argmax(jnp.abs(a[k:, k]))
+            pivots.append(place.astype(np.int32) + k)
+            a = jnp.concatenate([a[:k], _swap_first(a[k:], place)], 0)
+            factor = a[k + 1 :, k] / a[k, k]
+            rest = a[k + 1 :, k + 1 : n] - factor[:, None] * a[k, k + 1 : n]
+            lower = jnp.concatenate([a[k + 1 :, :k], factor[:, None], rest, a[k + 1 :, n:]], 1)
+            a = jnp.concatenate([a[: k + 1], lower], 0)
+        else:
+            pivots.append(jnp.zeros((), np.int32) + k)
+    order = assume_range(a[:, n], 0, m - 1).astype(np.int32)
+    return a[:, :n], jnp.stack(pivots), assume_range(order, 0, m - 1)
+
+
+def _swap_first(a: Array, place: Array) -> Array:
+    """Rows 0 and `place` (secret) exchanged."""
+    chosen = (jnp.arange(a.shape[0]) == place).astype(a.dtype)
+    row = chosen @ a
+    step = row - a[0]
+    rest = a[1:] - chosen[1:, None] * step
+    return jnp.concatenate([row[None], rest], 0)
+
+
+def permutation(pivots: Array, size: int) -> Array:
+    """The permutation that the swaps of `lu` make."""
+    order = jnp.arange(size, dtype=np.int32)[:, None]
+    for k in range(pivots.shape[0]):
+        rest = order[k:]
+        chosen = (jnp.arange(k, size) == pivots[k]).astype(np.int32)
+        row = (chosen[:, None] * rest).sum(0)
+        moved = rest[1:] - chosen[1:, None] * (row - rest[0])
+        order = jnp.concatenate([order[:k], row[None], moved], 0)
+    return assume_range(order[:, 0], 0, size - 1)
+
+
+def geqrf(a: Array) -> tuple[Array, Array]:
+    """LAPACK's geqrf: R with the reflectors below it, and their factors tau."""
+    m, n = a.shape
+    taus = []
+    for k in range(min(m, n)):
+        if k == m - 1:
+            taus.append(jnp.zeros((), a.dtype))
+            continue
+        x = a[k:, k]
+        norm = jnp.sqrt(jnp.sum(x * x))
+        beta = jnp.where(x[0] > 0, -norm, norm)
+        gap = x[0] - beta
+        v = jnp.concatenate([jnp.ones((1,), a.dtype), assume_range(x[1:] / gap, -1.5, 1.5)])
+        tau = assume_range(-gap / beta, 0, 2.5)
+        rest = a[k:, k + 1 :]
+        rest = rest - (tau * v)[:, None] * (v @ rest)[None, :]
+        column = jnp.concatenate([beta[None], v[1:]])[:, None]
+        lower = jnp.concatenate([a[k:, :k], column, rest], 1)
+        a = jnp.concatenate([a[:k], lower], 0)
+        taus.append(tau)
+    return a, jnp.stack(taus)
+
+
+def householder_product(a: Array, taus: Array) -> Array:
+    """The first columns of the product of the reflectors of geqrf; shape of `a`."""
+    m, n = a.shape
+    q = jnp.eye(m, n, dtype=a.dtype)
+    for k in reversed(range(taus.shape[0])):
+        v = jnp.concatenate([jnp.ones((1,), a.dtype), a[k + 1 :, k]])
+        v = assume_range(v, -1.5, 1.5)
+        rest = assume_range(q[k:, k:], -1.5, 1.5)
+        rest = rest - (taus[k] * v)[:, None] * (v @ rest)[None, :]
+        right = jnp.concatenate([q[:k, k:], rest], 0)
+        q = jnp.concatenate([q[:, :k], right], 1)
+    return q
+
+
+def qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array]:
+    """Householder QR with LAPACK's signs."""
+    m, n = a.shape
+    packed, taus = geqrf(a)
+    rank = m if full_matrices else min(m, n)
+    wide = packed[:, :rank]
+    if rank > n:
+        wide = jnp.concatenate([packed, jnp.zeros((m, rank - n), a.dtype)], 1)
+    r = jnp.where(np.tri(rank, n, -1, dtype=bool), 0.0, packed[:rank])
+    return householder_product(wide, taus), r.astype(a.dtype)
+
+
+# --- Jacobi --------------------------------------------------------------------------------------
+
+
+def sweeps(n: int) -> int:
+    """Sweeps after which the off-diagonal part is below 4e-6 of the largest entry, with one spare.
+
+    Found by trial on random, clustered and nearly singular matrices of up to 32 rows.
+    """
+    return 1 if n <= 2 else 2 + (n - 1).bit_length() + (n > 8)
+
+
+def _rotation(d: Array, h: Array) -> tuple[Array, Array]:
+    """Cosine and sine of the smaller angle that makes h = 2 a_pq vanish, d = a_qq - a_pp.
+
+    All but one division are of numbers near 1, whatever the sizes of d and h.
+    """
+    ad, ah = jnp.abs(d), jnp.abs(h)
+    small, large = jnp.minimum(ad, ah), jnp.maximum(ad, ah)
+    q = assume_range(jnp.minimum(small / large, 1.0), 0, 1.0)
+    s = assume_range(jnp.sqrt(1.0 + q * q), 1, 1.42)
+    steep = ah > ad
+    size = jnp.where(steep, 1.0, q) / assume_range(jnp.where(steep, q, 1.0) + s, 1, 2.5)
+    t = assume_range(jnp.where((d < 0) ^ (h < 0), -size, size), -1.01, 1.01)
+    c = assume_range(lax.rsqrt(1.0 + t * t), 0.7, 1.001)
+    return c, t * c
+
+
+def _round_robin(k: int) -> np.ndarray[Any, Any]:
+    """Where each of 2k players sits next; players 2i and 2i+1 meet. One stays, the rest move on."""
+    top, bottom = list(range(0, 2 * k, 2)), list(range(1, 2 * k, 2))
+    if k > 1:
+        top, bottom = [top[0], bottom[0], *top[1:-1]], [*bottom[1:], top[-1]]
+    return np.array([p for pair in zip(top, bottom, strict=True) for p in pair])
+
+
+def eigh(a: Array) -> tuple[Array, Array]:
+    """Eigenvectors and eigenvalues, unsorted, of a symmetric matrix: cyclic Jacobi.
+
+    In every step all pairs of a round of a tournament are rotated at once; n - 1 steps are a sweep.
+    Ref: Golub, Van Loan, Matrix Computations, 8.5; ordering of Brent and Luk 1985.
+    """
+    n = a.shape[0]
+    k = (n + 1) // 2
+    a = jnp.pad(a, (0, 2 * k - n))
+    if n == 1:
+        return jnp.ones((1, 1), a.dtype), a[0, :1]
+    seats = _round_robin(k)
+
+    def step(_: Any, state: Array) -> Array:
+        both = state  # the matrix above the eigenvectors
+        m = both[: 2 * k].reshape(k, 2, k, 2)
+        blocks = m[jnp.arange(k), :, jnp.arange(k), :]
+        c, s = _rotation(blocks[:, 1, 1] - blocks[:, 0, 0], 2 * blocks[:, 0, 1])
+        j = jnp.stack([jnp.stack([c, s], -1), jnp.stack([-s, c], -1)], -2)  # [k, 2, 2]
+        rows = jnp.einsum("iab,iar->ibr", j, both[: 2 * k].reshape(k, 2, 2 * k))
+        both = jnp.concatenate([rows.reshape(2 * k, 2 * k), both[2 * k :]], 0)
+        both = jnp.einsum("ria,iab->rib", both.reshape(-1, k, 2), j).reshape(-1, 2 * k)
+        return both[:, seats][np.concatenate([seats, np.arange(2 * k, 4 * k)])]
+
+    steps = sweeps(n) * (2 * k - 1)
+    state = jnp.concatenate([a, jnp.eye(2 * k, dtype=a.dtype)], 0)
+    state = lax.fori_loop(0, steps, step, state)
+    # A whole number of rounds brings everybody back to the first seat, the padding to the last.
+    return state[2 * k : 2 * k + n, :n], jnp.diagonal(state)[:n]
+
+
+def svd(a: Array) -> tuple[Array, Array, Array]:
+    """U [m, n], singular values [n] unsorted, V [n, n] for m >= n: one-sided Jacobi.
+
+    Pairs of columns are rotated until all are orthogonal; their norms are the singular values.
+    Ref: Hestenes 1958; Golub, Van Loan, 8.6.
+    """
+    m, n = a.shape
+    k = (n + 1) // 2
+    a = jnp.pad(a, ((0, 0), (0, 2 * k - n)))
+    seats = _round_robin(k)
+
+    def step(_: Any, state: Array) -> Array:
+        pairs = state[:m].reshape(m, k, 2)
+        left, right = pairs[..., 0], pairs[..., 1]
+        sums = jnp.sum(jnp.stack([left * left, right * right, left * right]), 1)
+        c, s = _rotation(sums[1] - sums[0], 2 * sums[2])
+        j = jnp.stack([jnp.stack([c, s], -1), jnp.stack([-s, c], -1)], -2)
+        turned = jnp.einsum("ria,iab->rib", state.reshape(-1, k, 2), j).reshape(-1, 2 * k)
+        return turned[:, seats]
+
+    state = jnp.concatenate([a, jnp.eye(2 * k, dtype=a.dtype)], 0)
+    if n > 1:
+        state = lax.fori_loop(0, sweeps(n) * (2 * k - 1), step, state)
+    columns, v = state[:m, :n], state[m : m + n, :n]
+    values = jnp.sqrt(jnp.sum(columns * columns, 0))
+    return columns / values, values, v
+
+
+def ordered(values: Array, *rows: Array, descending: bool = False) -> tuple[Array, ...]:
+    """`values` sorted, and the columns of the matrices in the same order."""
+    flat = [r for matrix in rows for r in matrix]
+    key, *moved = lax.sort((-values if descending else values, *flat), num_keys=1)
+    made = [-key if descending else key]
+    for matrix in rows:
+        made.append(jnp.stack(moved[: len(matrix)]) if len(matrix) else matrix)
+        moved = moved[len(matrix) :]
+    return tuple(made)
+
+
+def completed(u: Array) -> Array:
+    """Orthonormal columns [m, n] and m - n more that make the matrix square."""
+    m, n = u.shape
+    if m == n:
+        return u
+    return jnp.concatenate([u, qr(u, full_matrices=True)[0][:, n:]], 1)
+
+
+def matrices(fn: Any, batch: int) -> Any:
+    """`fn` of single matrices for operands with `batch` leading axes."""
+    for _ in range(batch):
+        fn = jax.vmap(fn)
+    return fn
