@@ -1,4 +1,4 @@
-"""The three aggregators against numpy, on both backends; masks that cancel exactly and hide."""
+"""The three aggregators against numpy; masks that cancel exactly and hide."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ import spuvm as sf
 from spuvm.devices.masker import Masker, unmasked
 from spuvm.devices.session import current
 from spuvm.errors import UsageError, ValueRangeError
-from tests.devices.sessions import PARTIES, ray_started, session, spu
+from tests.devices.sessions import PARTIES, inprocess
 
-__all__ = ["ray_started", "session", "spu"]
+__all__ = ["inprocess"]
 
 NAMES = PARTIES[:3]
 
@@ -27,12 +27,13 @@ WEIGHTS = [3.0, 1.0, 2.5]
 
 
 @pytest.fixture(scope="module")
-def values(session):
+def values(inprocess):
     return [sf.to(sf.PYU(name), t) for name, t in zip(NAMES, TREES, strict=True)]
 
 
 @pytest.fixture(scope="module")
-def aggregators(session, spu):
+def aggregators(inprocess):
+    spu = sf.SPU(NAMES)
     pyus = [sf.PYU(name) for name in NAMES]
     return [
         sf.aggregation.PlainAggregator(sf.PYU("server")),
@@ -54,7 +55,7 @@ def stacked(weights):
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("weights", [None, WEIGHTS, "secret"])
-def test_sums_and_averages(session, values, aggregators, which, weights):
+def test_sums_and_averages(values, aggregators, which, weights):
     one = aggregators[which]
     numbers = [1.0] * 3 if weights is None else WEIGHTS
     given = weights
@@ -71,13 +72,13 @@ def test_sums_and_averages(session, values, aggregators, which, weights):
         np.testing.assert_allclose(scalar, np.mean(sum(want)) / sum(numbers), atol=2e-4)
 
 
-def test_integers_are_exact(session, aggregators):
+def test_integers_are_exact(aggregators):
     data = [sf.to(sf.PYU(n), np.arange(4) * 10**9 + i) for i, n in enumerate(NAMES)]
     for one in aggregators[:2]:
         np.testing.assert_array_equal(sf.reveal(one.sum(data)), np.arange(4) * 3 * 10**9 + 3)
 
 
-def test_the_report_says_who_learns_what(session, values, aggregators):
+def test_the_report_says_who_learns_what(values, aggregators):
     def new(act):
         before = dict(current().opened)
         act()
@@ -93,7 +94,7 @@ def test_the_report_says_who_learns_what(session, values, aggregators):
     assert new(lambda: shared.average(values)) == set()
 
 
-def test_misuse(session, values, aggregators, spu):
+def test_misuse(values, aggregators):
     plain, secure, shared = aggregators
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
     for act, match in [
@@ -106,7 +107,7 @@ def test_misuse(session, values, aggregators, spu):
         (lambda: secure.sum([values[0], values[0], values[1]]), "every participant"),
         (lambda: sf.aggregation.SecureAggregator(alice, [alice, bob]), "three or more"),
         (lambda: sf.aggregation.SecureAggregator(alice, [alice, bob, bob]), "three or more"),
-        (lambda: sf.aggregation.PlainAggregator(spu), "is a PYU"),
+        (lambda: sf.aggregation.PlainAggregator(shared.device), "is a PYU"),
         (lambda: sf.aggregation.SPUAggregator(alice), "is an SPU"),
     ]:
         with pytest.raises(UsageError, match=match):

@@ -1,0 +1,72 @@
+"""What all federated data has in common: partitions that are handles, and checks among parties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from spuvm.data import local
+from spuvm.devices.failure import checked
+from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.reporting import disclose
+from spuvm.devices.session import current
+from spuvm.errors import UsageError
+
+Partitions = dict[PYU, PYUObject]
+SCRIPT = "driver"
+
+
+def checked_partitions(given: Mapping[PYU, Any], check: Callable[[Any], Any]) -> Partitions:
+    """Handles by owner, each looked at by its owner."""
+    if not isinstance(given, Mapping) or not given:
+        raise UsageError(
+            "partitions are a dict of parties and their data", got=type(given).__name__,
+            expected="{alice: handle, bob: handle}",
+        )  # fmt: skip
+    made: Partitions = {}
+    for pyu, value in given.items():
+        if not isinstance(pyu, PYU) or not isinstance(value, PYUObject) or value.device != pyu:
+            raise UsageError(
+                "every partition lives at its own party",
+                got=f"{pyu!r}: {value!r}",
+                next="make it there, alice(load)(), or move it with .to(alice)",
+            )
+        made[pyu] = pyu(check)(value)
+    return made
+
+
+def each(partitions: Partitions, fn: Callable[..., Any], *args: Any) -> Partitions:
+    """`fn` at every party on its own partition."""
+    return {pyu: pyu(fn)(value, *args) for pyu, value in partitions.items()}
+
+
+def salts(parties: Sequence[PYU]) -> dict[PYU, PYUObject]:
+    """One fresh key at all parties, which the script does not see."""
+    salt: PYUObject = parties[0](local.fresh_salt)()
+    return {pyu: salt.to(pyu) for pyu in parties}
+
+
+def compare(parts: Partitions, by: Callable[[Sequence[Any]], Any], what: str) -> list[str]:
+    """Compare digests at the first party; names of the parties that it finds, for the script.
+
+    The digests are keyed: the first party learns which of them are equal, the script which parties
+    do not fit, and both are reported.
+    """
+    first = next(iter(parts))
+    found = first(by)([part.to(first) for part in parts.values()])
+    disclose(what, first.party, [p.party for p in parts], "bool")
+    places = learn([found], what)[0]
+    return [list(parts)[i].party for i in places]
+
+
+def learn(handles: Sequence[PYUObject], what: str) -> list[Any]:
+    """Metadata to the script: reported."""
+    for one in handles:
+        disclose(what, SCRIPT, one.ref.origins, "metadata")
+    backend = current().backend
+    refs = [backend.describe(one.ref, what, _same) for one in handles]
+    return list(checked(backend.fetch(refs)))
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,29 @@
+"""The three aggregators with parties in processes of their own."""
+
+import numpy as np
+import pytest
+
+import spuvm as sf
+from tests.devices.sessions import PARTIES, ray_session, ray_started
+
+__all__ = ["ray_session", "ray_started"]
+
+pytestmark = pytest.mark.ray
+
+
+def test_weighted_averages(ray_session):
+    names = PARTIES[:3]
+    pyus = [sf.PYU(name) for name in names]
+    rng = np.random.default_rng(0)
+    trees = [{"w": rng.normal(size=(2, 3)), "b": rng.normal(size=4)} for _ in names]
+    values = [sf.to(p, t) for p, t in zip(pyus, trees, strict=True)]
+    weights = [sf.to(p, w) for p, w in zip(pyus, [3.0, 1.0, 2.5], strict=True)]
+    for one in (
+        sf.aggregation.PlainAggregator(sf.PYU("server")),
+        sf.aggregation.SecureAggregator(sf.PYU("server"), pyus),
+        sf.aggregation.SPUAggregator(sf.SPU(names)),
+    ):
+        got = sf.reveal(one.average(values, weights=weights))
+        for name in ("w", "b"):
+            want = np.average([t[name] for t in trees], axis=0, weights=[3.0, 1.0, 2.5])
+            np.testing.assert_allclose(got[name], want, atol=1e-4)
