@@ -109,7 +109,7 @@ class Lowering:
     def _follow(self, op: str, c: Array, attrs: dict[str, Any], made: int) -> None:
         """Shares of a public array stay that under data movement and exact scaling."""
         if op == "shl_a":
-            self.public[made] = c << c.dtype.type(attrs["bits"])
+            self.public[made] = c << attrs["bits"]
         elif op == "retype_a" or (op in ("broadcast", "reshape") and c.ndim == 0):
             self.public[made] = c
 

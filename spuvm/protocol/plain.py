@@ -66,9 +66,9 @@ class Plain:
         if self.rng is None:
             return np.full(shape, 1 << (bits - 1), object if bits > 62 else np.int64)
         if bits <= 62:
-            return self.rng.integers(0, 1 << bits, shape)
+            return np.asarray(self.rng.integers(0, 1 << bits, shape))
         high, low = self.choices(bits - 62, shape), self.choices(62, shape)
-        return np.asarray((high.astype(object) << 62) + low, object)
+        return self.made((high.astype(object) << 62) + low.astype(object))
 
     def trunc(self, x: Array, bits: int) -> Array:
         """floor((x + r) / 2^bits) of the signed value, r in [0, 2^bits): stochastic rounding."""
@@ -79,7 +79,7 @@ class Plain:
                 raise ProtocolError(f"truncation of a value outside |x| < 2^{self.ring.bits - 2}")
         r = self.choices(bits, x.shape)
         low = value & ((1 << bits) - 1)  # split first, so that nothing can overflow
-        carry = (low + r.astype(value.dtype)) >> bits
+        carry = (low + self.made(r.astype(value.dtype))) >> bits
         return self.wrap((value >> bits) + carry)
 
 
@@ -128,7 +128,8 @@ def run_plain(
             args = [values[a] for a in instruction.args]
             kinds = [types[a] for a in instruction.args]
             with np.errstate(over="ignore"):  # numpy warns when a scalar wraps, which is meant
-                made = np.asarray(MEANING[instruction.op](plain, kinds, *args, **instruction.attrs))
+                result = MEANING[instruction.op](plain, kinds, *args, **instruction.attrs)
+            made = np.asarray(result) if instruction.types[0].width == 1 else plain.made(result)
         _check(plain, f"{number} {instruction.op}", instruction.types[0], made)
         values.append(made)
         types.append(instruction.types[0])
