@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from spuvm.errors import ChannelError
+from spuvm.errors import ChannelError, UsageError
 from spuvm.net.channel import Channel
 from spuvm.net.wire import DEFAULT, Limits, Structure, WireValue
 
@@ -27,7 +27,7 @@ class Envelope:
     Attributes:
         operation: number or name of the operation that it belongs to, the same at both ends.
         edge: which of the values of this operation, for example "result 0 to bob". Operation and
-            edge together are used once per session and pair.
+            edge together are unique among the values that are on their way between two parties.
         expected: what the receiver accepts, see `wire.structure_of`; None where it only has limits.
             A sender that gives it has its own value checked too.
         limits: sizes that are accepted in any case.
@@ -91,7 +91,7 @@ class Endpoint(ABC):
 
         Raises:
             UsageError: an unknown peer, a value that cannot be sent or is not what the envelope
-                says, or an envelope that was used before.
+                says, or a value with the same operation and edge is still on its way.
             ChannelError: the session failed or was aborted.
         """
 
@@ -105,7 +105,7 @@ class Endpoint(ABC):
         Raises:
             ChannelError: it did not come, its structure is not the expected one, or the session
                 failed or was aborted.
-            UsageError: an unknown peer, or an envelope that was used before.
+            UsageError: an unknown peer.
         """
 
     @abstractmethod
@@ -166,3 +166,22 @@ def differing(step: str, heard: Sequence[tuple[str, Mapping[str, str]]]) -> None
                     expected=f"{first}: {reference.get(key, 'nothing')[:500]}",
                     next="all parties must run the same script, version and configuration",
                 )
+
+
+def check_peer(endpoint: Endpoint, peer: str) -> None:
+    """Raise UsageError unless `peer` is one of the other parties."""
+    if peer == endpoint.name or peer not in endpoint.parties:
+        others = [party for party in endpoint.parties if party != endpoint.name]
+        raise UsageError("no such peer", got=repr(peer), expected=f"one of {others}")
+
+
+def check_members(endpoint: Endpoint, members: tuple[str, ...]) -> None:
+    """Raise UsageError unless a channel between `members` makes sense at this party."""
+    known = set(members) <= set(endpoint.parties) and len(set(members)) == len(members) >= 2
+    if not known or endpoint.name not in members:
+        raise UsageError(
+            "no channel between these parties",
+            got=", ".join(members),
+            expected=f"two or more different ones of {list(endpoint.parties)}, "
+            f"'{endpoint.name}' among them",
+        )

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from spuvm.errors import ChannelError, UsageError
 from spuvm.net import wire
 from spuvm.net.channel import Channel
-from spuvm.net.endpoint import Endpoint, Envelope
+from spuvm.net.endpoint import Endpoint, Envelope, check_members, check_peer
 from spuvm.net.local import LocalNetwork
+from spuvm.net.transfers import check_own, from_peer
 from spuvm.net.wire import WireValue
 
 _Key = tuple[str, str, int | str, str]  # sender, receiver, operation, edge
@@ -43,7 +44,6 @@ class _Hub:
     session: bytes = field(default_factory=lambda: os.urandom(32))
     changed: threading.Condition = field(default_factory=threading.Condition)
     values: dict[_Key, wire.Encoded] = field(default_factory=dict)
-    sent: set[_Key] = field(default_factory=set)
     networks: dict[str, tuple[tuple[str, ...], LocalNetwork, set[str]]] = field(
         default_factory=dict
     )
@@ -57,7 +57,6 @@ class LocalEndpoint(Endpoint):
     def __init__(self, name: str, hub: _Hub) -> None:
         self.name, self.parties, self.session = name, hub.parties, b""
         self._hub = hub
-        self._received: set[_Key] = set()
 
     def connect(self, agreement: Mapping[str, str] | None = None) -> None:
         facts = {**(agreement or {}), "parties": ", ".join(self.parties)}
@@ -86,9 +85,8 @@ class LocalEndpoint(Endpoint):
         key = (self.name, peer, envelope.operation, envelope.edge)
         with self._hub.changed:
             self._check()
-            if key in self._hub.sent:
+            if key in self._hub.values:
                 raise UsageError("this was sent before", got=str(envelope))
-            self._hub.sent.add(key)
             self._hub.values[key] = encoded
             self._hub.changed.notify_all()
 
@@ -96,9 +94,6 @@ class LocalEndpoint(Endpoint):
         check_peer(self, peer)
         key = (peer, self.name, envelope.operation, envelope.edge)
         with self._hub.changed:
-            if key in self._received:
-                raise UsageError("this was received before", got=str(envelope))
-            self._received.add(key)
             self._hub.changed.wait_for(lambda: self._ended(key, peer), deadline)
             self._check()
             encoded = self._hub.values.pop(key, None)
@@ -148,44 +143,3 @@ class LocalEndpoint(Endpoint):
         for members, network, _ in networks:
             if self.name in members:
                 network.channels[members.index(self.name)].close()
-
-
-def check_peer(endpoint: Endpoint, peer: str) -> None:
-    """Raise UsageError unless `peer` is one of the other parties."""
-    if peer == endpoint.name or peer not in endpoint.parties:
-        others = [party for party in endpoint.parties if party != endpoint.name]
-        raise UsageError("no such peer", got=repr(peer), expected=f"one of {others}")
-
-
-def check_members(endpoint: Endpoint, members: tuple[str, ...]) -> None:
-    """Raise UsageError unless a channel between `members` makes sense at this party."""
-    known = set(members) <= set(endpoint.parties) and len(set(members)) == len(members) >= 2
-    if not known or endpoint.name not in members:
-        raise UsageError(
-            "no channel between these parties",
-            got=", ".join(members),
-            expected=f"two or more different ones of {list(endpoint.parties)}, "
-            f"'{endpoint.name}' among them",
-        )
-
-
-def check_own(encoded: wire.Encoded, envelope: Envelope) -> None:
-    """Raise UsageError unless a value is what its own envelope says."""
-    try:
-        wire.read_head(encoded.head, envelope.expected, envelope.limits)
-    except ChannelError as error:
-        raise UsageError(
-            f"a value to send is not what its envelope says: {error.message} ({envelope})",
-            got=error.got,
-            expected=error.expected,
-        ) from None
-
-
-def from_peer(error: ChannelError, peer: str, envelope: Envelope) -> ChannelError:
-    """An error of the decoder, with the party and the operation."""
-    return ChannelError(
-        f"party '{peer}' sent what was not expected: {error.message} ({envelope})",
-        got=error.got,
-        expected=error.expected,
-        next="make sure that all parties run the same script and version",
-    )

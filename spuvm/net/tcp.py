@@ -26,14 +26,11 @@ from spuvm.net.guard import PATIENCE, GuardedChannel
 from spuvm.net.handshake import Address, Meeting, check_addresses, listen
 from spuvm.net.inbox import BLOCK_MICROSECONDS, Inbox
 from spuvm.net.outbox import Outbox
+from spuvm.net.tuning import tune
 
 __all__ = ["TcpChannel", "connect", "listen"]
 
 _log = logging.getLogger(__name__)
-
-LOCAL_BUFFER: Final = 2 << 20
-"""Bytes asked for the send and receive buffers of a link within one host; the system may grant
-fewer. Links between hosts keep the system's own, growing buffers."""
 
 _IN: Final = select.POLLIN
 _OUT: Final = select.POLLOUT
@@ -75,23 +72,11 @@ def connect(
     check_addresses(rank, addresses, names)
     sockets = Meeting(rank, addresses, names, connect_timeout).meet(listener)
     for peer, sock in sockets.items():
-        _tune(sock)
+        tune(sock)
         host = sock.getpeername()[0]
         level = logging.INFO if ipaddress.ip_address(host).is_loopback else logging.WARNING
         _log.log(level, "the link to %s at %s is not encrypted", party(peer, names), host)
     return TcpChannel(rank, sockets, timeout=timeout, names=names, read_ahead=read_ahead)
-
-
-def _tune(sock: socket.socket) -> None:
-    """Send at once; within one host also leave out what congestion control costs."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if sock.getsockname()[0] != sock.getpeername()[0]:
-        return
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, LOCAL_BUFFER)
-    # Algorithms that pace (BBR) spend as much processor time on timers as on copying.
-    with contextlib.suppress(OSError, AttributeError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 
 
 class _Link:

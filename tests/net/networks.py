@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from spuvm.net.channel import Channel, Spec
+from spuvm.net.frame import READ_AHEAD
 from spuvm.net.local import LocalNetwork
+from spuvm.net.settings import Links, Tls
 from spuvm.net.tcp import connect, listen
+from spuvm.net.tcp_endpoint import TcpEndpoint
 
 NAMES = ("alice", "bob", "carol")
 U8, U64 = np.dtype(np.uint8), np.dtype(np.uint64)
-TRANSPORTS = ("local", "tcp")
+TRANSPORTS = ("local", "tcp", "links")
 
 
 @contextmanager
 def network(transport: str, **options: Any) -> Iterator[Sequence[Channel]]:
     """Three channels that are closed at the end."""
-    channels = (
-        tcp(**options) if transport == "tcp" else LocalNetwork(names=NAMES, **options).channels
-    )
+    makers: dict[str, Callable[..., Sequence[Channel]]] = {
+        "local": lambda **options: LocalNetwork(names=NAMES, **options).channels,
+        "tcp": tcp,
+    }
+    if transport not in makers:
+        with links(**options) as channels:
+            yield channels
+        return
+    channels = makers[transport](**options)
     try:
         yield channels
     finally:
         for channel in channels:
             channel.close()
+
+
+@contextmanager
+def links(
+    timeout: float = 60.0, tls: Mapping[str, Tls] | None = None, **options: Any
+) -> Iterator[Sequence[Channel]]:
+    """Channels between endpoints."""
+    ends = tcp_endpoints(NAMES, tls, deadline=timeout, connect_deadline=20, **options)
+    try:
+        run(*(lambda e=e: e.connect() for e in ends.values()))
+        channels = [ends[name].channel("spu0", NAMES) for name in NAMES]
+        yield channels
+        for channel in channels:
+            channel.close()
+    finally:
+        run(*(end.close for end in ends.values()))
 
 
 def tcp(**options: Any) -> Sequence[Channel]:
@@ -43,6 +68,30 @@ def tcp(**options: Any) -> Sequence[Channel]:
             for rank in range(3)
         )
     )
+
+
+def tcp_endpoints(
+    parties: Sequence[str], tls: Mapping[str, Tls] | None = None, **options: Any
+) -> dict[str, TcpEndpoint]:
+    """Endpoints on free ports of this machine; not connected."""
+    addresses = dict(zip(parties, free_addresses(len(parties)), strict=True))
+    read_ahead = options.pop("read_ahead", READ_AHEAD)
+    return {
+        name: TcpEndpoint(
+            name,
+            Links(addresses, tls=None if tls is None else tls[name], **options),
+            read_ahead=read_ahead,
+        )
+        for name in parties
+    }
+
+
+def free_addresses(count: int = 3) -> list[tuple[str, int]]:
+    listeners = [listen() for _ in range(count)]
+    addresses = [listener.getsockname()[:2] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return addresses
 
 
 def run(*functions: Callable[[], Any], patience: float = 20.0) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
-from networks import U64, outcomes, run, words
+from networks import U64, outcomes, run, tcp_endpoints, words
 
 from spuvm.errors import ChannelError, UsageError
 from spuvm.net.channel import Spec
@@ -18,13 +18,21 @@ PARTIES = ("alice", "bob", "carol", "dan")
 Endpoints = Mapping[str, Endpoint]
 
 
-@pytest.fixture
-def ends() -> Iterator[Endpoints]:
-    ends = local_endpoints(PARTIES, deadline=5, connect_deadline=5)
-    run(*(lambda e=e: e.connect({"version": "1"}) for e in ends.values()))
+@pytest.fixture(params=["local", "tcp"])
+def made(request: pytest.FixtureRequest) -> Iterator[Endpoints]:
+    ends: Endpoints
+    if request.param == "local":
+        ends = local_endpoints(PARTIES, deadline=5, connect_deadline=5)
+    else:
+        ends = tcp_endpoints(PARTIES, deadline=5, connect_deadline=5)
     yield ends
-    for end in ends.values():
-        end.close()
+    run(*(end.close for end in ends.values()))
+
+
+@pytest.fixture
+def ends(made: Endpoints) -> Endpoints:
+    run(*(lambda e=e: e.connect({"version": "1"}) for e in made.values()))
+    return made
 
 
 def test_one_session(ends: Endpoints) -> None:
@@ -55,8 +63,9 @@ def test_what_is_not_expected_is_refused(ends: Endpoints) -> None:
         ends["bob"].receive("alice", Envelope("sum", "x", expected), deadline=5)
     with pytest.raises(UsageError, match="not what its envelope says"):
         ends["alice"].send("bob", Envelope("sum", "y", expected), np.zeros(4, np.float64))
+    ends["alice"].send("bob", Envelope("sum", "z"), 1)
     with pytest.raises(UsageError, match="sent before"):
-        ends["alice"].send("bob", Envelope("sum", "x"), 1)
+        ends["alice"].send("bob", Envelope("sum", "z"), 1)
     with pytest.raises(UsageError, match="no such peer"):
         ends["alice"].send("eve", Envelope(1, "x"), 1)
     with pytest.raises(UsageError, match="cannot be sent"):
@@ -113,8 +122,8 @@ def test_an_abort_reaches_all(ends: Endpoints) -> None:
         ends["dan"].send("bob", Envelope(2, "x"), 1)
 
 
-def test_disagreement_is_named_at_every_party() -> None:
-    ends = local_endpoints(PARTIES, connect_deadline=5)
+def test_disagreement_is_named_at_every_party(made: Endpoints) -> None:
+    ends = made
     facts = {name: {"a": "1", "version": "1"} for name in PARTIES}
     facts["carol"]["version"] = "2"
     got = outcomes(*(lambda n=n: ends[n].connect(facts[n]) for n in PARTIES))

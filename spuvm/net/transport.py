@@ -1,0 +1,161 @@
+"""A connection as two byte streams, plain or within TLS, that never block for sending.
+
+TLS is OpenSSL through the standard library, apart from the socket: one lock guards it for an
+instant while bytes are encrypted or decrypted, so that one thread may wait for bytes to come while
+another one sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+from spuvm.net.buffers import IOV, drop
+
+NOW: Final = socket.MSG_DONTWAIT
+BLOCK_MICROSECONDS: Final = 20_000
+"""How long `receive` blocks without any byte."""
+
+_CIPHER: Final = 1 << 18
+_ENCRYPT: Final = 1 << 20
+
+
+class Transport(ABC):
+    """One connection. One thread receives, one sends; `cut` may be called by any."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)  # `receive` makes use of it, and not for long
+        limit = struct.pack("@ll", 0, BLOCK_MICROSECONDS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self.sock = sock
+
+    @abstractmethod
+    def receive(self, into: memoryview, flags: int) -> int:
+        """Bytes that came, at least 1; 0 at the end of the stream.
+
+        Raises:
+            BlockingIOError: nothing came: at once with `NOW`, otherwise after a while.
+            OSError: the connection is broken.
+        """
+
+    @property
+    @abstractmethod
+    def held(self) -> bool:
+        """Whether there may be bytes that have left the socket and were not received yet."""
+
+    @abstractmethod
+    def send(self, parts: Sequence[memoryview]) -> int:
+        """How many bytes were accepted, from the first on; raises OSError."""
+
+    @property
+    @abstractmethod
+    def owed(self) -> bool:
+        """Whether accepted bytes are still to be passed on: `send` again, with nothing."""
+
+    def cut(self) -> None:
+        """End both directions; whoever receives sees the end."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def finish(self) -> None:
+        """End the sending direction."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+
+class PlainTransport(Transport):
+    """The bytes as they are."""
+
+    held = False
+    owed = False
+
+    def receive(self, into: memoryview, flags: int) -> int:
+        return self.sock.recv_into(into, 0, flags)
+
+    def send(self, parts: Sequence[memoryview]) -> int:
+        if not parts:
+            return 0
+        try:
+            return self.sock.sendmsg(parts[:IOV], (), NOW)
+        except BlockingIOError:
+            return 0
+
+
+class TlsTransport(Transport):
+    """The bytes within TLS; the handshake is done."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        tls: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+    ) -> None:
+        super().__init__(sock)
+        self._tls, self._incoming, self._outgoing = tls, incoming, outgoing
+        self._lock = threading.Lock()
+        self._stage = memoryview(bytearray(_CIPHER))
+        self._waiting: list[memoryview] = []  # encrypted, not yet sent
+        self._drained = True
+
+    @property
+    def held(self) -> bool:
+        return not self._drained
+
+    def receive(self, into: memoryview, flags: int) -> int:
+        while True:
+            try:
+                with self._lock:
+                    got = int(self._tls.read(len(into), into))
+                self._drained = False
+                return got
+            except ssl.SSLWantReadError:
+                self._drained = True
+            except ssl.SSLEOFError:
+                return 0
+            count = self.sock.recv_into(self._stage, 0, flags)
+            if not count:
+                self._incoming.write_eof()
+            else:
+                self._incoming.write(self._stage[:count])
+
+    @property
+    def owed(self) -> bool:
+        return bool(self._waiting) or self._outgoing.pending > 0
+
+    def send(self, parts: Sequence[memoryview]) -> int:
+        accepted = 0
+        if parts and not self._waiting:
+            data: bytes | memoryview
+            if len(parts) == 1 or len(parts[0]) + len(parts[1]) > _ENCRYPT:
+                data = parts[0][:_ENCRYPT]
+            else:
+                data = joined(parts, _ENCRYPT)
+            with self._lock:
+                accepted = self._tls.write(data)
+        if self._outgoing.pending:
+            self._waiting.append(memoryview(self._outgoing.read()))
+        try:
+            while self._waiting:
+                sent = self.sock.sendmsg(self._waiting[:IOV], (), NOW)
+                drop(self._waiting, sent)
+        except BlockingIOError:
+            pass
+        return accepted
+
+
+def joined(parts: Sequence[memoryview], most: int) -> bytes:
+    """As many of the first parts as fit into `most` bytes, in one piece; at least one."""
+    total = count = 0
+    for part in parts:
+        if count and total + len(part) > most:
+            break
+        total += len(part)
+        count += 1
+    return b"".join(parts[:count])
