@@ -1,10 +1,11 @@
-"""The command line: `spuvm demo`, `spuvm explain FILE:FN ARGSPEC...`, `spuvm doctor`."""
+"""The command line: `spuvm demo`, `spuvm explain`, `spuvm certs`, `spuvm doctor`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from spuvm.errors import SpuvmError
 
@@ -28,12 +29,33 @@ def main(argv: Sequence[str] | None = None) -> int:
                 Config(options.ring, options.frac_bits, options.input_range),
             )
             return 0
+        if options.command == "certs":
+            return _certs(options)
         from spuvm import doctor
 
         return doctor.main()
     except SpuvmError as error:
         print(f"spuvm: {error}", file=sys.stderr)
         return 1
+
+
+def _certs(options: argparse.Namespace) -> int:
+    from spuvm import certs
+
+    if options.own is not None:
+        path = certs.own(options.out, options.own, days=options.days or 365)
+        print(f"{path}/cert.pem: give it to the others; their ca.pem lists all parties' ones")
+        print(f"{path}/key.pem: stays here")
+        return 0
+    parties = [name.strip() for name in options.parties.split(",")]
+    pinned = options.trust == "pinned"
+    for path in certs.development(
+        options.out, parties, days=options.days or 90, pinned=pinned
+    ).values():
+        print(f"{path}/: ca.pem cert.pem key.pem cluster.toml")
+    print(f"{options.out}/cluster.toml: for all parties on this machine")
+    print("For development: whoever ran this has seen all private keys (docs/deployment.md).")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--ring", type=int, default=64)
     explain.add_argument("--frac-bits", type=int, default=None)
     explain.add_argument("--input-range", type=float, nargs=2, metavar=("LO", "HI"), default=None)
+    certs = commands.add_parser(
+        "certs", help="certificates and a cluster.toml for parties on several machines"
+    )
+    whose = certs.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--parties", metavar="A,B,C", help="for development: of all parties")
+    whose.add_argument("--own", metavar="A", help="of one party, which signs itself")
+    certs.add_argument("--out", type=Path, default=Path("certs"), help="directory to make")
+    certs.add_argument("--days", type=int, default=None, help="of validity: 90, with --own 365")
+    certs.add_argument(
+        "--trust",
+        default="authority",
+        choices=["authority", "pinned"],
+        help="one authority signs all and is thrown away, or each party signs itself",
+    )
     commands.add_parser("doctor", help="versions, cores, kernel cache: what is missing")
     return parser
 

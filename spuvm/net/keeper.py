@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
@@ -47,9 +46,9 @@ class Keeper(threading.Thread):
         self._deadline, self._accept, self._give_up = deadline, accept, give_up
         self._heartbeat = min(2.0, deadline / 10)
         self._stale = min(10.0, deadline / 3)
-        self._bell, self._button = os.pipe()
-        os.set_blocking(self._bell, False)
-        os.set_blocking(self._button, False)
+        self._bell, self._button = socket.socketpair()
+        self._bell.setblocking(False)
+        self._button.setblocking(False)
         self._stopping = False
         self._looked = 0.0
         listener.setblocking(False)
@@ -58,8 +57,8 @@ class Keeper(threading.Thread):
 
     def wake(self) -> None:
         """There is something to send, or a link to watch or not to watch."""
-        with contextlib.suppress(BlockingIOError):  # full: it wakes anyway
-            os.write(self._button, b"\0")
+        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: it has ended
+            self._button.send(b"\0")
 
     def unwatch(self, link: Link) -> None:
         """The caller reads this link itself from now on."""
@@ -76,8 +75,9 @@ class Keeper(threading.Thread):
         """End the thread."""
         self._stopping = True
         self.wake()
-        if threading.current_thread() is not self:
-            self.join()
+        self.join()
+        self._bell.close()
+        self._button.close()
 
     # ---- the thread
 
@@ -85,8 +85,6 @@ class Keeper(threading.Thread):
         with self._listener:
             while not self._stopping:
                 self._round()
-        os.close(self._bell)
-        os.close(self._button)
 
     def _round(self) -> None:
         poll = select.poll()
@@ -107,9 +105,9 @@ class Keeper(threading.Thread):
         for fd, events in poll.poll(1000 * _TICK):
             if fd in links:
                 self._serve(links[fd], events)
-            elif fd == self._bell:
+            elif fd == self._bell.fileno():
                 with contextlib.suppress(BlockingIOError):
-                    os.read(self._bell, 4096)
+                    self._bell.recv(4096)
             else:
                 with contextlib.suppress(OSError):  # it gave up in between
                     self._accept(self._listener.accept()[0])

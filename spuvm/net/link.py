@@ -83,6 +83,7 @@ class Link:
         self.heard = self.said = self.lost_since = time.monotonic()
         self.used = 0.0
         self.left = False
+        self._closed = False
         self.transport: Transport | None = None
         self._sending = threading.Lock()
         self._next = 0  # number of the next packet that is sent
@@ -118,6 +119,10 @@ class Link:
     def install(self, transport: Transport, seen: int) -> None:
         """Go on with another connection; the peer says that it has `seen` packets."""
         with self.reading, self._sending:
+            if self._closed:
+                transport.cut()
+                transport.sock.close()
+                return
             old, self.transport = self.transport, transport
             if old is not None:
                 old.cut()
@@ -168,6 +173,7 @@ class Link:
         """Give up the connection for good."""
         with self.reading, self._sending:
             transport, self.transport = self.transport, None
+            self._closed = True
             if transport is not None:
                 transport.finish()
                 with contextlib.suppress(OSError):  # unread bytes would reset the connection

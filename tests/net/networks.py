@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spuvm import certs
 from spuvm.net.channel import Channel, Spec
 from spuvm.net.frame import READ_AHEAD
 from spuvm.net.local import LocalNetwork
@@ -19,7 +24,7 @@ from spuvm.net.tcp_endpoint import TcpEndpoint
 
 NAMES = ("alice", "bob", "carol")
 U8, U64 = np.dtype(np.uint8), np.dtype(np.uint64)
-TRANSPORTS = ("local", "tcp", "links")
+TRANSPORTS = ("local", "tcp", "links", "tls")
 
 
 @contextmanager
@@ -30,7 +35,7 @@ def network(transport: str, **options: Any) -> Iterator[Sequence[Channel]]:
         "tcp": tcp,
     }
     if transport not in makers:
-        with links(**options) as channels:
+        with links(tls=tls_files(NAMES) if transport == "tls" else None, **options) as channels:
             yield channels
         return
     channels = makers[transport](**options)
@@ -68,6 +73,19 @@ def tcp(**options: Any) -> Sequence[Channel]:
             for rank in range(3)
         )
     )
+
+
+@functools.cache
+def tls_files(parties: tuple[str, ...]) -> Mapping[str, Tls]:
+    """Certificates of a development authority, in a directory that goes with the process."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    made = certs.development(Path(folder.name), parties)
+    return {party: tls_in(path) for party, path in made.items()}
+
+
+def tls_in(path: Path) -> Tls:
+    return Tls(path / "ca.pem", path / "cert.pem", path / "key.pem")
 
 
 def tcp_endpoints(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
-from networks import U64, outcomes, run, tcp_endpoints, words
+from networks import U64, outcomes, run, tcp_endpoints, tls_files, words
 
 from spuvm.errors import ChannelError, UsageError
 from spuvm.net.channel import Spec
@@ -18,13 +18,14 @@ PARTIES = ("alice", "bob", "carol", "dan")
 Endpoints = Mapping[str, Endpoint]
 
 
-@pytest.fixture(params=["local", "tcp"])
+@pytest.fixture(params=["local", "tcp", "tls"])
 def made(request: pytest.FixtureRequest) -> Iterator[Endpoints]:
     ends: Endpoints
     if request.param == "local":
         ends = local_endpoints(PARTIES, deadline=5, connect_deadline=5)
     else:
-        ends = tcp_endpoints(PARTIES, deadline=5, connect_deadline=5)
+        tls = tls_files(PARTIES) if request.param == "tls" else None
+        ends = tcp_endpoints(PARTIES, tls, deadline=5, connect_deadline=5)
     yield ends
     run(*(end.close for end in ends.values()))
 
