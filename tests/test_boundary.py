@@ -70,13 +70,17 @@ def test_one_opening_with_callers_on_a_list() -> None:
     assert calling - imports == set(OPENERS), "a new caller of open_ needs a reason in OPENERS"
 
 
+SOCKETS = ("spuvm/net/handshake.py", "spuvm/net/keeper.py")
+"""Where `accept` is that of a listening socket."""
+
+
 def test_clear_data_meets_shares_in_two_files() -> None:
     """Only io.py and crossings.py deal or reconstruct; only the machine accepts what was dealt."""
     for name, tree in files():
         found = {n for _, n in users(tree, {"deal", "reconstruct"}, CALLS)}
         assert not found or name in (IO, CROSSINGS), f"{name} uses {sorted(found)}"
         taking = {n for _, n in users(tree, {"accept"}, CALLS)}
-        assert not taking or name in (IO, "spuvm/vm/machine.py", "spuvm/net/handshake.py")
+        assert not taking or name in (IO, "spuvm/vm/machine.py", *SOCKETS)
 
 
 def test_components_are_touched_by_protocols_only() -> None:
@@ -92,6 +96,7 @@ def test_randomness_has_four_sources() -> None:
     allowed = {
         IO: {"urandom"},  # one-time seeds of an owner
         "spuvm/net/keys.py": {"urandom"},  # nonces of a session
+        "spuvm/net/tcp_endpoint.py": {"urandom"},  # the same
         "spuvm/net/local_endpoint.py": {"urandom"},  # the same, of parties in one process
         "spuvm/protocol/plain.py": {"random"},  # np.random.Generator of the reference: no secrets
     }
