@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from spuvm.devices.structure import ArraySpec, Shared
 from spuvm.errors import CompileError, RangeWarning, SpuvmError, UsageError
 from spuvm.fxp import Fxp
 
+Watch = Literal["nothing", "equations"]
 KEPT = 256  # compiled programs kept per SPU
 Again = Callable[[Sequence[Any]], Compiled]  # compiles with constants of another party
 Agree = Callable[[Compiled, Again], Compiled]
@@ -43,8 +44,9 @@ def split_origins(origins: Sequence[str]) -> tuple[str, ...]:
 class Programs:
     """Compiled programs by function and arguments; the least recently used one is forgotten."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, watch: Watch = "nothing") -> None:
         fxp = config.fxp
+        self._watch = watch
         self._config = CompileConfig(fxp.ring, fxp, config.on_overflow)
         self._known: Recent[Hashable, tuple[Compiled, bool]] = Recent(KEPT)
 
@@ -88,7 +90,12 @@ class Programs:
     ) -> Compiled:
         try:
             return compile_function(
-                rebind(fn, bound), args, kwargs, config=self._config, constants=constants
+                rebind(fn, bound),
+                args,
+                kwargs,
+                config=self._config,
+                constants=constants,
+                watch=self._watch,
             )
         except SpuvmError:
             raise

@@ -15,6 +15,7 @@ import jax
 from spuvm.bytecode.program import Program
 from spuvm.compiler import Compiled
 from spuvm.compiler.disclosure import Disclosure
+from spuvm.devices import shadow
 from spuvm.devices.calls import name_of
 from spuvm.devices.compiling import Programs, results_of, secret
 from spuvm.devices.config import Config
@@ -33,6 +34,7 @@ from spuvm.vm.cost import Cost
 from spuvm.vm.machine import Machine, RunStats
 
 Record = Literal["views"]
+Check = Literal["shadow"]
 CALLER = "caller"
 NAMES = ("0", "1", "2")
 
@@ -41,10 +43,16 @@ class Simulated:
     """A function that runs under the real protocol, and what is known about it before it runs."""
 
     def __init__(
-        self, fn: Callable[..., Any], config: Config, statics: Statics, record: Record | None
+        self,
+        fn: Callable[..., Any],
+        config: Config,
+        statics: Statics,
+        record: Record | None,
+        check: Check | None,
     ) -> None:
         self._fn, self._config, self._statics, self._record = fn, config, statics, record
         self._programs = Programs(config)
+        self._watched = Programs(config, "equations") if check == "shadow" else None
         self._last: Run | None = None
         warm_up(config.ring)
         self.__name__ = self.__qualname__ = name_of(fn)
@@ -67,13 +75,22 @@ class Simulated:
         Raises:
             ValueRangeError: an argument that cannot be encoded.
             CompileError: a function that cannot be lowered.
+            ShadowError: check="shadow", and an equation's result is wrong.
         """
         rest, named, bound = self._statics.split(args, kwargs)
         fxp = self._config.fxp
         dealer = Dealer("args", fxp, self._config.input_range, None, widest_type())
         tree, pieces = dealer((rest, named))
-        compiled, _ = self._compile(tree, bound)
-        results = results_of(compiled)
+        if self._watched is not None:
+            compiled, _ = self._compile(self._watched, tree, bound)
+            _, values = self._run(compiled, pieces)
+            shadow.check(compiled, values, fxp)
+            _, pieces = dealer((rest, named))  # shares are dealt for one run
+        compiled, _ = self._compile(self._programs, tree, bound)
+        return self._run(compiled, pieces)
+
+    def _run(self, compiled: Compiled, pieces: Pieces) -> Any:
+        results, fxp = results_of(compiled), self._config.fxp
         three = _Three(self._config, compiled.program, self._record or "none")
         done = three.run(pieces, results)
         self._last = measured([stats for stats, _ in done], opening_rows(results, fxp.ring, None))
@@ -103,14 +120,18 @@ class Simulated:
         def spec(path: Any, leaf: Any) -> Any:
             return spec_of(leaf, "args" + jax.tree_util.keystr(path), widest)
 
-        return self._compile(jax.tree_util.tree_map_with_path(spec, (rest, named)), bound)
+        return self._compile(
+            self._programs, jax.tree_util.tree_map_with_path(spec, (rest, named)), bound
+        )
 
-    def _compile(self, tree: Any, bound: Bound) -> tuple[Compiled, tuple[Shared, ...]]:
+    def _compile(
+        self, programs: Programs, tree: Any, bound: Bound
+    ) -> tuple[Compiled, tuple[Shared, ...]]:
         specs, treedef = leaves_of(tree)
         limits = self._config.input_range
         inputs = tuple(shared_by_owner(s, self._config.fxp, limits, (CALLER,)) for s in specs)
         args, kwargs = jax.tree.unflatten(treedef, [secret(leaf) for leaf in inputs])
-        return self._programs.get(self._fn, bound, args, kwargs), inputs
+        return programs.get(self._fn, bound, args, kwargs), inputs
 
     def __repr__(self) -> str:
         return f"simulate({self.__name__})"
@@ -123,21 +144,27 @@ def simulate(
     static_argnames: str | Sequence[str] = (),
     *,
     record: Record | None = None,
+    check: Check | None = None,
 ) -> Simulated:
     """`fn` under the real protocol, in this process; for tests, debugging and learning.
 
     Every array and scalar among the arguments that are not static is secret. The function that
     comes back has `.cost(*args)`, `.disclosures(*args)`, `.lower(*args)` and `.last_run`;
-    record="views" keeps what each party received, for statistical tests.
+    record="views" keeps what each party received, for statistical tests. check="shadow" runs every
+    call twice, first with every equation's values opened and compared with plaintext JAX on the
+    same operands: the first result that is off by more than the accuracy contract, or a broken
+    promise of sf.assume_range, is a ShadowError with its source line.
     """
     if not callable(fn):
         raise UsageError("simulate runs functions", got=type(fn).__name__)
     if record is not None and record not in get_args(Record):
         raise UsageError("unknown record", got=repr(record), expected="None or 'views'")
+    if check is not None and check not in get_args(Check):
+        raise UsageError("unknown check", got=repr(check), expected="None or 'shadow'")
     config = config if config is not None else Config()
     if not isinstance(config, Config):
         raise UsageError("config is a Config", got=repr(config), expected="sf.Config(...)")
-    return Simulated(fn, config, Statics(fn, static_argnums, static_argnames), record)
+    return Simulated(fn, config, Statics(fn, static_argnums, static_argnames), record, check)
 
 
 class _Three:

@@ -52,6 +52,10 @@ class UnsupportedPrimitive(CompileError):
     """The function uses a JAX primitive that has no lowering rule."""
 
 
+class ShadowError(SpuvmError):
+    """Under check="shadow" a result is not what plaintext JAX makes of the same operands."""
+
+
 class VerifyError(SpuvmError):
     """A program is ill-formed: raised by the verifier, the parser and the type rules."""
 

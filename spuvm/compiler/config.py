@@ -36,6 +36,21 @@ class SecretSpec:
     hi: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """An equation of the traced function that was lowered by a rule of its own.
+
+    Operands and results are Secret or public; `source` is the user's line; `debug_info` is that of
+    the function it stands in.
+    """
+
+    equation: Any
+    debug_info: Any
+    operands: tuple[Any, ...]
+    results: tuple[Any, ...]
+    source: str
+
+
 @dataclass(frozen=True)
 class Compiled:
     """The program and everything about it that is known before it runs.
@@ -46,6 +61,8 @@ class Compiled:
     disclosures       everything that will be opened, outputs included.
     public_arguments  names of the arguments that were taken as public constants.
     constants         public floats in the order in which they met secrets, as float64.
+    watched           equations whose operands and results are outputs too, for debugging.
+    watched_values    the ids that Watched uses, in the order of these outputs.
     """
 
     program: Program
@@ -55,3 +72,5 @@ class Compiled:
     disclosures: tuple[Disclosure, ...]
     public_arguments: tuple[str, ...]
     constants: tuple[npt.NDArray[Any], ...] = ()
+    watched: tuple[Watched, ...] = ()
+    watched_values: tuple[int, ...] = ()

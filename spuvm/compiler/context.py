@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from spuvm.bytecode.builder import Builder, clean_attr
 from spuvm.bytecode.isa import infer
 from spuvm.bytecode.types import Type
-from spuvm.compiler.config import CompileConfig
+from spuvm.compiler.config import CompileConfig, Watched
 from spuvm.compiler.folded import Folded
 from spuvm.errors import CompileError
 
@@ -41,6 +42,8 @@ class Lowering:
         folded: public floats in the order in which they meet secrets.
         checked: "float" while lowering an equation with a float result, whose values must stay
             representable; "wrapping" for integers and inside numeric algorithms.
+        lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
+        watched: equations in the order they were lowered, None where nobody asked for them.
     """
 
     def __init__(self, config: CompileConfig, given: Sequence[Array] | None = None) -> None:
@@ -52,14 +55,15 @@ class Lowering:
         self.bound = config.ring.bound
         self.builder = Builder(config.ring, config.fxp)
         self.source = ""
-        self.lines = "own"  # or "outer": see one_line
+        self.lines = "own"
         self.checked = "wrapping"
         self.warnings: list[str] = []
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
         self._known: dict[tuple[Any, ...], int] = {}
-        self._draws = 0
+        self._draws = count(1)
+        self.watched: list[Watched] | None = None
 
     def input(self, type: Type, origin: str) -> int:
         """Add an input of the program."""
@@ -115,9 +119,8 @@ class Lowering:
 
     def random_bits(self, shape: Sequence[int], width: int) -> int:
         """Boolean shares of bits that no party knows; every call is another draw."""
-        self._draws += 1
         return self.builder.emit(
-            "random_b", source=self.source, shape=tuple(shape), width=width, draw=self._draws
+            "random_b", source=self.source, shape=tuple(shape), width=width, draw=next(self._draws)
         )
 
     @contextmanager

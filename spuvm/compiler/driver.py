@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from spuvm.bytecode.verify import verify
 from spuvm.compiler import arith
-from spuvm.compiler.config import CompileConfig, Compiled
+from spuvm.compiler.config import CompileConfig, Compiled, Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
@@ -25,6 +26,7 @@ def compile_function(
     *,
     config: CompileConfig,
     constants: Sequence[Any] | None = None,
+    watch: Literal["nothing", "equations"] = "nothing",
 ) -> Compiled:
     """Compile ``fn(*args, **kwargs)`` to a program.
 
@@ -32,6 +34,8 @@ def compile_function(
     jax.tree_util; every other leaf is a public constant. The same call always gives the same
     program. Results that depend on no secret become shares of public constants. `constants` are
     those of another party's compilation, to be used in the place of this one's: see folded.py.
+    With ``watch="equations"`` the result's tree is (result, values) and `watched` says which
+    equation took and gave which of the values; for debugging, as everything is opened.
 
     Raises:
         CompileError: the function cannot be turned into a program (UnsupportedPrimitive: a JAX
@@ -40,6 +44,7 @@ def compile_function(
     """
     traced = trace(fn, args, kwargs or {})
     low = Lowering(config, constants)
+    low.watched = [] if watch == "equations" else None
     secrets: list[Value] = []
     for spec in traced.secrets:
         dtype = np.dtype(spec.dtype)
@@ -47,19 +52,36 @@ def compile_function(
         secrets.append(Secret(low.input(kind, spec.origin), dtype))
     results = lower_closed(low, traced.closed, secrets)
     specs = _outputs(low, traced, results)
+    watched = tuple(low.watched or ())
+    values = _values_of(watched)
+    for value, dtype in values.items():
+        low.builder.output(value, str(dtype), f"value {value}")
+        specs += ((low.shape(value), "float64" if kind_of(dtype) == "float" else str(dtype)),)
+    tree = traced.out_tree
+    if watch == "equations":
+        tree = jax.tree_util.treedef_tuple((tree, jax.tree.structure(list(values))))
     program = low.builder.build()
     for run_pass in PASSES:
         program = run_pass(program)
     program = with_origins(verify(program))
     return Compiled(
         program=program,
-        out_tree=traced.out_tree,
+        out_tree=tree,
         out_specs=specs,
         warnings=tuple(low.warnings),
         disclosures=disclosures(program),
         public_arguments=traced.public_arguments,
         constants=tuple(low.folded.used),
+        watched=watched,
+        watched_values=tuple(values),
     )
+
+
+def _values_of(watched: Sequence[Watched]) -> dict[int, np.dtype[Any]]:
+    """Ids and dtypes of everything that the watched equations take and give."""
+    return {
+        v.id: v.dtype for w in watched for v in (*w.operands, *w.results) if isinstance(v, Secret)
+    }
 
 
 def _outputs(

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.extend import core, source_info_util
 
+from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.rules import RULES, Out
@@ -62,8 +63,14 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
     out = [Out(tuple(v.aval.shape), np.dtype(v.aval.dtype)) for v in eqn.outvars]
     low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
     try:
+        seen = len(low.watched) if low.watched is not None else 0
         made = _rule(low, eqn)(low, out, *operands, **eqn.params)
-        return made if isinstance(made, (tuple, list)) else (made,)
+        results = made if isinstance(made, (tuple, list)) else (made,)
+        if low.watched is not None and len(low.watched) == seen:  # nothing inside was seen
+            low.watched.append(
+                Watched(eqn, debug_info, tuple(operands), tuple(results), low.source)
+            )
+        return results
     except SpuvmError as error:
         if error.at is not None:
             raise

@@ -160,7 +160,7 @@ def normalise(
                 x = _finished(low, x, factor, kept, frac, gain)
             else:
                 x = _filled(low, _product(low, x, factor), stage.positive, 1 << stage.most)
-                x = low.narrowed(x, 1, 1 << top)
+                x = low.narrowed(x, 1, min(1 << top, low.ring.modulus // 2 - 1))
             if last:
                 x = _filled(low, x, stage.positive, (gain << stage.most) * 2**frac >> top)
         if not stages:
