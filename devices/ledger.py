@@ -61,7 +61,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, party: str, session: str) -> None:
-        self._party, self._session = party, session
+        self._party, self.session = party, session
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class Ledger:
             line = {
                 "number": self._count,
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "session": self._session,
+                "session": self.session,
                 "party": self._party,
                 **fields,
                 **(more or {}),

@@ -107,10 +107,11 @@ class LocalBackend(Backend):
     """All parties in this process."""
 
     def __init__(self, parties: tuple[str, ...]) -> None:
-        log.warning(
-            'backend="inprocess": all parties share this process; it protects nobody, '
-            "use it for tests and debugging"
-        )
+        if len(parties) > 1:
+            log.warning(
+                'backend="inprocess": all parties share this process; it protects nobody, '
+                "use it for tests and debugging"
+            )
         self.parties = parties
         self._workers = {party: Worker(party, "pyu") for party in parties}
         self._machines: weakref.WeakSet[LocalMachines] = weakref.WeakSet()

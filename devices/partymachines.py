@@ -176,7 +176,8 @@ class PartyMachines(Machines):
             value = perform(backend.name, what, join, call, parts)[0]
             if isinstance(value, Failure):
                 return (value,)
-            return (backend.keep(operation, made, plan.parties, value),)
+            peers = [plan.parties[r] for r in senders if plan.parties[r] != party]
+            return (backend.keep(operation, made, peers, value),)
 
         if self.rank is not None:
             own = backend.post.run(self._worker, what, part)

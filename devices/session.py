@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import queue
 import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from spuvm.compiler.disclosure import Disclosure
@@ -69,26 +72,53 @@ class Session:
 _session: Session | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which party this process is; `spuvm run` says it for scripts that do not."""
+
+    party: str
+    cluster: str
+    backend: BackendName
+
+
+_assigned: Role | None = None
+
+
+def assign(role: Role | None) -> None:
+    """Make every sf.init of this process join as this party."""
+    global _assigned
+    _assigned = role
+
+
 def init(
-    parties: Sequence[str],
+    parties: Sequence[str] | None = None,
     backend: BackendName = "ray",
     address: str | None = None,
     *,
+    party: str | None = None,
+    cluster: str | os.PathLike[str] | None = None,
     logs: Logs = "driver",
 ) -> None:
     """Start a session of named parties; every device belongs to it.
 
+    With `party` and `cluster` there is no driver: every party runs this same script and carries out
+    its own part of it (`spuvm run` says both for a script that does not).
+
     Args:
-        parties: their names, data owners and computing parties alike.
+        parties: their names, data owners and computing parties alike; from the cluster file where
+            there is one.
+        party: which party this process is.
+        cluster: path of the cluster file: addresses, certificates, policy (devices/cluster.py).
         backend: "ray", or "inprocess": threads of this process, which protects nobody.
         address: of a Ray cluster to join ("auto", "ray://host:port"); None starts Ray here.
-            Each party's nodes bring the resource "party:<name>".
+            Each party's nodes bring the resource "party:<name>". With `party`: its own Ray.
         logs: where Ray shows what functions print at parties: here ("driver"), or only in its
             log files.
 
     Raises:
         UsageError: a session is already there, names that are empty, odd or not distinct, an
-            unknown backend, or a cluster without nodes of some party.
+            unknown backend, a cluster without nodes of some party, or an odd cluster file.
+        ChannelError: another party did not come in time, or does not agree on what must be equal.
     """
     global _session
     if _session is not None:
@@ -97,16 +127,27 @@ def init(
             got=f"a running session of {', '.join(_session.parties)}",
             next="call sf.shutdown() first",
         )
-    names = checked_parties(parties)
+    if _assigned is not None:
+        party, cluster, backend = _assigned.party, _assigned.cluster, _assigned.backend
+    if (party is None) != (cluster is None):
+        raise UsageError(
+            "party and cluster go together",
+            got=f"party={party!r}, cluster={cluster!r}",
+            expected='sf.init(party="alice", cluster="cluster.toml")',
+        )
     if backend not in get_args(BackendName):
         words = " or ".join(repr(word) for word in get_args(BackendName))
         raise UsageError("unknown backend", got=repr(backend), expected=words)
     if logs not in get_args(Logs):
         words = " or ".join(repr(word) for word in get_args(Logs))
         raise UsageError("unknown place for logs", got=repr(logs), expected=words)
+    if backend == "inprocess" and address is not None:
+        raise UsageError("an in-process session has no address", got=repr(address))
+    if party is not None and cluster is not None:
+        _session = _join(parties, party, cluster, backend, address, logs)
+        return
+    names = checked_parties(parties or ())
     if backend == "inprocess":
-        if address is not None:
-            raise UsageError("an in-process session has no address", got=repr(address))
         _session = Session(names, LocalBackend(names))
         return
     try:
@@ -117,6 +158,25 @@ def init(
             next='pip install "spuvm[ray]", or sf.init(..., backend="inprocess")',
         ) from error
     _session = Session(names, RayBackend(names, address, logs))
+
+
+def _join(
+    parties: Sequence[str] | None,
+    party: str,
+    cluster: str | os.PathLike[str],
+    backend: BackendName,
+    address: str | None,
+    logs: Logs,
+) -> Session:
+    """A session without a driver."""
+    from spuvm.devices.cluster import load
+    from spuvm.devices.joining import at_the_end, chosen, connect
+
+    found = load(Path(cluster), party)
+    names = chosen(found, parties)
+    joined = connect(found, backend, address, logs)
+    at_the_end(shutdown, joined)
+    return Session(names, joined)
 
 
 def shutdown() -> None:

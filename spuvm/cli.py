@@ -1,4 +1,4 @@
-"""The command line: `spuvm demo`, `spuvm explain`, `spuvm certs`, `spuvm doctor`."""
+"""The command line: `spuvm demo`, `explain`, `run`, `certs`, `ledger`, `doctor`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.command == "certs":
             return _certs(options)
+        if options.command == "run":
+            from spuvm.running import run
+
+            run(options.party, options.cluster, options.backend, options.script, options.args)
+            return 0
+        if options.command == "ledger":
+            from spuvm.running import show_ledger, verify_ledger
+
+            if options.action == "show":
+                show_ledger(options.file)
+            else:
+                verify_ledger(options.file, options.head)
+            return 0
         from spuvm import doctor
 
         return doctor.main()
@@ -88,6 +101,16 @@ def _parser() -> argparse.ArgumentParser:
         choices=["authority", "pinned"],
         help="one authority signs all and is thrown away, or each party signs itself",
     )
+    run = commands.add_parser("run", help="run a script as one party; every party runs the same")
+    run.add_argument("--party", required=True, help="which party this is")
+    run.add_argument("--cluster", default="cluster.toml", help="addresses, certificates, policy")
+    run.add_argument("--backend", default="inprocess", choices=["inprocess", "ray"])
+    run.add_argument("script", help="a Python file")
+    run.add_argument("args", nargs=argparse.REMAINDER, help="for the script")
+    ledger = commands.add_parser("ledger", help="what left a party and what it learned")
+    ledger.add_argument("action", choices=["show", "verify"])
+    ledger.add_argument("file")
+    ledger.add_argument("--head", default=None, help="hash of an entry that must be in the file")
     commands.add_parser("doctor", help="versions, cores, kernel cache: what is missing")
     return parser
 

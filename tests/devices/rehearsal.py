@@ -32,6 +32,7 @@ class Rehearsal:
     def run(self, script, limit=60.0):
         """`script(me)` at every party at once."""
         self.endpoints = local_endpoints(self.parties, deadline=self.deadline)
+        self._met = threading.Barrier(len(self.parties))
         threads = [
             threading.Thread(target=self._party, args=(name, script)) for name in self.parties
         ]
@@ -57,6 +58,7 @@ class Rehearsal:
             self.folder / f"{name}.key",
         )
         endpoint.connect({})
+        self._met.wait(30)
         ledger = Ledger(cluster.ledger, name, endpoint.session.hex()[:16])
         backend = PartyBackend(cluster, endpoint, LocalBackend((name,)), ledger)
         session = Session(self.parties, backend)

@@ -1,0 +1,84 @@
+"""Parties as processes of their own: real sockets, real TLS, `spuvm run` at each."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spuvm import certs
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Done:
+    """How a party's process ended."""
+
+    code: int
+    out: str
+    seconds: float
+
+
+def free_ports(count):
+    """Ports of 127.0.0.1 that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@dataclass
+class Deployment:
+    """A cluster file with certificates in a folder, and runs of scripts in it."""
+
+    folder: Path
+    parties: tuple = ("alice", "bob", "carol")
+    more: str = ""
+    timing: dict = field(default_factory=lambda: {"deadline": 20, "start_wait": 60})
+
+    def __post_init__(self):
+        certs.development(self.folder, self.parties)
+        text = "[parties]\n"
+        for party, port in zip(self.parties, free_ports(len(self.parties)), strict=True):
+            text += f'{party} = "127.0.0.1:{port}"\n'
+        for name, file in (("ca", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")):
+            text += ("[tls]\n" if name == "ca" else "") + f'{name} = "{{party}}/{file}"\n'
+        text += "[timing]\n" + "".join(f"{k} = {v}\n" for k, v in self.timing.items())
+        (self.folder / "cluster.toml").write_text(text + self.more)
+
+    def start(self, party, script, *args, env=None):
+        """The process of one party."""
+        command = [sys.executable, "-m", "spuvm.cli", "run", "--party", party]
+        command += ["--cluster", str(self.folder / "cluster.toml"), str(script), *map(str, args)]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PARTY": party, **(env or {})},
+        )
+
+    def run(self, script, *args, limit=150, env=None, only=None):
+        """The script at every party (or `only` some); how each process ended."""
+        begin = time.monotonic()
+        running = {p: self.start(p, script, *args, env=env) for p in only or self.parties}
+        done = {}
+        try:
+            for party, process in running.items():
+                out, _ = process.communicate(timeout=max(1, limit - (time.monotonic() - begin)))
+                done[party] = Done(process.returncode, out, time.monotonic() - begin)
+        finally:
+            for process in running.values():
+                process.kill()
+        return done
+
+    def ledger(self, party):
+        """The file of a party's ledger."""
+        return self.folder / f"ledger-{party}.jsonl"
