@@ -12,7 +12,6 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
-import spuvm
 from spuvm.devices.backend import Backend
 from spuvm.devices.cluster import Cluster
 from spuvm.devices.ledger import Entry, Ledger
@@ -55,7 +54,7 @@ def settings(cluster: Cluster) -> dict[str, str]:
     """What must be equal at all parties before anything happens."""
     timing = cluster.timing
     return {
-        "spuvm": spuvm.__version__,
+        "spuvm": str(sys.modules["spuvm"].__version__),  # the name would import everything
         "jax": version("jax"),
         "deadline": f"{timing.deadline:g} s",
         "patience": f"{timing.patience:g} s",

@@ -8,7 +8,6 @@ another makes to its own arrays. For tests, debugging and learning.
 from __future__ import annotations
 
 import copy
-import logging
 import queue
 import threading
 import weakref
@@ -26,8 +25,6 @@ from spuvm.devices.host import Host, OpenOrder, RunOrder
 from spuvm.errors import UsageError
 from spuvm.net.local import LocalNetwork
 from spuvm.ring import Ring
-
-log = logging.getLogger("spuvm")
 
 _here = threading.local()
 
@@ -107,11 +104,6 @@ class LocalBackend(Backend):
     """All parties in this process."""
 
     def __init__(self, parties: tuple[str, ...]) -> None:
-        if len(parties) > 1:
-            log.warning(
-                'backend="inprocess": all parties share this process; it protects nobody, '
-                "use it for tests and debugging"
-            )
         self.parties = parties
         self._workers = {party: Worker(party, "pyu") for party in parties}
         self._machines: weakref.WeakSet[LocalMachines] = weakref.WeakSet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import queue
 import re
@@ -18,6 +19,8 @@ from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Backend, Machines
 from spuvm.devices.local import LocalBackend, at_party
 from spuvm.errors import SpuvmError, UsageError
+
+log = logging.getLogger("spuvm")
 
 BackendName = Literal["ray", "inprocess"]
 Logs = Literal["driver", "files"]
@@ -148,6 +151,10 @@ def init(
         return
     names = checked_parties(parties or ())
     if backend == "inprocess":
+        log.warning(
+            'backend="inprocess": all parties share this process; it protects nobody, '
+            "use it for tests and debugging"
+        )
         _session = Session(names, LocalBackend(names))
         return
     try:

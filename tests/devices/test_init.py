@@ -91,5 +91,5 @@ def test_import_is_light():
 def test_public_names_exist():
     for name in sf.__all__:
         assert getattr(sf, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'HEU'"):
-        _ = sf.HEU
+    with pytest.raises(AttributeError, match="no attribute 'TEEU'"):
+        _ = sf.TEEU
