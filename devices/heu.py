@@ -101,14 +101,19 @@ class HEU(Device):
             expected="h1 + h2, h1 - h2, h @ x, h * x, h[...], h.sum()",
         )
 
-    def receive(self, x: PYUObject) -> HEUObject:
-        """Encrypt the key holder's value; encode an evaluator's."""
+    def receive(self, x: PYUObject, input_range: tuple[float, float] | None = None) -> HEUObject:
+        """Encrypt the key holder's value; encode an evaluator's.
+
+        `input_range` narrows this HEU's for the one value: its owner checks it.
+        """
         party = x.device.party
         self.check_member(party, "a value comes")
-        method, kind = (
-            ("encrypt", "ciphertexts") if party == self.sk_keeper else ("encode", "plain")
-        )
-        return self.start(party, method, x.ref.what, Slot(0), refs=[x.ref], kind=kind)  # type: ignore[arg-type]
+        encoding = self.encoding
+        if input_range is not None:
+            encoding = Encoding(encoding.frac_bits, input_range)
+        method = "encrypt" if party == self.sk_keeper else "encode"
+        kind: Kind = "ciphertexts" if party == self.sk_keeper else "plain"
+        return self.start(party, method, x.ref.what, Slot(0), encoding, refs=[x.ref], kind=kind)
 
     def start(
         self,

@@ -138,7 +138,7 @@ class HEUObject(DeviceObject):
         """The same values with more fraction bits."""
         return self._apply("rescaled", scale)
 
-    def opened_here(self) -> PYUObject:
+    def opened_here(self, what: str | None = None) -> PYUObject:
         """The value itself to the evaluator who holds the ciphertexts, and to nobody else.
 
         Local:    the evaluator adds a mask r, uniform below 2^(bits of the bound + 41), to every
@@ -158,7 +158,7 @@ class HEUObject(DeviceObject):
         )
         back = heu.carry(shown, self.party)
         ref = heu.ask(self.party, "unmask", mask, Slot(0), refs=[back])
-        record(self, self.party)
+        record(self, self.party, what)
         return PYUObject(PYU(self.party), replace(ref, origins=self.origins))
 
     def _sealed(self) -> Ref:

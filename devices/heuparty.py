@@ -60,16 +60,19 @@ class HEUParty:
             "short": np.array(key.method == "short"),
         }
 
-    def encode(self, free: Sequence[str], out: str, what: str, value: Any) -> Facts:
+    def encode(
+        self, free: Sequence[str], out: str, what: str, value: Any, encoding: Encoding
+    ) -> Facts:
         """Keep a value in clear, encoded."""
         self._forget(free)
-        return self._keep(out, self._encoding.encode(value, what))
+        return self._keep(out, encoding.encode(value, what))
 
-    def encrypt(self, free: Sequence[str], out: str, what: str, value: Any) -> Facts:
+    def encrypt(
+        self, free: Sequence[str], out: str, what: str, value: Any, encoding: Encoding
+    ) -> Facts:
         """Encrypt a value of this party."""
         self._forget(free)
-        plain = value if isinstance(value, Plain) else self._encoding.encode(value, what)
-        return self._keep(out, encrypt(self._public, plain))
+        return self._keep(out, encrypt(self._public, encoding.encode(value, what)))
 
     def compute(
         self, free: Sequence[str], out: str, operation: str, left: Any, right: Any, *done: Facts

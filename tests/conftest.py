@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
-for folder in ("conformance", "bytecode"):
+for folder in ("conformance", "bytecode", "ml"):
     if str(HERE / folder) not in sys.path:
         sys.path.insert(0, str(HERE / folder))
 

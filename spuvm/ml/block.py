@@ -1,0 +1,211 @@
+"""One vertical block: rows whose columns are at several parties, trained together.
+
+A step on the rows of a batch, after the talk's algorithm:
+
+1. every party computes the partial score of its columns, x_p w_p;
+2. residual r = sigmoid(sum of partial scores) - y. scores="shares": on the SPU, nobody sees the
+   scores or r. scores="clear": the party with the labels sees the scores of every batch and r;
+3. r is encrypted under the key holder's key, for the evaluators;
+4. every evaluator computes Enc(x_p^T r), adds an exact mask that covers every bit and 40 more,
+   re-randomises, and has the key holder decrypt it; it takes the mask off and steps. The key
+   holder's own gradient comes from the SPU, or with scores="clear" from r, which it knows.
+
+Every party with columns learns the gradient of its own columns in every batch: inherent in keeping
+its weights in clear.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from spuvm.compiler import assume_range
+from spuvm.data import FedNdarray, VDataFrame, local
+from spuvm.data.ndarray import as_labels
+from spuvm.data.partitioned import Partitions, compare, learn, salts
+from spuvm.devices.heu import HEU
+from spuvm.devices.heuobject import HEUObject
+from spuvm.devices.moves import wait
+from spuvm.devices.proxy import proxy
+from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.reporting import disclose
+from spuvm.devices.spu import SPU, SPUObject
+from spuvm.errors import UsageError
+from spuvm.ml.parameters import Parameters, Scores
+from spuvm.ml.progress import Tick
+from spuvm.ml.worker import LARGEST, Worker, batches
+
+_Worker = proxy(PYUObject)(Worker)
+
+
+def residual(scores: Any, y: Any) -> Any:
+    """sigmoid(sum of partial scores) - y on an SPU; the labels are 0 or 1."""
+    return jax.nn.sigmoid(sum(scores)) - assume_range(y, 0.0, 1.0)
+
+
+def residual_and_gradient(scores: Any, y: Any, x: Any) -> Any:
+    """The residual and, for the key holder's columns, x^T r."""
+    r = residual(scores, y)
+    return r, jnp.matmul(r, x)
+
+
+class Block:
+    """The parties of one block, with their data, and everything that is moved only once."""
+
+    def __init__(
+        self, x: Any, y: Any, heu: HEU, spu: SPU | None, scores: Scores, how: Parameters
+    ) -> None:
+        self.parts = columns_of(x)
+        labels = as_labels(y)
+        self.owner: PYU = labels.device
+        self._heu, self._spu, self._scores, self._how = heu, spu, scores, how
+        check_roles(list(self.parts), self.owner, heu, spu, scores)
+        self._check_rows(labels)
+        given = (how.batch_size, how.learning_rate, how.l2)
+        self.workers: dict[PYU, Any] = {
+            p: _Worker(value, labels if p == self.owner else None, *given, device=p)
+            for p, value in self.parts.items()
+        }
+        if self.owner not in self.workers:
+            self.workers[self.owner] = _Worker(None, labels, *given, device=self.owner)
+        counts = [w.rows() for w in self.workers.values()]
+        wait(counts)
+        (self.rows,) = learn([self.workers[self.owner].rows()], "row count")
+        self.spans = batches(self.rows, how.batch_size)
+        self._plain: dict[tuple[PYU, int], HEUObject] = {}
+        self._shared: dict[tuple[str, int], SPUObject] = {}
+
+    def epoch(self, tick: Tick) -> None:
+        """One step per batch."""
+        for span in self.spans:
+            if self._scores == "clear":
+                self._clear_step(*span)
+            else:
+                self._shared_step(*span)
+            tick()
+
+    def converged(self) -> bool:
+        """Whether the weights moved less than tol since the last call; one bit, reported."""
+        moved = [w.moved() for w in self.workers.values()]
+        limit = (self._how.tol or 0.0) ** 2
+        parties = [p.party for p in self.workers]
+        if self._spu is not None and self._scores == "shares":
+            verdict = self._spu(below)(moved, limit).to(self.owner)
+        else:
+            for p in parties:
+                if p != self.owner.party:
+                    disclose("squared change of weights", self.owner.party, [p])
+            verdict = self.owner(below)([m.to(self.owner) for m in moved], limit)
+        (found,) = learn([self.owner(bool)(verdict)], "whether training converged")
+        return bool(found)
+
+    def weights(self) -> dict[PYU, PYUObject]:
+        """Every party's weights, where they are."""
+        return {p: w.weights() for p, w in self.workers.items()}
+
+    def set_weights(self, weights: Partitions) -> None:
+        for pyu, value in weights.items():
+            self.workers[pyu].set_weights(value)
+
+    def _clear_step(self, low: int, high: int) -> None:
+        owner = self.workers[self.owner]
+        scores = []
+        for pyu, worker in self.workers.items():
+            if pyu != self.owner:
+                disclose("partial scores of a batch", self.owner.party, [pyu.party])
+                scores.append(worker.partial_score(low, high).to(self.owner))
+        r = owner.residual(low, high, *scores)
+        owner.step_with(r, low, high)
+        self._evaluators_step(r.to(self._heu), low, high)
+
+    def _shared_step(self, low: int, high: int) -> None:
+        spu, keeper = self._spu, PYU(self._heu.sk_keeper)
+        assert spu is not None
+        scores = [w.partial_score(low, high).to(spu) for w in self.workers.values()]
+        y = self._once("y", low, self.workers[self.owner].labels, high)
+        if keeper in self.workers:
+            x = self._once("x", low, self.workers[keeper].batch, high)
+            r, gradient = spu(residual_and_gradient, num_returns=2)(scores, y, x)
+            self.workers[keeper].step(gradient.to(keeper), high - low)
+        else:
+            r = spu(residual)(scores, y)
+        self._evaluators_step(r.to(self._heu), low, high)
+
+    def _evaluators_step(self, encrypted: HEUObject, low: int, high: int) -> None:
+        for pyu, worker in self.workers.items():
+            if pyu.party == self._heu.sk_keeper:
+                continue
+            if (pyu, low) not in self._plain:
+                self._plain[pyu, low] = self._heu.receive(
+                    worker.batch(low, high), (-LARGEST, LARGEST)
+                )
+            product = encrypted @ self._plain[pyu, low]
+            worker.step(product.opened_here("gradient of own columns, a batch"), high - low)
+
+    def _once(self, what: str, low: int, part: Any, high: int) -> SPUObject:
+        if (what, low) not in self._shared:
+            self._shared[what, low] = part(low, high).to(self._spu)
+        return self._shared[what, low]
+
+    def _check_rows(self, labels: PYUObject) -> None:
+        parts = {**self.parts}
+        parts.setdefault(self.owner, labels)
+        if len(parts) < 2:
+            return
+        salt = salts(list(parts))
+        digests = {p: p(local.row_digest)(v, None, salt[p]) for p, v in parts.items()}
+        wrong = compare(digests, local.different, "equal row counts")
+        if wrong:
+            raise UsageError(
+                "rows are missing", got=f"{', '.join(wrong)} has another number of rows",
+                expected="the same rows in the same order at all parties",
+            )  # fmt: skip
+
+
+def below(parts: Any, limit: Any) -> Any:
+    """sum < limit."""
+    return sum(parts) < limit
+
+
+def columns_of(x: Any) -> Partitions:
+    """The partitions of a vertical array or table, as numbers."""
+    if isinstance(x, VDataFrame):
+        x = x.values
+    if not isinstance(x, FedNdarray) or x.way != "vertical":
+        raise UsageError(
+            "a vertical model takes a table by columns", got=repr(x), expected="a VDataFrame"
+        )
+    return x.partitions
+
+
+def check_roles(holders: list[PYU], owner: PYU, heu: HEU, spu: SPU | None, scores: Scores) -> None:
+    """Raise UsageError when the parties' roles do not allow the algorithm."""
+    data = {p.party for p in holders} | {owner.party}
+    if scores == "clear" and heu.sk_keeper != owner.party:
+        raise UsageError(
+            'with scores="clear" the party with the labels is the key holder',
+            got=f"labels at {owner.party}, key at {heu.sk_keeper}",
+            expected=f'sf.HEU("{owner.party}", [...])',
+        )
+    if scores == "shares" and not isinstance(spu, SPU):
+        raise UsageError(
+            'scores="shares" needs an SPU', got=repr(spu), next='spu=sf.SPU(...), or scores="clear"'
+        )
+    idle = [name for name in heu.evaluators if name not in data]
+    if idle:
+        raise UsageError(
+            "an evaluator without data",
+            got=", ".join(idle),
+            expected="evaluators with columns or labels",
+        )
+    missing = sorted(data - set(heu.parties))
+    if missing:
+        raise UsageError(
+            "parties with data that the HEU does not have",
+            got=", ".join(missing),
+            expected="every party with data is the key holder or an evaluator",
+        )
+    if data == {heu.sk_keeper}:
+        raise UsageError("all data is at one party", got=heu.sk_keeper)

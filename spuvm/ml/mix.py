@@ -1,0 +1,197 @@
+"""Logistic regression on rows and columns of several parties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from spuvm.aggregation import Aggregator
+from spuvm.data import MixDataFrame
+from spuvm.data.ndarray import as_labels
+from spuvm.data.partitioned import Partitions, learn
+from spuvm.devices.heu import HEU
+from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.reporting import disclose
+from spuvm.devices.spu import SPU
+from spuvm.errors import UsageError
+from spuvm.ml import worker as w
+from spuvm.ml.block import Block
+from spuvm.ml.parameters import Parameters, checked_scores
+from spuvm.ml.progress import bar
+from spuvm.ml.vertical import predict_proba, save
+
+
+class FLogisticRegressionMix:
+    """Row blocks, each split by columns: vertical steps within them, averages across them.
+
+    After every epoch the weights of the same columns at the blocks' row holders are averaged, by
+    their numbers of rows, and every holder goes on from the average. It learns the average: between
+    two holders that is the other's weights, so two are refused unless `two_holders="reveal"`.
+
+    Args:
+        heus: one per block.
+        aggregators: one per place of columns, and one for the intercept's party if it has no
+            columns; or a single one for all places.
+        spu: where partial scores stay in shares.
+        scores, epochs, ...: as in FLogisticRegressionVertical.
+    """
+
+    def __init__(
+        self,
+        heus: Sequence[HEU],
+        aggregators: Sequence[Aggregator] | Aggregator,
+        spu: SPU | None = None,
+        *,
+        scores: Literal["shares", "clear"] = "shares",
+        two_holders: Literal["refuse", "reveal"] = "refuse",
+        epochs: int = 3,
+        batch_size: int = 64,
+        learning_rate: float = 0.1,
+        l2: float = 0.0,
+        tol: float | None = None,
+        progress: Literal["none", "bar"] = "none",
+    ) -> None:
+        self.heus, self.aggregators, self.spu = list(heus), aggregators, spu
+        self.scores = checked_scores(scores)
+        if two_holders not in ("refuse", "reveal"):
+            raise UsageError("two_holders is 'refuse' or 'reveal'", got=repr(two_holders))
+        self.two_holders = two_holders
+        self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
+        self.epochs_done = 0
+        self._weights: list[Partitions] = []
+        self._owners: list[PYU] = []
+
+    def fit(self, x: MixDataFrame, y: Sequence[Any]) -> FLogisticRegressionMix:
+        """Train from zero weights.
+
+        Args:
+            x: blocks by rows, each split by columns.
+            y: labels of every block, at one of its parties; the same place in all blocks.
+        """
+        how = self.parameters
+        self._check(x, y)
+        blocks = [
+            Block(part, labels, heu, self.spu, self.scores, how)
+            for part, labels, heu in zip(x.blocks, y, self.heus, strict=True)
+        ]
+        groups = self._groups(blocks)
+        self.epochs_done = 0
+        total = how.epochs * sum(len(b.spans) for b in blocks)
+        with bar(how.progress, "mixed logistic regression", total) as tick:
+            for _ in range(how.epochs):
+                for block in blocks:
+                    block.epoch(tick)
+                self._average(blocks, groups)
+                self.epochs_done += 1
+                if how.tol is None:
+                    continue
+                verdicts = [b.converged() for b in blocks]  # every block measures from here on
+                if all(verdicts):
+                    break
+        self._weights = [b.weights() for b in blocks]
+        self._owners = [b.owner for b in blocks]
+        return self
+
+    @property
+    def coef_(self) -> list[Partitions]:
+        """Per block, every party's own weights, where they are."""
+        self._fitted()
+        return [
+            {p: p(w.coefficients)(v, p == owner) for p, v in weights.items()}
+            for weights, owner in zip(self._weights, self._owners, strict=True)
+        ]
+
+    @property
+    def intercept_(self) -> list[PYUObject]:
+        """Per block, at the party with its labels."""
+        self._fitted()
+        return [o(w.intercept)(b[o]) for b, o in zip(self._weights, self._owners, strict=True)]
+
+    def predict_proba(self, x: MixDataFrame) -> list[PYUObject]:
+        """Per block [n, 2] at the party with its labels; reported."""
+        self._fitted()
+        spu = self.spu if self.scores == "shares" else None
+        pairs = zip(self._weights, self._owners, x.blocks, strict=True)
+        return [predict_proba(weights, owner, part, spu) for weights, owner, part in pairs]
+
+    def predict(self, x: MixDataFrame) -> list[PYUObject]:
+        """Per block 0 or 1 per row, at the party with its labels."""
+        return [p.device(w.classes)(p) for p in self.predict_proba(x)]
+
+    def score(self, x: MixDataFrame, y: Sequence[Any]) -> float:
+        """Accuracy over all rows, to the script; every block's correct and total are reported."""
+        parts = self.predict_proba(x)
+        counts = [p.device(_correct)(p, as_labels(v)) for p, v in zip(parts, y, strict=True)]
+        found = learn(counts, "correct predictions and rows of a block")
+        return float(sum(c for c, _ in found) / sum(n for _, n in found))
+
+    def save(self, paths: Sequence[Mapping[PYU, str]]) -> None:
+        """Per block, every party writes its weights to a file of its own."""
+        self._fitted()
+        for weights, files in zip(self._weights, paths, strict=True):
+            save(weights, files)
+
+    def load(
+        self, paths: Sequence[Mapping[PYU, str]], owners: Sequence[PYU]
+    ) -> FLogisticRegressionMix:
+        """Per block, every party reads its weights; owners are the parties with the labels."""
+        self._weights = [{p: p(w.load)(str(f)) for p, f in files.items()} for files in paths]
+        self._owners = list(owners)
+        return self
+
+    def _check(self, x: Any, y: Any) -> None:
+        if not isinstance(x, MixDataFrame):
+            raise UsageError("a mixed model takes a MixDataFrame", got=repr(x))
+        if not len(x.blocks) == len(y) == len(self.heus):
+            raise UsageError(
+                "one HEU and one set of labels per block",
+                got=f"{len(x.blocks)} blocks, {len(self.heus)} HEUs, {len(y)} sets of labels",
+            )
+        holders = min(len({p for p, _ in group}) for group in x.columns_of_parties())
+        if holders == 2 and self.two_holders == "refuse":
+            raise UsageError(
+                "averages between two row holders tell each the other's weights",
+                got="columns with two row holders",
+                expected="three or more row holders",
+                next='SSRegression keeps weights on the SPU; or accept it: two_holders="reveal"',
+            )
+
+    def _groups(self, blocks: Sequence[Block]) -> list[list[PYU]]:
+        """The parties whose weights belong to the same columns, block by block."""
+        parties = [list(b.workers) for b in blocks]
+        places = {tuple(p.index(b.owner) for p, b in zip(parties, blocks, strict=True))}
+        if len({len(p) for p in parties}) != 1 or len(set(*places)) != 1:
+            raise UsageError("the labels are at the same place in every block")
+        groups = [list(group) for group in zip(*parties, strict=True)]
+        if not isinstance(self.aggregators, Aggregator) and len(self.aggregators) != len(groups):
+            raise UsageError(
+                "one aggregator per place of columns",
+                got=f"{len(self.aggregators)} for {len(groups)} places",
+            )
+        return groups
+
+    def _average(self, blocks: Sequence[Block], groups: Sequence[Sequence[PYU]]) -> None:
+        rows = [float(b.rows) for b in blocks]
+        weights = [b.weights() for b in blocks]
+        for place, group in enumerate(groups):
+            one = self.aggregators
+            aggregator = one if isinstance(one, Aggregator) else one[place]
+            mean = aggregator.average(
+                [mine[p] for mine, p in zip(weights, group, strict=True)], weights=rows
+            )
+            names = [p.party for p in group]
+            for block, pyu in zip(blocks, group, strict=True):
+                disclose("average of weights, an epoch", pyu.party, names)
+                block.set_weights({pyu: mean.to(pyu)})
+
+    def _fitted(self) -> None:
+        if not self._weights:
+            raise UsageError("the model is not fitted", next="model.fit(x, y), or model.load(...)")
+
+    def __repr__(self) -> str:
+        return f"FLogisticRegressionMix({len(self.heus)} blocks, scores={self.scores!r})"
+
+
+def _correct(p: Any, y: Any) -> tuple[int, int]:
+    labels = w.checked_labels(y)
+    return int((w.classes(p) == labels).sum()), len(labels)

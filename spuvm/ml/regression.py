@@ -1,0 +1,288 @@
+"""Linear and logistic regression with everything on the SPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from spuvm.data import FedNdarray, HDataFrame, MixDataFrame, VDataFrame, local
+from spuvm.data.ndarray import as_labels
+from spuvm.data.partitioned import learn
+from spuvm.devices.moves import wait
+from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.spu import SPU, SPUObject
+from spuvm.errors import UsageError
+from spuvm.ml import worker as w
+from spuvm.ml.parameters import Parameters
+from spuvm.ml.progress import bar
+
+Kind = Literal["logistic", "linear"]
+Piece = tuple[tuple[PYUObject, ...], PYUObject]  # columns of some rows, and their labels
+
+
+class SSRegression:
+    """Data, weights and predictions stay in shares; whoever they are moved to sees them.
+
+    Takes every partition: tables by columns, by rows, or both. What the script learns: row counts,
+    which the batches need; the number of columns of every party.
+
+    Args:
+        spu: declare Config(input_range=...) for scaled data: products then cost less.
+        kind: "logistic" (labels 0 and 1) or "linear".
+        epochs, batch_size, learning_rate, l2, tol, progress: see Parameters; tol=None needs no
+            opening at all, otherwise one bit per epoch is opened to the script.
+    """
+
+    def __init__(
+        self,
+        spu: SPU,
+        kind: Kind = "logistic",
+        *,
+        epochs: int = 3,
+        batch_size: int = 64,
+        learning_rate: float = 0.1,
+        l2: float = 0.0,
+        tol: float | None = None,
+        progress: Literal["none", "bar"] = "none",
+    ) -> None:
+        if kind not in get_args(Kind):
+            raise UsageError(
+                "unknown kind of regression", got=repr(kind), expected="logistic or linear"
+            )
+        if not isinstance(spu, SPU):
+            raise UsageError("SSRegression runs on an SPU", got=repr(spu))
+        self.spu, self.kind = spu, kind
+        self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
+        self.epochs_done = 0
+        self._weights: SPUObject | None = None
+
+    def fit(self, x: Any, y: Any) -> SSRegression:
+        """Train from zero weights.
+
+        Args:
+            x: VDataFrame, HDataFrame, MixDataFrame or FedNdarray.
+            y: labels of the same rows: at one party for tables by columns; one handle per party or
+               block, in their order, for the others.
+        """
+        how = self.parameters
+        batches = self._batches(x, y)
+        step = self.spu(_STEPS[self.kind])
+        settings = (how.learning_rate, how.l2)
+        parts, labels = batches[0]
+        weights = self.spu(start)(parts)
+        self.epochs_done = 0
+        with bar(
+            how.progress, f"{self.kind} regression on the SPU", how.epochs * len(batches)
+        ) as tick:
+            for _ in range(how.epochs):
+                before = weights
+                for parts, labels in batches:
+                    weights = step(weights, parts, labels, *settings)
+                    tick()
+                wait(weights)
+                self.epochs_done += 1
+                if how.tol is not None and self._converged(before, weights):
+                    break
+        self._weights = weights
+        return self
+
+    @property
+    def weights_(self) -> SPUObject:
+        """All weights, the intercept last; .to(party) or sf.reveal opens them."""
+        if self._weights is None:
+            raise UsageError("the model is not fitted", next="model.fit(x, y)")
+        return self._weights
+
+    @property
+    def coef_(self) -> SPUObject:
+        """Weights of the columns, in the order of the parties."""
+        found: SPUObject = self.spu(all_but_last)(self.weights_)
+        return found
+
+    @property
+    def intercept_(self) -> SPUObject:
+        found: SPUObject = self.spu(last)(self.weights_)
+        return found
+
+    def decision_function(self, x: Any) -> SPUObject:
+        """x w + b, on the SPU."""
+        found: SPUObject = self.spu(scores_of)(self.weights_, *self._whole(x))
+        return found
+
+    def predict_proba(self, x: Any) -> SPUObject:
+        """[n, 2] on the SPU; logistic only."""
+        if self.kind != "logistic":
+            raise UsageError("a linear regression has no probabilities", next="model.predict(x)")
+        found: SPUObject = self.spu(probabilities)(self.weights_, *self._whole(x))
+        return found
+
+    def predict(self, x: Any) -> SPUObject:
+        """Classes 0 and 1, or values; on the SPU."""
+        fn = classes if self.kind == "logistic" else scores_of
+        found: SPUObject = self.spu(fn)(self.weights_, *self._whole(x))
+        return found
+
+    def score(self, x: Any, y: Any) -> float:
+        """Accuracy, or R^2 of a linear model, opened to the script alone."""
+        from spuvm.devices.moves import reveal
+
+        fn = accuracy if self.kind == "logistic" else determination
+        parts = self._whole(x)
+        return float(reveal(self.spu(fn)(self.weights_, self._labels(x, y), *parts)))
+
+    def save(self, pyu: PYU, path: str) -> None:
+        """Open the weights to a party, which writes them to a file of its own; reported."""
+        wait(pyu(w.save)(self.weights_.to(pyu), str(path)))
+
+    def load(self, pyu: PYU, path: str) -> SSRegression:
+        """A party reads weights that were opened to it, and shares them."""
+        self._weights = pyu(w.load)(str(path)).to(self.spu)
+        return self
+
+    def _converged(self, before: SPUObject, after: SPUObject) -> bool:
+        from spuvm.devices.moves import reveal
+
+        return bool(reveal(self.spu(near)(before, after, float(self.parameters.tol or 0) ** 2)))
+
+    def _batches(self, x: Any, y: Any) -> list[tuple[list[SPUObject], SPUObject]]:
+        """Shares of every batch: the columns of its parties, and its labels."""
+        found = []
+        for parts, labels in self._pieces(x, y):
+            (rows,) = learn([labels.device(local.shape_of)(labels)], "row count")
+            for low, high in w.batches(rows[0], self.parameters.batch_size):
+                columns = [p.device(span)(p, low, high).to(self.spu) for p in parts]
+                found.append((columns, labels.device(span)(labels, low, high).to(self.spu)))
+        return found
+
+    def _pieces(self, x: Any, y: Any) -> list[Piece]:
+        pieces = []
+        blocks = blocks_of(x)
+        given = [y] if len(blocks) == 1 and not isinstance(y, list | tuple) else list(y)
+        if len(given) != len(blocks):
+            raise UsageError(
+                "one set of labels per block of rows", got=f"{len(given)} for {len(blocks)}"
+            )
+        check = w.checked_labels if self.kind == "logistic" else local.checked_array
+        for block, one in zip(blocks, given, strict=True):
+            labels = as_labels(one)
+            checked = labels.device(check)(labels)
+            FedNdarray({**block, **_beside(block, labels)})  # equal row counts, or an error
+            pieces.append((tuple(block.values()), checked))
+        wait([labels for _, labels in pieces])
+        return pieces
+
+    def _whole(self, x: Any) -> list[list[SPUObject]]:
+        return [[p.to(self.spu) for p in block.values()] for block in blocks_of(x)]
+
+    def _labels(self, x: Any, y: Any) -> list[SPUObject]:
+        return [labels.to(self.spu) for _, labels in self._pieces(x, y)]
+
+    def __repr__(self) -> str:
+        return f"SSRegression({self.spu!r}, {self.kind!r})"
+
+
+def blocks_of(x: Any) -> list[dict[PYU, PYUObject]]:
+    """Blocks of rows, each with the columns of its parties."""
+    if isinstance(x, MixDataFrame):
+        return [block.values.partitions for block in x.blocks]
+    if isinstance(x, VDataFrame | HDataFrame):
+        x = x.values
+    if not isinstance(x, FedNdarray):
+        raise UsageError("no federated data", got=type(x).__name__)
+    if x.way == "vertical":
+        return [x.partitions]
+    return [{pyu: value} for pyu, value in x.partitions.items()]
+
+
+def _beside(block: dict[PYU, PYUObject], labels: PYUObject) -> dict[PYU, PYUObject]:
+    """The labels as one more partition, for the comparison of row counts."""
+    owner = labels.device
+    if owner not in block:
+        return {owner: labels}
+    return {owner: owner(same_rows)(block[owner], labels)}
+
+
+def same_rows(x: Any, y: Any) -> Any:
+    """x, or an error when y has other rows."""
+    if len(x) != len(y):
+        raise UsageError("labels are missing for some rows, or rows for some labels")
+    return x
+
+
+def span(value: Any, low: int, high: int) -> Any:
+    """Rows of a party's array, as the SPU computes with them."""
+    return value[low:high].astype("float32")
+
+
+def start(parts: Sequence[Any]) -> Any:
+    """Zero weights, one per column and one for the intercept."""
+    return jnp.zeros(sum(p.shape[1] if p.ndim > 1 else 1 for p in parts) + 1)
+
+
+def score(weights: Any, parts: Sequence[Any]) -> Any:
+    """Scores of one block: the intercept needs no column of ones."""
+    x = jnp.concatenate([p if p.ndim > 1 else p[:, None] for p in parts], axis=1)
+    return jnp.matmul(x, weights[:-1]) + weights[-1]
+
+
+def scores_of(weights: Any, *blocks: Sequence[Any]) -> Any:
+    return jnp.concatenate([score(weights, parts) for parts in blocks])
+
+
+def probabilities(weights: Any, *blocks: Sequence[Any]) -> Any:
+    p = jax.nn.sigmoid(scores_of(weights, *blocks))
+    return jnp.stack([1 - p, p], axis=1)
+
+
+def classes(weights: Any, *blocks: Sequence[Any]) -> Any:
+    return (scores_of(weights, *blocks) > 0).astype(jnp.int32)
+
+
+def accuracy(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any:
+    y = jnp.concatenate([one.reshape(-1) for one in labels])
+    return jnp.mean(((scores_of(weights, *blocks) > 0) == (y > 0.5)).astype(jnp.float32))
+
+
+def determination(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any:
+    """R^2 = 1 - mean squared error / variance."""
+    y = jnp.concatenate([one.reshape(-1) for one in labels])
+    error = jnp.mean((scores_of(weights, *blocks) - y) ** 2)
+    return 1 - error / jnp.mean((y - jnp.mean(y)) ** 2)
+
+
+def near(before: Any, after: Any, limit: Any) -> Any:
+    change = after - before
+    return jnp.sum(change * change) < limit
+
+
+def all_but_last(weights: Any) -> Any:
+    return weights[:-1]
+
+
+def last(weights: Any) -> Any:
+    return weights[-1]
+
+
+def _step(weights: Any, parts: Sequence[Any], residual: Any, rate: Any, l2: Any) -> Any:
+    x = jnp.concatenate([p if p.ndim > 1 else p[:, None] for p in parts], axis=1)
+    slope = jnp.concatenate([jnp.matmul(residual, x), jnp.sum(residual)[None]]) / len(residual)
+    if l2:
+        slope = slope + jnp.append(jnp.full(x.shape[1], l2), 0.0) * weights
+    return weights - rate * slope
+
+
+def logistic_step(weights: Any, parts: Sequence[Any], y: Any, rate: Any, l2: Any) -> Any:
+    """One step of logistic regression on a batch."""
+    residual = jax.nn.sigmoid(score(weights, parts)) - y.reshape(-1)
+    return _step(weights, parts, residual, rate, l2)
+
+
+def linear_step(weights: Any, parts: Sequence[Any], y: Any, rate: Any, l2: Any) -> Any:
+    """One step of linear regression on a batch: half the mean squared error."""
+    return _step(weights, parts, score(weights, parts) - y.reshape(-1), rate, l2)
+
+
+_STEPS = {"logistic": logistic_step, "linear": linear_step}

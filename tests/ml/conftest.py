@@ -1,0 +1,3 @@
+from tests.devices.sessions import inprocess, ray_session, ray_started, session, spu
+
+__all__ = ["inprocess", "ray_session", "ray_started", "session", "spu"]

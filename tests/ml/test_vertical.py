@@ -1,0 +1,196 @@
+"""The vertical model against the same algorithm in clear, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from cancer import by_columns, cancer, weights_of
+
+import spuvm as sf
+from spuvm.devices.session import current
+from spuvm.errors import UsageError
+from spuvm.ml import plain, worker
+
+ALICE, BOB, CAROL = "alice", "bob", "carol"
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(110, 7))
+Y = (X @ np.linspace(-1, 1, 7) + RNG.normal(size=110) > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def spu(inprocess):
+    return sf.SPU([ALICE, BOB, CAROL])
+
+
+@pytest.fixture(scope="module")
+def heu(inprocess):
+    return sf.HEU(ALICE, [BOB, CAROL], key_bits=512, safety="insecure")
+
+
+def labels(party=ALICE, y=Y):
+    return sf.to(sf.PYU(party), y)
+
+
+def model(heu, spu, **how):
+    return sf.ml.FLogisticRegressionVertical(heu, spu, **{"batch_size": 32, **how})
+
+
+@pytest.mark.parametrize("scores", ["shares", "clear"])
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_equals_the_algorithm_in_clear(heu, spu, scores, l2):
+    x = by_columns(X, [ALICE, BOB, CAROL])
+    ours = model(heu, spu, scores=scores, l2=l2, epochs=2).fit(x, labels())
+    want = plain.fit(X, Y, epochs=2, size=32, l2=l2)
+    np.testing.assert_allclose(weights_of(ours), want, atol=1e-4)
+    p = sf.reveal(ours.predict_proba(x))
+    np.testing.assert_allclose(p, plain.probabilities(want, X), atol=1e-3)
+    np.testing.assert_array_equal(sf.reveal(ours.predict(x)), (p[:, 1] > 0.5))
+    assert ours.score(x, labels()) == pytest.approx((p.argmax(1) == Y).mean())
+    assert ours.auc(x, labels()) == pytest.approx(worker.auc(p, Y))
+
+
+def test_labels_anywhere(spu):
+    """The party with the labels may be an evaluator, and may have no columns."""
+    heu = sf.HEU(ALICE, [BOB, CAROL], key_bits=512, safety="insecure")
+    x = by_columns(X, [ALICE, BOB])
+    ours = model(heu, spu, epochs=1).fit(x, labels(CAROL))
+    np.testing.assert_allclose(weights_of(ours), plain.fit(X, Y, 1, 32), atol=1e-4)
+    assert sf.reveal(ours.predict_proba(x)).shape == (110, 2)
+
+
+def test_cancer_reaches_its_targets(heu, spu):
+    """3 epochs, batches of 64, rate 0.1, standardised, rows in the file's order."""
+    x, y = cancer()
+    parts = by_columns(x, [ALICE, BOB, CAROL])
+    ours = model(heu, spu, batch_size=64).fit(parts, labels(y=y))
+    want = plain.probabilities(plain.fit(x, y), x)
+    assert ours.auc(parts, labels(y=y)) >= 0.992
+    assert ours.score(parts, labels(y=y)) >= 0.95
+    assert abs(ours.auc(parts, labels(y=y)) - worker.auc(want, y)) < 0.002
+
+
+def test_held_out_rows(heu, spu):
+    x, y = cancer()
+    parts = by_columns(x, [ALICE, BOB, CAROL])
+    target = sf.data.FedNdarray({sf.PYU(ALICE): labels(y=y[:, None])})
+    (a, b), (ya, yb) = (sf.data.train_test_split(d, 0.3, seed=1) for d in (parts, target))
+    ours = model(heu, spu, batch_size=64, scores="clear").fit(a, ya)
+    order = np.random.default_rng(1).permutation(len(x))
+    cut = len(x) - round(0.3 * len(x))
+    train, test = order[:cut], order[cut:]
+    want = plain.probabilities(plain.fit(x[train], y[train]), x[test])
+    assert abs(ours.auc(b, yb) - worker.auc(want, y[test])) < 0.002
+
+
+def test_the_report_tells_the_two_ways_apart(heu, spu):
+    x = by_columns(X, [ALICE, BOB, CAROL])
+
+    def learned(scores):
+        before = dict(current().opened)
+        model(heu, spu, scores=scores, epochs=1).fit(x, labels())
+        return {
+            (d.what, d.to): n - before.get(d, 0)
+            for d, n in current().opened.items()
+            if n != before.get(d, 0)
+        }
+
+    clear, shares = learned("clear"), learned("shares")
+    assert clear.pop(("partial scores of a batch", ALICE)) == 3
+    assert shares.pop(("output of residual_and_gradient", ALICE)) == 3  # its own gradient
+    gradients = {("gradient of own columns, a batch", p): 3 for p in (BOB, CAROL)}
+    common = {
+        **gradients,
+        ("equal row counts", ALICE): 2,
+        ("equal row counts", "driver"): 2,
+        ("row count", "driver"): 1,
+    }
+    for seen in (clear, shares):
+        metadata = {k: v for k, v in seen.items() if k[0].startswith("equal")}
+        assert set(seen) == set(common)
+        assert {k: v for k, v in seen.items() if k in gradients} == gradients
+        assert set(metadata) <= set(common)
+
+
+def test_tol_and_progress(heu, spu, capsys):
+    x = by_columns(X, [ALICE, BOB, CAROL])
+    for scores in ("shares", "clear"):
+        ours = model(heu, spu, scores=scores, epochs=5, tol=100.0, progress="bar")
+        assert ours.fit(x, labels()).epochs_done == 1
+    assert "vertical logistic regression" in capsys.readouterr().out
+    assert model(heu, spu, epochs=2, tol=1e-9).fit(x, labels()).epochs_done == 2
+
+
+def test_saving_and_loading_per_party(heu, spu, tmp_path):
+    x = by_columns(X, [ALICE, BOB, CAROL])
+    ours = model(heu, spu, epochs=1).fit(x, labels())
+    paths = {sf.PYU(n): str(tmp_path / f"{n}.npy") for n in (ALICE, BOB, CAROL)}
+    ours.save(paths)
+    again = model(heu, spu).load(paths, sf.PYU(ALICE))
+    np.testing.assert_allclose(
+        sf.reveal(again.predict_proba(x)), sf.reveal(ours.predict_proba(x)), atol=1e-4
+    )
+    assert np.load(tmp_path / "bob.npy", allow_pickle=False).shape == (2,)
+    with pytest.raises(UsageError, match="without a path"):
+        ours.save({sf.PYU(ALICE): "x"})
+
+
+def test_bad_input(heu, spu, inprocess):
+    x = by_columns(X, [ALICE, BOB, CAROL])
+    short = sf.data.FedNdarray({sf.PYU(BOB): sf.to(sf.PYU(BOB), X[:-1])})
+    idle = sf.HEU(ALICE, [BOB, CAROL, "dave"], key_bits=512, safety="insecure")
+    wrong = sf.HEU(BOB, [ALICE, CAROL], key_bits=512, safety="insecure")
+    few = sf.HEU(ALICE, [BOB], key_bits=512, safety="insecure")
+    gaps = X.copy()
+    gaps[3, 3] = np.nan
+    for act, match in [
+        (lambda: model(heu, spu).fit(x, labels(y=Y + 1)), r"outside \{0, 1\}"),
+        (lambda: model(heu, spu).fit(x, labels(y=np.ones(110))), "one class only"),
+        (lambda: model(heu, spu).fit(x, labels(y=Y[:-1])), "labels are missing"),
+        (lambda: model(few, spu).fit(short, labels()), "rows are missing"),
+        (lambda: model(idle, spu).fit(x, labels()), "evaluator without data"),
+        (lambda: model(few, spu).fit(x, labels()), "HEU does not have"),
+        (lambda: model(wrong, spu, scores="clear").fit(x, labels()), "is the key holder"),
+        (lambda: model(heu, None).fit(x, labels()), "needs an SPU"),
+        (lambda: model(heu, spu).fit(by_columns(gaps, [ALICE, BOB, CAROL]), labels()), "missing"),
+        (lambda: model(heu, spu).fit(by_columns(X * 1e5, [ALICE, BOB, CAROL]), labels()), "large"),
+        (lambda: model(heu, spu, batch_size=2).fit(x, labels()), "as many columns as rows"),
+        (lambda: model(heu, spu).fit(X, labels()), "table by columns"),
+        (lambda: model(heu, spu).fit(x, x), "labels live at one party"),
+        (lambda: model(heu, spu).coef_, "not fitted"),
+        (lambda: model(None, spu), "needs a HEU"),
+        (lambda: model(heu, spu, scores="open"), "partial scores"),
+        (lambda: model(heu, spu, epochs=0), "epochs"),
+        (lambda: model(heu, spu, learning_rate=-1), "learning_rate"),
+        (lambda: model(heu, spu, progress=True), "progress"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            act()
+
+
+def test_tables_of_pandas(heu, spu):
+    frame = pd.DataFrame(X, columns=list("abcdefg"))
+    pieces = {ALICE: ["a"], BOB: list("bcd"), CAROL: list("efg")}
+    table = sf.data.VDataFrame({sf.PYU(n): sf.to(sf.PYU(n), frame[c]) for n, c in pieces.items()})
+    y = sf.data.VDataFrame({sf.PYU(ALICE): sf.to(sf.PYU(ALICE), pd.DataFrame({"y": Y}))})
+    ours = model(heu, spu, epochs=1, scores="clear").fit(table, y)
+    np.testing.assert_allclose(weights_of(ours), plain.fit(X, Y, 1, 32), atol=1e-4)
+
+
+def test_last_batches():
+    assert worker.batches(569, 64)[-1] == (512, 569)
+    assert worker.batches(513, 64)[-1] == (448, 513)
+    assert worker.batches(5, 64) == [(0, 5)]
+    for rows in range(1, 200):
+        spans = worker.batches(rows, 16)
+        assert [i for low, high in spans for i in range(low, high)] == list(range(rows))
+        assert min(high - low for low, high in spans) >= min(rows, 8)
+
+
+def test_area_under_the_curve():
+    from sklearn.metrics import roc_auc_score
+
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        y = rng.integers(0, 2, 50)
+        s = rng.integers(0, 9, 50) / 8  # with ties
+        got = worker.auc(np.stack([1 - s, s], 1), y)
+        assert got == pytest.approx(roc_auc_score(y, s))
