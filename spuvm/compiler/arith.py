@@ -146,7 +146,7 @@ def ring_array(low: Lowering, c: Array, frac: int) -> Array:
             next="scale the data, or take fewer fraction bits",
         )
     if low.bits <= 64:
-        return low.ring.array(scaled.astype(np.int64))
+        return low.ring.whole(scaled)
     return low.ring.array(np.array([int(v) for v in scaled.ravel()], object).reshape(c.shape))
 
 
@@ -199,8 +199,10 @@ def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
     """apply(x, encoded c), where apply sums `terms` products of ring elements per result.
 
     The fraction bits of `c` are chosen so that each element keeps 24 (at least 20) significant
-    bits, or is right to the last place of the result where the range of x shows that fewer do.
+    bits, more where the program has more than 28 fraction bits, or is right to the last place of
+    the result where the range of x shows that fewer do.
     """
+    digits = max(24, low.f - 4)
     sizes = np.abs(c[c != 0]) if c.ndim else np.abs(c)
     if not sizes.size or not sizes.any():
         return apply(x, encode(low, c, 0))
@@ -215,13 +217,13 @@ def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
         if t.bounds is None:
             continue
         absolute = low.f + 2 + log_terms + t.magnitude(0).bit_length() - t.frac
-        for significant in (24, 20):
+        for significant in (digits, max(20, low.f - 5)):
             bits = min(exact, max(0, significant - smallest), max(0, absolute))
             top = int(np.ldexp(sizes.max(), bits)) + 1
             if t.magnitude(0) * top * terms < low.bound:
                 return apply(y, encode(low, c, bits))
     cap = (low.bits - 4 - largest - log_terms) // 2
-    bits = min(exact, max(0, 24 - smallest), cap)
+    bits = min(exact, max(0, digits - smallest), cap)
     return _split(low, settle(low, x), c, bits, apply)
 
 

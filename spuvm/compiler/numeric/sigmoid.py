@@ -17,9 +17,9 @@ SLACK = 8  # units by which a result may leave the range of its function
 
 
 def _flat(low: Lowering, lost: float) -> float:
-    """Where exp(-x) is that many units in the last place: a few for short fractions, more for
-    long ones, far inside the accuracy that is promised."""
-    return (low.f - lost) * math.log(2.0)
+    """Where exp(-x) is 2^lost units in the last place: a few for short fractions, more for long
+    ones, inside the 2^6 units that are promised."""
+    return (low.f - min(lost, 4.0)) * math.log(2.0)
 
 
 def _half_logistic(x: Floats) -> Floats:

@@ -86,7 +86,7 @@ def even_series(function: Real, reach: float, error: float) -> Series:
 
 
 def _least(function: Real, mistake: Callable[[Real], Floats], error: float) -> Series:
-    for degree in range(1, 60):
+    for degree in range(1, 160):
         series = interpolated(function, degree)
         if np.abs(mistake(partial(value, series))).max() <= error:
             break

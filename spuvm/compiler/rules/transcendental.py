@@ -109,7 +109,7 @@ def cbrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Cube root, by way of the logarithm of |x|."""
     sign = order.negative(low, x.id)
     size = logarithm.log(low, order.absolute(low, x.id))
-    made = exponential.exp(low, arith.mul_public(low, size, np.asarray(1 / 3)))
+    made = exponential.exp2(low, size, exponential.LOG2_E / 3)
     if isinstance(sign, bool):
         return Secret(arith.neg(low, made) if sign else made, x.dtype)
     opposite = order.times(low, sign, made)
