@@ -1,7 +1,9 @@
-"""How fast a channel is: three processes over TCP loopback, or three threads in one process.
+"""How fast a channel is: three processes over loopback, or three threads in one process.
 
-    python -m benchmarks.channel [--local] [--patterns ring pairs] [--sizes 8 1024] [--json FILE]
+    python -m benchmarks.channel [--over links] [--patterns ring pairs] [--sizes 8 1024]
 
+Over: `tcp` (the channel of parties under one driver), `links` and `tls` (a channel of an endpoint,
+plain and encrypted), `local` (threads).
 Patterns: `ring` (every party sends to the previous one and receives from the next), `pairs` (every
 party exchanges with both), `stream` (party 0 sends to party 1 only). Time is per exchange, the
 median over repeats; `total` is payload of all parties per second; `cpu` is of all three parties.
@@ -16,22 +18,28 @@ import os
 import platform
 import queue
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spuvm import certs
 from spuvm.net.channel import Channel, Spec
 from spuvm.net.local import LocalNetwork
 from spuvm.net.memory import keep_large_blocks
+from spuvm.net.settings import Links, Tls
 from spuvm.net.tcp import connect, listen
+from spuvm.net.tcp_endpoint import TcpEndpoint
 
 Row = dict[str, Any]
 Options = argparse.Namespace
 SIZES = (8, 1024, 64 << 10, 1 << 20, 8 << 20)
 WORD = np.dtype(np.uint64)
+NAMES = ("alice", "bob", "carol")
 
 
 def ring(rank: int) -> tuple[list[int], list[int]]:
@@ -84,28 +92,52 @@ def measure(channel: Channel, cpu_clock: Callable[[], float], options: Options) 
     return rows
 
 
-def tcp_party(
-    rank: int, listener: Any, addresses: list[Any], results: Any, options: Options
-) -> None:
+def party_of(rank: int, addresses: list[Any], folder: Path, results: Any, options: Options) -> None:
     if options.memory == "kept":
         keep_large_blocks()
-    with connect(rank, addresses, listener=listener) as channel:
-        results.put((rank, measure(channel, time.process_time, options)))
+    if options.over == "tcp":
+        with connect(rank, addresses) as channel:
+            results.put((rank, measure(channel, time.process_time, options)))
+        return
+    name, tls = NAMES[rank], None
+    if options.over == "tls":
+        mine = folder / name
+        tls = Tls(mine / "ca.pem", mine / "cert.pem", mine / "key.pem")
+    start = time.perf_counter()
+    with TcpEndpoint(name, Links(dict(zip(NAMES, addresses, strict=True)), tls)) as endpoint:
+        endpoint.connect()
+        connected = time.perf_counter() - start
+        with endpoint.channel("benchmark", NAMES) as channel:
+            results.put((rank, measure(channel, time.process_time, options)))
+    if rank == 0:
+        print(f"connected after {connected:.2f} s")
 
 
-def over_tcp(options: Options) -> list[list[Row]]:
+def over_processes(options: Options) -> list[list[Row]]:
     context = multiprocessing.get_context("spawn")
     listeners = [listen() for _ in range(3)]
     addresses = [listener.getsockname()[:2] for listener in listeners]
-    results: Any = context.Queue()
-    parties = [
-        context.Process(target=tcp_party, args=(rank, listeners[rank], addresses, results, options))
-        for rank in range(3)
-    ]
-    for party in parties:
-        party.start()
     for listener in listeners:
         listener.close()
+    results: Any = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.over == "tls":
+            certs.development(Path(folder), NAMES)
+        return collect(
+            [
+                context.Process(
+                    target=party_of, args=(r, addresses, Path(folder), results, options)
+                )
+                for r in range(3)
+            ],
+            results,
+        )
+
+
+def collect(parties: list[Any], results: Any) -> list[list[Row]]:
+    """Run the processes; the rows of each."""
+    for party in parties:
+        party.start()
     by_rank: dict[int, list[Row]] = {}
     while len(by_rank) < 3:
         try:
@@ -137,13 +169,13 @@ def over_threads(options: Options) -> list[list[Row]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--local", action="store_true", help="threads instead of processes")
+    parser.add_argument("--over", default="tcp", choices=("tcp", "links", "tls", "local"))
     parser.add_argument("--json", help="also write the rows to this file")
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), choices=list(PATTERNS))
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="bytes, multiples of 8")
     parser.add_argument("--memory", choices=("kept", "default"), default="kept")
     options = parser.parse_args()
-    by_rank = over_threads(options) if options.local else over_tcp(options)
+    by_rank = over_threads(options) if options.over == "local" else over_processes(options)
     rows = []
     print(f"{'pattern':8} {'bytes':>9} {'us':>10} {'total GB/s':>11} {'cpu us':>9}")
     for three in zip(*by_rank, strict=True):
@@ -162,7 +194,7 @@ def main() -> None:
             "python": platform.python_version(),
         }
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"host": host, "local": options.local, "rows": rows}, file, indent=1)
+            json.dump({"host": host, "over": options.over, "rows": rows}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ class Inflow:
     Attributes:
         name: of the peer, for messages.
         received: the expected frame, once it is whole.
-        arrived: set when `received` is, when the stream ends, and when the reader steps back.
+        followed: whether a thread waits for `arrived`, which is set when `received` is, when the
+            stream ends, and when the reader steps back.
         end: the error of whoever expects more than came before the stream ended.
         length: bytes of what was expected last.
         came, taken: bytes that count against the window, and those that count as taken.
@@ -55,6 +56,7 @@ class Inflow:
         "arrived",
         "came",
         "end",
+        "followed",
         "length",
         "name",
         "received",
@@ -67,6 +69,7 @@ class Inflow:
         self.name, self.window = name, window
         self.received: list[Array] | None = None
         self.arrived = threading.Event()
+        self.followed = False
         self.end: ChannelError | None = None
         self.length = self.came = self.taken = self.reported = 0
         self._lock = threading.Lock()
@@ -93,7 +96,6 @@ class Inflow:
             length += spec.size * spec.dtype.itemsize
         with self._lock:
             self.length, self.received, self._specs = length, None, specs
-            self.arrived.clear()
             if self._ahead:
                 self._serve(specs)
             elif self._open:
@@ -149,7 +151,8 @@ class Inflow:
                 return
             self._specs = None
             self.received = copies(stage, begin, specs)
-            self.arrived.set()
+            if self.followed:
+                self.arrived.set()
 
     def begin(self, total: int) -> None:
         """A frame of several parts, of which the first is to come."""
@@ -202,7 +205,8 @@ class Inflow:
             self._open = False
             if self._arrays is not None:
                 self.received, self._arrays = self._arrays, None
-                self.arrived.set()
+                if self.followed:
+                    self.arrived.set()
                 return
             self._ahead.append(self._chunks)
             self._chunks = []

@@ -51,6 +51,7 @@ class Keeper(threading.Thread):
         self._button.setblocking(False)
         self._stopping = False
         self._looked = 0.0
+        self._seen: dict[str, tuple[int, int, int]] = {}
         listener.setblocking(False)
 
     # ---- called by other threads
@@ -137,11 +138,17 @@ class Keeper(threading.Thread):
                 if not link.left and now - link.lost_since > self._deadline:
                     self._give_up(link, unreachable(link.peer, self._deadline))
                 continue
-            if slept:
+            seen = (link.uses, link.arrivals, link.sent)
+            uses, arrivals, sent = self._seen.get(link.peer, (0, 0, 0))
+            self._seen[link.peer] = seen
+            if slept or arrivals != link.arrivals:
                 link.heard = now
-            if not link.watched and (now - link.used > _TICK or transfers.waiting):
+            if sent != link.sent:
+                link.said = now
+            if not link.watched and (uses == link.uses or transfers.waiting):
                 link.watched = True
             if now - link.said > self._heartbeat or link.silent_about:
+                link.said = now
                 link.ping()
             elif not link.watched:
                 link.flush()

@@ -66,10 +66,10 @@ class Link:
     Attributes:
         peer: name of the peer.
         inflows: by the number that the peer gave to a channel; filled by the owner.
-        heard: when the last byte came; `said` when the last packet was sent.
+        arrivals: bytes that came; `sent` packets that were numbered; `uses` by exchanges.
+        heard, said: when the endpoint's thread saw last that bytes came or packets went.
         poisoned: the peer broke the rules, and nothing more is read.
         watched: whether the endpoint's thread looks for bytes; if not, somebody else does.
-        used: when an exchange read last.
         left: the peer said that it takes nothing more.
         waiting: inflows whose expecting threads wait for another thread to read.
     """
@@ -81,12 +81,12 @@ class Link:
         self.waiting: set[Inflow] = set()
         self.watched = True
         self.heard = self.said = self.lost_since = time.monotonic()
-        self.used = 0.0
+        self.arrivals = self.uses = 0
         self.left = False
         self._closed = False
         self.transport: Transport | None = None
         self._sending = threading.Lock()
-        self._next = 0  # number of the next packet that is sent
+        self.sent = 0  # number of the next packet that is sent
         self._seen = 0  # packets of this direction that the peer has
         self._unseen: deque[tuple[bytes, Sequence[memoryview], int]] = deque()
         self.unseen_bytes = 0
@@ -107,12 +107,12 @@ class Link:
     @property
     def resumable(self) -> range:
         """The numbers of packets that the peer may have, when it comes back."""
-        return range(self._seen, self._next + 1)
+        return range(self._seen, self.sent + 1)
 
     @property
     def fresh(self) -> bool:
         """Whether no numbered packet went in either direction."""
-        return not (self._next or self.received)
+        return not (self.sent or self.received)
 
     # ---- connections
 
@@ -192,20 +192,28 @@ class Link:
         """
         transport = None
         with self._sending:
-            header = _pack(kind, 0, stream, length, self._next, self.received, extra)
-            self._next += 1
+            header = _pack(kind, 0, stream, length, self.sent, self.received, extra)
+            self.sent += 1
             self._unseen.append((header, buffers, length))
             self.unseen_bytes += length + HEADER_BYTES
             self._reported, self._unreported = self.received, 0
             transport = self.transport
             if transport is None:
                 return
-            idle = not self._outgoing
-            self._outgoing += (memoryview(header), *buffers)
-            if idle:
-                error = self._push(transport)
-            else:
+            error = None
+            if self._outgoing:
+                self._outgoing += (memoryview(header), *buffers)
                 return
+            parts: tuple[bytes | memoryview, ...] = (header, *buffers)
+            try:
+                count = 0 if transport.owed else transport.send(parts)
+            except OSError as problem:
+                error, count = problem, 0
+            self.bytes_out += count
+            if count != length + HEADER_BYTES and error is None:
+                self._outgoing = [memoryview(header), *buffers]
+                drop(self._outgoing, count)
+                error = self._push(transport)
         if error is not None:
             self.drop(transport, str(error))
 
@@ -245,7 +253,6 @@ class Link:
                 if count:
                     drop(outgoing, count)
                     self.bytes_out += count
-                    self.said = time.monotonic()
                 elif transport.owed or outgoing:
                     break
         except OSError as error:
@@ -307,8 +314,7 @@ class Link:
         except ChannelError as error:
             self.poisoned = True
             self._owner.violated(self, error)
-        if total:
-            self.heard = time.monotonic()
+        self.arrivals += total
         return total
 
     def _read(self, transport: Transport, flags: int) -> int:
@@ -422,8 +428,8 @@ class Link:
 
     def _heed(self, seen: int) -> None:
         if seen > self._seen:
-            if seen > self._next:
-                raise self._strange(f"it has seen {seen} of {self._next} packets")
+            if seen > self.sent:
+                raise self._strange(f"it has seen {seen} of {self.sent} packets")
             with self._sending:
                 self._acknowledge(seen)
 

@@ -167,6 +167,15 @@ class LinkChannel(GuardedChannel):
                     out[peer] = arrived
         except KeyError:
             raise self._unknown(peer) from None
+        if missing and not unsent:  # usual: one small frame of each peer
+            for peer in tuple(missing):
+                inflow = self._inflows[peer]
+                if inflow.received is None:
+                    self._read(peer, inflow, 0)
+                    if inflow.received is None:
+                        break
+                out[peer] = inflow.received
+                missing.remove(peer)
         if unsent or missing:
             self._move(unsent, missing, out)
         for peer in receives:
@@ -234,7 +243,7 @@ class LinkChannel(GuardedChannel):
     def _read(self, peer: int, inflow: Inflow, flags: int) -> None:
         """Read the peer's link, or wait until who reads it now has something or steps back."""
         link = self._links[peer]
-        link.used = time.monotonic()
+        link.uses += 1
         if link.reading.acquire(False):
             try:
                 if link.watched:
@@ -246,15 +255,17 @@ class LinkChannel(GuardedChannel):
             finally:
                 link.step_back()
             if link.transport is None and not flags:
-                inflow.arrived.wait(_SLICE)
+                time.sleep(_SLICE)
         elif not flags:
+            inflow.arrived.clear()
+            inflow.followed = True
             link.waiting.add(inflow)
             try:
-                if link.reading.locked():
+                if link.reading.locked() and inflow.received is None:
                     inflow.arrived.wait(_SLICE)
-                inflow.arrived.clear()
             finally:
                 link.waiting.discard(inflow)
+                inflow.followed = False
 
     def _push(self, unsent: list[int], missing: list[int]) -> None:
         """Send as far as possible, reading what comes from everybody in the meantime."""

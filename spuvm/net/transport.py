@@ -24,6 +24,8 @@ BLOCK_MICROSECONDS: Final = 20_000
 
 _CIPHER: Final = 1 << 18
 _ENCRYPT: Final = 1 << 20
+_RECORD: Final = 1 << 15
+"""Small parts are put together up to so many bytes; larger ones are not worth the copy."""
 
 
 class Transport(ABC):
@@ -50,7 +52,7 @@ class Transport(ABC):
         """Whether there may be bytes that have left the socket and were not received yet."""
 
     @abstractmethod
-    def send(self, parts: Sequence[memoryview]) -> int:
+    def send(self, parts: Sequence[memoryview | bytes]) -> int:
         """How many bytes were accepted, from the first on; raises OSError."""
 
     @property
@@ -78,11 +80,11 @@ class PlainTransport(Transport):
     def receive(self, into: memoryview, flags: int) -> int:
         return self.sock.recv_into(into, 0, flags)
 
-    def send(self, parts: Sequence[memoryview]) -> int:
+    def send(self, parts: Sequence[memoryview | bytes]) -> int:
         if not parts:
             return 0
         try:
-            return self.sock.sendmsg(parts[:IOV], (), NOW)
+            return self.sock.sendmsg(parts if len(parts) < IOV else parts[:IOV], (), NOW)
         except BlockingIOError:
             return 0
 
@@ -102,55 +104,51 @@ class TlsTransport(Transport):
         self._lock = threading.Lock()
         self._stage = memoryview(bytearray(_CIPHER))
         self._waiting: list[memoryview] = []  # encrypted, not yet sent
-        self._drained = True
+        self._partial = False  # what is left of the incoming bytes is less than a record
 
     @property
     def held(self) -> bool:
-        return not self._drained
+        return not self._partial
 
     def receive(self, into: memoryview, flags: int) -> int:
         while True:
+            if self._partial:
+                count = self.sock.recv_into(self._stage, 0, flags)
+                if count:
+                    self._incoming.write(self._stage[:count])
+                else:
+                    self._incoming.write_eof()
             try:
                 with self._lock:
                     got = int(self._tls.read(len(into), into))
-                self._drained = False
+                    self._partial = not (self._incoming.pending or self._tls.pending())
                 return got
             except ssl.SSLWantReadError:
-                self._drained = True
+                self._partial = True
             except ssl.SSLEOFError:
                 return 0
-            count = self.sock.recv_into(self._stage, 0, flags)
-            if not count:
-                self._incoming.write_eof()
-            else:
-                self._incoming.write(self._stage[:count])
 
     @property
     def owed(self) -> bool:
         return bool(self._waiting) or self._outgoing.pending > 0
 
-    def send(self, parts: Sequence[memoryview]) -> int:
+    def send(self, parts: Sequence[memoryview | bytes]) -> int:
         accepted = 0
         if parts and not self._waiting:
-            data: bytes | memoryview
-            if len(parts) == 1 or len(parts[0]) + len(parts[1]) > _ENCRYPT:
-                data = parts[0][:_ENCRYPT]
-            else:
-                data = joined(parts, _ENCRYPT)
+            data = joined(parts, _RECORD) if len(parts) > 1 else parts[0]
+            if len(data) > _ENCRYPT:
+                data = memoryview(data)[:_ENCRYPT]
             with self._lock:
                 accepted = self._tls.write(data)
         if self._outgoing.pending:
             self._waiting.append(memoryview(self._outgoing.read()))
-        try:
-            while self._waiting:
-                sent = self.sock.sendmsg(self._waiting[:IOV], (), NOW)
-                drop(self._waiting, sent)
-        except BlockingIOError:
-            pass
+        if self._waiting:
+            with contextlib.suppress(BlockingIOError):
+                drop(self._waiting, self.sock.sendmsg(self._waiting[:IOV], (), NOW))
         return accepted
 
 
-def joined(parts: Sequence[memoryview], most: int) -> bytes:
+def joined(parts: Sequence[memoryview | bytes], most: int) -> bytes | memoryview:
     """As many of the first parts as fit into `most` bytes, in one piece; at least one."""
     total = count = 0
     for part in parts:
@@ -158,4 +156,4 @@ def joined(parts: Sequence[memoryview], most: int) -> bytes:
             break
         total += len(part)
         count += 1
-    return b"".join(parts[:count])
+    return parts[0] if count == 1 else b"".join(parts[:count])
