@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spuvm.bytecode.isa import infer
+from spuvm.bytecode.loops import infer_loop
 from spuvm.bytecode.program import AttrValue, Input, Instruction, Output, Program
 from spuvm.bytecode.types import Type
 from spuvm.errors import VerifyError
@@ -56,6 +57,7 @@ class Builder:
         self._constant_index: dict[tuple[Any, ...], int] = {}
         self._constant_ids: dict[tuple[int, int, int], int] = {}
         self._instructions: list[Instruction] = []
+        self._made_by: list[Instruction] = []  # per value that is no input
         self._outputs: list[Output] = []
 
     def type(self, value: int) -> Type:
@@ -65,7 +67,7 @@ class Builder:
     def instruction(self, value: int) -> Instruction | None:
         """The instruction that made a value; None for inputs."""
         first = len(self._inputs)
-        return self._instructions[value - first] if value >= first else None
+        return self._made_by[value - first] if value >= first else None
 
     def source(self, value: int) -> str:
         """The user's line that made a value; "" for inputs."""
@@ -116,13 +118,39 @@ class Builder:
         made = infer(self.ring.bits, op, [self._types[a] for a in args], clean)
         return self._append(op, args, made, clean, source)
 
+    def loop(
+        self, args: Sequence[int], body: Program, source: str = "", **attrs: Any
+    ) -> tuple[int, ...]:
+        """Append a ``loop`` with a verified body and return the ids of its results.
+
+        Raises:
+            VerifyError: operands, attributes and body do not go together.
+        """
+        clean = {name: clean_attr(value) for name, value in attrs.items()}
+        made = infer_loop([self._types[a] for a in args], clean, body)
+        return self._append_all("loop", args, made, clean, source, body)
+
     def _append(
         self, op: str, args: Sequence[int], made: Type, attrs: dict[str, AttrValue], source: str
     ) -> int:
-        value = len(self._types)
-        self._types.append(made)
-        self._instructions.append(Instruction(op, tuple(args), (value,), (made,), attrs, source))
-        return value
+        return self._append_all(op, args, (made,), attrs, source, None)[0]
+
+    def _append_all(
+        self,
+        op: str,
+        args: Sequence[int],
+        made: tuple[Type, ...],
+        attrs: dict[str, AttrValue],
+        source: str,
+        body: Program | None,
+    ) -> tuple[int, ...]:
+        first = len(self._types)
+        self._types.extend(made)
+        results = tuple(range(first, len(self._types)))
+        instruction = Instruction(op, tuple(args), results, made, attrs, source, body)
+        self._instructions.append(instruction)
+        self._made_by.extend([instruction] * len(results))
+        return results
 
     def output(self, value: int, dtype: str, name: str, origins: Sequence[str] = ()) -> None:
         """Declare an output: the value, the dtype it decodes to, its name and origins."""

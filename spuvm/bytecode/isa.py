@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spuvm.bytecode import loops
 from spuvm.bytecode.program import AttrValue
 from spuvm.bytecode.types import Type
 from spuvm.errors import VerifyError
@@ -227,6 +228,64 @@ def _take(ring: int, args: Sequence[Type], attrs: Any) -> Type:
         lo, hi = args[1].bounds
         need(lo >= 0 and hi < args[0].size, f"take: index range {lo}..{hi} of {args[0].size}")
     return args[0].with_(shape=shape)
+
+
+@local("window", "*p", "sizes", "x[s_0:s_0+n_0, ...] at a public start s, one entry per axis cut")
+def _window(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, start = args
+    sizes = tuple(attrs["sizes"])
+    _starts("window", x, start, sizes)
+    return x.with_(shape=(*sizes, *x.shape[len(sizes) :]))
+
+
+@local("put", "**p", "", "x with y written over x[s_0:s_0+n_0, ...] at a public start s")
+def _put(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, y, start = args
+    alike = (x.kind, x.frac, x.width, len(x.shape)) == (y.kind, y.frac, y.width, len(y.shape))
+    need(alike and start.size == len(x.shape), f"put: {y} does not go into {x}")
+    _starts("put", x, start, y.shape)
+    if x.bounds is None or y.bounds is None:
+        return x.with_(lo=None, hi=None)
+    return x.with_(lo=min(x.bounds[0], y.bounds[0]), hi=max(x.bounds[1], y.bounds[1]))
+
+
+def _starts(op: str, x: Type, start: Type, sizes: tuple[int, ...]) -> None:
+    """Starts are in the range that the VM relies on by their bounds, which hold for all axes."""
+    _is_ring(op, start)
+    need(start.shape == (len(sizes),) and len(sizes) <= len(x.shape), f"{op}: start {start.shape}")
+    room = [n - m for n, m in zip(x.shape, sizes, strict=False)]
+    need(min(sizes, default=0) >= 0 and min(room, default=0) >= 0, f"{op}: {sizes} of {x.shape}")
+    need(
+        start.size == 0 or (start.lo is not None and start.lo >= 0),
+        f"{op}: the start may be negative",
+    )
+
+
+@local("add_pp", "pp", "", "p + q of public ring elements, one of them may be a scalar")
+def _add_pp(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, _ = _public_pair("add_pp", args)
+    return _add_bounds(ring, Type("p", x.shape, _same_frac("add_pp", args)), args, (1, 1))
+
+
+@local("mul_pp", "pp", "", "p * q of public ring elements, one of them may be a scalar")
+def _mul_pp(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, y = _public_pair("mul_pp", args)
+    return _product_bounds(ring, Type("p", x.shape, x.frac + y.frac), x, y, 1, 0)
+
+
+@local("rem_p", "p", "modulus", "p modulo a positive number, of public elements that are not < 0")
+def _rem_p(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, modulus = args[0], attrs["modulus"]
+    _is_ring("rem_p", x)
+    need(modulus > 0 and x.lo is not None and x.lo >= 0, "rem_p: needs p >= 0 and modulus > 0")
+    return x.with_(lo=0, hi=min(modulus - 1, x.magnitude(modulus)))
+
+
+def _public_pair(op: str, args: Sequence[Type]) -> tuple[Type, Type]:
+    x, y = sorted(args, key=lambda t: t.shape == ())
+    _public_fits(op, x, y)
+    _is_ring(op, x, y)
+    return x, y
 
 
 # --- linear arithmetic, local ----------------------------------------------------------------
@@ -498,5 +557,8 @@ def _reverse_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return args[0]
 
 
-# `const` is typed by its array; the builder and the verifier handle it: see type_of_constant.
+# `const` is typed by its array, `loop` by its body; protocols do not see them, machines do:
+# see builder.type_of_constant and loops.infer_loop.
 OPS["const"] = Op("const", "", ("index",), "constant number `index`, public", _reshape, True)
+OPS["loop"] = Op("loop", "*+", loops.ATTRS, "a body, run a public number of times", _reshape, False)
+STRUCTURAL = frozenset(("const", "loop"))

@@ -25,7 +25,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """``results = op args {attrs}``; `results` are fresh value ids, one type each."""
+    """``results = op args {attrs}``; `results` are fresh value ids, one type each.
+
+    Only ``loop`` has a `body`, a program of its own: see bytecode/loops.py.
+    """
 
     op: str
     args: tuple[int, ...]
@@ -33,6 +36,7 @@ class Instruction:
     types: tuple[Type, ...]
     attrs: Mapping[str, AttrValue] = field(default_factory=dict)
     source: str = ""
+    body: Program | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,13 @@ class Output:
     origins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """A straight-line, typed, single-assignment program over shares.
+    """A typed, single-assignment program over shares; loops hold their bodies as programs.
 
     Value ids are 0 .. n-1 for the inputs, then one per instruction result in order. Constants are
-    ring-encoded arrays (or bits as uint8) that `const` instructions name by index.
+    ring-encoded arrays (or bits as uint8) that `const` instructions name by index. Programs are
+    equal when their texts are.
     """
 
     ring: int
@@ -74,6 +79,12 @@ class Program:
         from spuvm.bytecode.text import to_text
 
         return hashlib.sha256(to_text(self, sources=False).encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def __str__(self) -> str:
         from spuvm.bytecode.text import to_text

@@ -8,6 +8,7 @@
 
 A type is its kind, ``.f18`` fraction bits or ``.w8`` bit width (nothing for 0), shape, bounds.
 Longer constants are base64 of the little-endian bytes. ``  # `` starts the user's source line.
+The lines after a ``loop`` are its body, indented, up to ``end``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,18 +37,26 @@ _NAMES = {np.dtype(v): k for k, v in _DTYPES.items()}
 
 def to_text(program: Program, sources: bool = True) -> str:
     """Print a program; without `sources` the text depends on nothing but what is computed."""
-    lines = [f"program ring={program.ring} frac={program.frac_bits}"]
+    head = f"program ring={program.ring} frac={program.frac_bits}"
+    return "\n".join([head, *_lines(program, sources)]) + "\n"
+
+
+def _lines(program: Program, sources: bool) -> list[str]:
+    lines = []
     for i, given in enumerate(program.inputs):
         lines.append(f"input %{i} : {type_text(given.type)} from {json.dumps(given.origin)}")
     for i, array in enumerate(program.constants):
         lines.append(f"constant {i} : {_constant_text(array)}")
     for instruction in program.instructions:
         lines.append(instruction_text(instruction, sources))
+        if instruction.body is not None:
+            lines += ["  " + line for line in _lines(instruction.body, sources)]
+            lines.append("end")
     for out in program.outputs:
         origins = ", ".join(json.dumps(o) for o in out.origins)
         tail = f" from {origins}" if origins else ""
         lines.append(f"output %{out.value} : {out.dtype} {json.dumps(out.name)}{tail}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def instruction_text(instruction: Instruction, sources: bool = True) -> str:
@@ -105,6 +115,27 @@ _LINE = re.compile(
 )
 
 
+class _Parts:
+    """What was read so far of a program or of the body of a loop, whose line is `opened_by`."""
+
+    def __init__(self, opened_by: Instruction | None) -> None:
+        self.opened_by = opened_by
+        self.inputs: list[Input] = []
+        self.constants: list[npt.NDArray[Any]] = []
+        self.instructions: list[Instruction] = []
+        self.outputs: list[Output] = []
+
+    def program(self, ring: int, frac_bits: int) -> Program:
+        return Program(
+            ring,
+            frac_bits,
+            tuple(self.inputs),
+            tuple(self.constants),
+            tuple(self.instructions),
+            tuple(self.outputs),
+        )
+
+
 def parse(text: str) -> Program:
     """Read the text form back; ``parse(to_text(p))`` has the text and the digest of `p`.
 
@@ -112,31 +143,46 @@ def parse(text: str) -> Program:
         VerifyError: a line that is not in the text form (the message has its number).
     """
     ring = frac_bits = -1
-    inputs: list[Input] = []
-    constants: list[npt.NDArray[Any]] = []
-    instructions: list[Instruction] = []
-    outputs: list[Output] = []
+    stack = [_Parts(None)]
     for number, line in enumerate(text.split("\n"), start=1):
+        indent = "  " * (len(stack) - 1)
         if not line:
             continue
-        if m := _HEAD.fullmatch(line):
+        if len(stack) > 1 and line == indent[2:] + "end":
+            body = stack.pop()
+            assert body.opened_by is not None
+            made = replace(body.opened_by, body=body.program(ring, frac_bits))
+            stack[-1].instructions.append(made)
+        elif len(stack) == 1 and (m := _HEAD.fullmatch(line)):
             ring, frac_bits = int(m[1]), int(m[2])
-        elif m := _INPUT.fullmatch(line):
-            inputs.append(Input(_parse_type(m[2]), json.loads(m[9])))
-        elif m := _CONSTANT.fullmatch(line):
-            constants.append(_parse_constant(m, number))
-        elif m := _OUTPUT.fullmatch(line):
-            origins = tuple(json.loads(o) for o in re.findall(_STRING, m[4] or ""))
-            outputs.append(Output(int(m[1]), m[2], json.loads(m[3]), origins))
-        elif m := _LINE.fullmatch(line):
-            instructions.append(_parse_instruction(m))
-        else:
+        elif not line.startswith(indent) or not _line(stack, line[len(indent) :], number):
             raise VerifyError(f"line {number} is not in the text form", got=line[:120])
+    if len(stack) > 1:
+        raise VerifyError("the text stops inside of a loop", expected="a line 'end'")
     if ring < 0:
         raise VerifyError("the text has no 'program' line")
-    return Program(
-        ring, frac_bits, tuple(inputs), tuple(constants), tuple(instructions), tuple(outputs)
-    )
+    return stack[0].program(ring, frac_bits)
+
+
+def _line(stack: list[_Parts], line: str, number: int) -> bool:
+    """Read a line of the innermost program or body; False if it is none."""
+    parts = stack[-1]
+    if m := _INPUT.fullmatch(line):
+        parts.inputs.append(Input(_parse_type(m[2]), json.loads(m[9])))
+    elif m := _CONSTANT.fullmatch(line):
+        parts.constants.append(_parse_constant(m, number))
+    elif m := _OUTPUT.fullmatch(line):
+        origins = tuple(json.loads(o) for o in re.findall(_STRING, m[4] or ""))
+        parts.outputs.append(Output(int(m[1]), m[2], json.loads(m[3]), origins))
+    elif m := _LINE.fullmatch(line):
+        made = _parse_instruction(m)
+        if made.op == "loop":
+            stack.append(_Parts(made))
+        else:
+            parts.instructions.append(made)
+    else:
+        return False
+    return True
 
 
 def _ids(text: str | None) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spuvm.bytecode.builder import type_of_constant
 from spuvm.bytecode.isa import infer
+from spuvm.bytecode.loops import infer_loop
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.bytecode.types import Type
 from spuvm.errors import VerifyError
@@ -14,7 +15,7 @@ def verify(program: Program) -> Program:
     """Return `program` unchanged, or raise.
 
     Checked: single assignment with ids counting up, definition before use, every stated type equal
-    to the one that the instruction table infers, constants, inputs, outputs.
+    to the one that the instruction table infers, constants, inputs, outputs, bodies of loops.
 
     Raises:
         VerifyError: the text names the instruction number, and the user's source line if known.
@@ -27,11 +28,11 @@ def verify(program: Program) -> Program:
     for number, instruction in enumerate(program.instructions):
         where = f"instruction {number} ({instruction.op})"
         try:
-            types.append(_check(program, ring, instruction, types))
+            types.extend(_check(program, ring, instruction, types))
         except VerifyError as error:
             raise VerifyError(
                 f"{where}: {error.message}",
-                at=instruction.source or None,
+                at=error.at or instruction.source or None,
                 got=error.got,
                 expected=error.expected,
             ) from error
@@ -46,37 +47,51 @@ def verify(program: Program) -> Program:
     return program
 
 
-def _check(program: Program, ring: Ring, instruction: Instruction, types: list[Type]) -> Type:
-    if instruction.results != (len(types),):
+def _check(
+    program: Program, ring: Ring, instruction: Instruction, types: list[Type]
+) -> tuple[Type, ...]:
+    expected = tuple(range(len(types), len(types) + len(instruction.types)))
+    if instruction.results != expected or (instruction.body is None and len(expected) != 1):
         raise VerifyError(
             "results must be assigned once and count up",
             got=" ".join(f"%{r}" for r in instruction.results) or "nothing",
-            expected=f"%{len(types)}",
+            expected=" ".join(f"%{r}" for r in expected) or f"%{len(types)}",
         )
-    if len(instruction.types) != 1:
-        raise VerifyError(f"one type per result needed, got {len(instruction.types)}")
     for a in instruction.args:
         if not 0 <= a < len(types):
             raise VerifyError(f"value %{a} is used before it is defined")
-    stated = instruction.types[0]
-    _check_type("result", stated, ring)
-    if instruction.op == "const":
-        want = _type_of_const(program, ring, instruction, stated)
-    else:
-        try:
-            want = infer(
-                program.ring,
-                instruction.op,
-                [types[a] for a in instruction.args],
-                instruction.attrs,
-            )
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
-            raise VerifyError(f"malformed attributes {dict(instruction.attrs)}") from error
-    if want != stated:
+    for stated in instruction.types:
+        _check_type("result", stated, ring)
+    want = _inferred(program, ring, instruction, [types[a] for a in instruction.args])
+    if want != instruction.types:
         raise VerifyError(
-            "the stated type is not the inferred one", got=str(stated), expected=str(want)
+            "the stated type is not the inferred one",
+            got=", ".join(map(str, instruction.types)),
+            expected=", ".join(map(str, want)),
         )
-    return stated
+    return want
+
+
+def _inferred(
+    program: Program, ring: Ring, instruction: Instruction, args: list[Type]
+) -> tuple[Type, ...]:
+    op, attrs = instruction.op, instruction.attrs
+    if (op == "loop") != (instruction.body is not None):
+        raise VerifyError("a loop has a body, and nothing else has")
+    if op == "const":
+        return (_type_of_const(program, ring, instruction, instruction.types[0]),)
+    try:
+        if instruction.body is None:
+            return (infer(program.ring, op, args, attrs),)
+        return infer_loop(args, attrs, _body(program, instruction.body))
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise VerifyError(f"malformed attributes {dict(attrs)}") from error
+
+
+def _body(program: Program, body: Program) -> Program:
+    if (body.ring, body.frac_bits) != (program.ring, program.frac_bits):
+        raise VerifyError("the body is for another ring or other fraction bits")
+    return verify(body)
 
 
 def _type_of_const(program: Program, ring: Ring, instruction: Instruction, stated: Type) -> Type:

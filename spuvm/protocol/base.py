@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.bytecode.isa import OPS
+from spuvm.bytecode.isa import OPS, STRUCTURAL
 from spuvm.bytecode.types import Type
 from spuvm.errors import ProtocolError
 from spuvm.net.channel import Spec
@@ -78,7 +78,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for names, want in ((self.local, True), (self.steps, False), (self.costs, False)):
-            expected = {n for n, op in OPS.items() if op.local is want and n != "const"}
+            expected = {n for n, op in OPS.items() if op.local is want} - STRUCTURAL
             if set(names) != expected:
                 raise ProtocolError(
                     f"protocol {self.name} is incomplete",

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.bytecode.isa import OPS
-from spuvm.bytecode.program import Program
+from spuvm.bytecode.isa import OPS, STRUCTURAL
+from spuvm.bytecode.loops import loop_of
+from spuvm.bytecode.program import Instruction, Program
 from spuvm.bytecode.types import Type
 from spuvm.errors import ProtocolError
 from spuvm.ring import Ring
@@ -110,7 +111,10 @@ def run_plain(
         ProtocolError: a wrong number, shape or dtype of inputs; with ``checks="ranges"`` also a
             value outside its stated bounds.
     """
-    plain = Plain(Ring(program.ring), rng, checks)
+    return _run(Plain(Ring(program.ring), rng, checks), program, inputs)
+
+
+def _run(plain: Plain, program: Program, inputs: Sequence[Array]) -> list[Array]:
     if len(inputs) != len(program.inputs):
         raise ProtocolError(f"{len(program.inputs)} inputs expected, got {len(inputs)}")
     values: list[Array] = []
@@ -119,21 +123,41 @@ def run_plain(
             raise ProtocolError(f"input {i}: shape {given.type.shape} expected, got {array.shape}")
         values.append(plain.load(array))
         _check(plain, f"input {i}", given.type, values[-1])
-    types = [x.type for x in program.inputs]
+    types = program.types
     for number, instruction in enumerate(program.instructions):
-        if instruction.op == "const":
-            index = int(instruction.attrs["index"])  # type: ignore[arg-type]
-            made = plain.load(program.constants[index])
-        else:
-            args = [values[a] for a in instruction.args]
-            kinds = [types[a] for a in instruction.args]
-            with np.errstate(over="ignore"):  # numpy warns when a scalar wraps, which is meant
-                result = MEANING[instruction.op](plain, kinds, *args, **instruction.attrs)
-            made = np.asarray(result) if instruction.types[0].width == 1 else plain.made(result)
-        _check(plain, f"{number} {instruction.op}", instruction.types[0], made)
-        values.append(made)
-        types.append(instruction.types[0])
+        args = [values[a] for a in instruction.args]
+        made = _results(plain, program, instruction, args, [types[a] for a in instruction.args])
+        for t, value in zip(instruction.types, made, strict=True):
+            _check(plain, f"{number} {instruction.op}", t, value)
+        values += made
     return [plain.store(values[out.value]) for out in program.outputs]
+
+
+def _results(
+    plain: Plain, program: Program, instruction: Instruction, args: list[Array], kinds: list[Type]
+) -> list[Array]:
+    if instruction.op == "const":
+        return [plain.load(program.constants[int(instruction.attrs["index"])])]  # type: ignore[arg-type]
+    if instruction.op == "loop":
+        return _loop(plain, instruction, [plain.store(x) for x in args])
+    with np.errstate(over="ignore"):  # numpy warns when a scalar wraps, which is meant
+        made = MEANING[instruction.op](plain, kinds, *args, **instruction.attrs)
+    return [np.asarray(made) if instruction.types[0].width == 1 else plain.made(made)]
+
+
+def _loop(plain: Plain, instruction: Instruction, args: list[Array]) -> list[Array]:
+    """Iteration after iteration: carries go round, rows go in and out by the iteration's number."""
+    loop = loop_of(instruction)
+    captured = args[: loop.first_carry]
+    carried = args[loop.first_carry : loop.first_row]
+    rows: dict[int, list[Array]] = {}
+    for i in loop.iterations():
+        scanned = [np.asarray(x[i]) for x in args[loop.first_row :]]
+        index = plain.ring.array(np.asarray(i))
+        made = _run(plain, loop.body, [index, *captured, *carried, *scanned])
+        carried, rows[i] = made[: loop.carries], made[loop.carries :]
+    stacked = [np.stack(row) for row in zip(*(rows[i] for i in range(loop.trip)), strict=True)]
+    return [plain.load(x) for x in (*carried, *stacked)]
 
 
 def _check(plain: Plain, what: str, t: Type, x: Array) -> None:
@@ -199,11 +223,24 @@ def _take(p: Plain, types: Any, x: Array, index: Array, shape: Any) -> Array:
     return x.ravel()[index.ravel().astype(np.int64)].reshape(shape)
 
 
+@means("window")
+def _window(p: Plain, types: Any, x: Array, start: Array, sizes: Any) -> Array:
+    return x[tuple(slice(int(a), int(a) + n) for a, n in zip(start, sizes, strict=True))]
+
+
+@means("put")
+def _put(p: Plain, types: Any, x: Array, y: Array, start: Array) -> Array:
+    made = np.array(x)
+    made[tuple(slice(int(a), int(a) + n) for a, n in zip(start, y.shape, strict=True))] = y
+    return made
+
+
 # --- arithmetic ------------------------------------------------------------------------------
 
 
 @means("add_aa")
 @means("add_ap")
+@means("add_pp")
 def _add(p: Plain, types: Any, x: Array, y: Array) -> Array:
     return p.wrap(x + y)
 
@@ -226,7 +263,13 @@ def _neg(p: Plain, types: Any, x: Array) -> Array:
     return p.wrap(0 - x)
 
 
+@means("rem_p")
+def _rem(p: Plain, types: Any, x: Array, modulus: int) -> Array:
+    return p.wrap(x % np.asarray(modulus, x.dtype))
+
+
 @means("mul_ap")
+@means("mul_pp")
 def _mul_ap(p: Plain, types: Any, x: Array, y: Array) -> Array:
     return p.wrap(x * y)
 
@@ -363,4 +406,4 @@ def _reverse_b(p: Plain, types: Sequence[Type], x: Array) -> Array:
 
 def missing() -> set[str]:
     """Instructions of the table that have no meaning here (a test keeps this empty)."""
-    return set(OPS) - set(MEANING) - {"const"}
+    return set(OPS) - set(MEANING) - STRUCTURAL

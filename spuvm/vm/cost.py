@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spuvm.bytecode.loops import loop_of
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
 from spuvm.protocol.aby3 import ABY3
@@ -44,18 +46,29 @@ def add_bytes(a: Bytes3, b: Bytes3) -> Bytes3:
 
 
 def static_cost(program: Program, protocol: Protocol = ABY3) -> Cost:
-    """Cost of a program's instructions: equal to what a run sends, to the byte and the round."""
-    ring, types = Ring(program.ring), program.types
+    """Cost of a program's instructions: equal to what a run sends, to the byte and the round.
+
+    A row of an instruction inside a loop counts all its iterations.
+    """
+    rows = tuple(_rows(program, protocol, 1))
     total: Bytes3 = (0, 0, 0)
-    rows = []
+    for row in rows:
+        total = add_bytes(total, row.bytes_sent)
+    return Cost(schedule(program, protocol).rounds, total, rows)
+
+
+def _rows(program: Program, protocol: Protocol, times: int) -> Iterator[CostRow]:
+    ring, types = Ring(program.ring), program.types
     for instruction in program.instructions:
-        if instruction.op not in protocol.costs:
-            continue
-        args = [types[i] for i in instruction.args]
-        cost = protocol.costs[instruction.op](ring, args, instruction.attrs)
-        total = add_bytes(total, cost.bytes_sent)
-        rows.append(CostRow(instruction.op, cost.rounds, cost.bytes_sent, instruction.source))
-    return Cost(schedule(program, protocol).rounds, total, tuple(rows))
+        if instruction.body is not None:
+            trip = loop_of(instruction).trip
+            yield from _rows(instruction.body, protocol, times * trip)
+        elif instruction.op in protocol.costs:
+            args = [types[i] for i in instruction.args]
+            cost = protocol.costs[instruction.op](ring, args, instruction.attrs)
+            sent = (cost.bytes_sent[0], cost.bytes_sent[1], cost.bytes_sent[2])
+            total = (sent[0] * times, sent[1] * times, sent[2] * times)
+            yield CostRow(instruction.op, cost.rounds * times, total, instruction.source)
 
 
 def open_cost(t: Type, ring: Ring, *, bits: int, to: int | None) -> CostRow:

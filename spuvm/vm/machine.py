@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.bytecode.isa import DRAWING
-from spuvm.bytecode.program import Instruction, Program
+from spuvm.bytecode.program import Program
 from spuvm.errors import ProtocolError, SpuvmError, UsageError
 from spuvm.kernels.arith import small_dtype
 from spuvm.net.channel import Channel, Spec
@@ -21,8 +20,9 @@ from spuvm.protocol.aby3.io import Dealt, accept
 from spuvm.protocol.aby3.packing import pack_bits
 from spuvm.protocol.aby3.prss import RUN_BITS, Masks, Stream
 from spuvm.protocol.aby3.share import AShare, BShare, Share
-from spuvm.protocol.base import Exchange, Party, Protocol, Received, Steps
+from spuvm.protocol.base import Protocol
 from spuvm.ring import Ring
+from spuvm.vm.frames import Executor, Frame, Path
 from spuvm.vm.schedule import Schedule, schedule
 from spuvm.wide import cast, elements
 
@@ -41,28 +41,6 @@ class RunStats:
     seconds: float
     rows: tuple[tuple[str, int, str], ...] = ()
     views: tuple[Array, ...] | None = None
-
-
-@dataclass(slots=True)
-class _Active:
-    """An interactive instruction between two of its rounds."""
-
-    number: int
-    instruction: Instruction
-    steps: Steps
-    pending: Exchange
-
-
-@dataclass(slots=True)
-class _Run:
-    """Registers and counters of one run."""
-
-    program: Program
-    plan: Schedule
-    values: dict[int, Any]
-    left: dict[int, int]
-    sent: dict[int, int] = field(default_factory=dict)
-    views: list[Array] | None = None
 
 
 class Machine:
@@ -143,10 +121,13 @@ class Machine:
         started = time.perf_counter()
         plan = self.prepare(program)
         values: dict[int, Any] = {i: self._value(name) for i, name in enumerate(inputs)}
-        run = _Run(program, plan, values, dict(plan.uses), {}, [] if record == "views" else None)
+        executor = Executor(
+            self.rank, self.party_names[self.rank], self.ring, self._protocol, self._streams, run_id
+        )
+        views: list[Array] | None = [] if record == "views" else None
         before = self._channel.stats.bytes_sent
         try:
-            self._execute(run_id, run)
+            made = self._execute(executor, Frame(program, plan, values, dict(plan.uses)), views)
         except SpuvmError as error:
             self.abort(f"party {self.party_names[self.rank]}: {error.message}")
             raise
@@ -154,20 +135,15 @@ class Machine:
             message = f"party {self.party_names[self.rank]} failed: {type(error).__name__}"
             self.abort(message)
             raise ProtocolError(message) from error
-        for name, output in zip(outputs, program.outputs, strict=True):
-            self._values[name] = _as_share(
-                run.values[output.value], self.rank, program, output.value
-            )
-        rows = tuple(
-            (program.instructions[i].op, count, program.instructions[i].source)
-            for i, count in sorted(run.sent.items())
-        )
+        for name, output, value in zip(outputs, program.outputs, made, strict=True):
+            self._values[name] = _as_share(value, self.rank, program, output.value)
+        rows = tuple(_row_of(program, *item) for item in sorted(executor.sent.items()))
         return RunStats(
             plan.rounds,
             self._channel.stats.bytes_sent - before,
             time.perf_counter() - started,
             rows,
-            None if run.views is None else tuple(run.views),
+            None if views is None else tuple(views),
         )
 
     def part(self, run_id: int, name: str, *, to: int | None, bits: int) -> Array | None:
@@ -291,120 +267,33 @@ class Machine:
                 next="it was freed or never shared",
             ) from None
 
-    def _execute(self, run_id: int, run: _Run) -> None:
-        active: list[_Active] = []
-        inbox: dict[int, Received] = {}
-        for starting in run.plan.starts:
-            still: list[_Active] = []
-            for task in active:
-                if self._advance(run, task, inbox[task.number]):
-                    still.append(task)
-            for number in starting:
-                fresh = self._start(run_id, run, number)
-                if fresh is not None:
-                    still.append(fresh)
-            active = still
-            inbox = self._exchange(run, active)
-        if active:
-            raise ProtocolError("an instruction took more rounds than its declared cost")
-
-    def _start(self, run_id: int, run: _Run, number: int) -> _Active | None:
-        instruction = run.program.instructions[number]
-        if instruction.op == "const":
-            index = instruction.attrs["index"]
-            assert isinstance(index, int)
-            run.values[instruction.results[0]] = run.program.constants[index]
-            return None
-        args = [run.values[a] for a in instruction.args]
-        local = self._protocol.local.get(instruction.op)
-        try:
-            if local is not None:
-                draws = instruction.op in DRAWING
-                masks = Masks(self._streams, run_id, number) if draws else None
-                party = Party(self.rank, self.ring, masks)
-                self._finish(run, instruction, local(party, *args, **instruction.attrs))
-                return None
-            party = Party(self.rank, self.ring, Masks(self._streams, run_id, number))
-            steps = self._protocol.steps[instruction.op](party, *args, **instruction.attrs)
-            return _Active(number, instruction, steps, next(steps))
-        except SpuvmError:
-            raise
-        except Exception as error:
-            raise self._wrapped(instruction, error) from error
-
-    def _advance(self, run: _Run, task: _Active, received: Received) -> bool:
-        """Give a running instruction what came in; True when it has another round."""
-        try:
-            task.pending = task.steps.send(received)
-            return True
-        except StopIteration as stop:
-            self._finish(run, task.instruction, stop.value)
-            return False
-        except SpuvmError:
-            raise
-        except Exception as error:
-            raise self._wrapped(task.instruction, error) from error
-
-    def _finish(self, run: _Run, instruction: Instruction, value: Any) -> None:
-        run.values[instruction.results[0]] = value
-        for argument in instruction.args:
-            run.left[argument] -= 1
-            if not run.left[argument]:
-                del run.values[argument]
-
-    def _exchange(self, run: _Run, active: Sequence[_Active]) -> dict[int, Received]:
-        """One round: all messages to a peer in one frame."""
-        if not active:
-            return {}
-        for task in active:
-            count = 0
-            for arrays in task.pending.send.values():
-                for array in arrays:
-                    count += array.nbytes
-            run.sent[task.number] = run.sent.get(task.number, 0) + count
-        if len(active) == 1:
-            sends, receives = active[0].pending.send, active[0].pending.receive
-        else:
-            sends, receives = _joined(active)
-        got = self._channel.exchange(sends, receives) if sends or receives else {}
-        if self.ring.bits == 128:
-            got = {peer: [elements(a) for a in arrays] for peer, arrays in got.items()}
-        if run.views is not None:
-            for peer in sorted(got):
-                run.views.extend(a.copy() for a in got[peer])
-        if len(active) == 1:
-            return {active[0].number: got}
-        cursor = dict.fromkeys(got, 0)
-        inbox: dict[int, Received] = {}
-        for task in active:
-            mine: Received = {}
-            for peer, specs in task.pending.receive.items():
-                first = cursor[peer]
-                cursor[peer] = first + len(specs)
-                mine[peer] = got[peer][first : cursor[peer]]
-            inbox[task.number] = mine
-        return inbox
-
-    def _wrapped(self, instruction: Instruction, error: Exception) -> ProtocolError:
-        return ProtocolError(
-            f"party {self.party_names[self.rank]}: instruction {instruction.op} failed "
-            f"({type(error).__name__})",
-            at=instruction.source or None,
-        )
+    def _execute(self, executor: Executor, frame: Frame, views: list[Array] | None) -> list[Any]:
+        """Exchange what the frame yields, round by round; its outputs."""
+        steps, received = executor.steps(frame), None
+        while True:
+            try:
+                due = next(steps) if received is None else steps.send(received)
+            except StopIteration as stop:
+                outputs: list[Any] = stop.value
+                return outputs
+            received = {}
+            if due.send or due.receive:
+                received = self._channel.exchange(due.send, due.receive)
+            if self.ring.bits == 128:
+                received = {peer: [elements(a) for a in got] for peer, got in received.items()}
+            if views is not None:
+                for peer in sorted(received):
+                    views.extend(a.copy() for a in received[peer])
 
 
-def _joined(
-    active: Sequence[_Active],
-) -> tuple[dict[int, list[Array]], dict[int, list[Spec]]]:
-    """The messages of several instructions, in program order, as one frame per peer."""
-    sends: dict[int, list[Array]] = {}
-    receives: dict[int, list[Spec]] = {}
-    for task in active:
-        for peer, arrays in task.pending.send.items():
-            sends.setdefault(peer, []).extend(arrays)
-        for peer, specs in task.pending.receive.items():
-            receives.setdefault(peer, []).extend(specs)
-    return sends, receives
+def _row_of(program: Program, path: Path, count: int) -> tuple[str, int, str]:
+    """What a run reports of an instruction inside of loops: its name, bytes, the user's line."""
+    for number in path[:-1]:
+        body = program.instructions[number].body
+        assert body is not None
+        program = body
+    instruction = program.instructions[path[-1]]
+    return instruction.op, count, instruction.source
 
 
 def _as_share(value: Any, rank: int, program: Program, number: int) -> Share:

@@ -17,6 +17,7 @@ from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.io import deal
 from spuvm.protocol.base import Exchange, OpCost
 from spuvm.ring import Ring
+from spuvm.vm import frames
 from spuvm.vm.cost import open_cost, static_cost
 from spuvm.vm.schedule import schedule
 
@@ -233,16 +234,15 @@ def test_registers_are_freed(machines: Trio, monkeypatch) -> None:
     for _ in range(50):
         v = b.emit("add_aa", b.emit("mul_aa", v, v, trunc=0, form="narrow"), v)
     b.output(v, "int64", "o")
-    m = machines.machines[0]
     most = 0
-    finish = m._finish
+    finish = frames._finish
 
-    def watched(run, instruction, value):
+    def watched(frame, instruction, value):
         nonlocal most
-        finish(run, instruction, value)
-        most = max(most, len(run.values))
+        finish(frame, instruction, value)
+        most = max(most, len(frame.values))
 
-    monkeypatch.setattr(m, "_finish", watched)
+    monkeypatch.setattr(frames, "_finish", watched)
     machines.execute(b.build(), ["x"], ["y"])
     assert most <= 3
 
@@ -258,7 +258,7 @@ def test_the_schedule_starts_instructions_as_early_as_possible() -> None:
     assert plan.starts[0] == (0, 1)
     assert plan.starts[1] == (2,)
     assert plan.rounds == 9
-    assert [i for i, s in enumerate(plan.starts) if 3 in s] == [7]
+    assert [r for r, s in plan.starts.items() if 3 in s] == [7]
     assert plan.uses == {0: 3, 1: 1, 2: 2, 3: 1, 4: 1}
 
 

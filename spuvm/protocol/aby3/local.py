@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spuvm.errors import ProtocolError
 from spuvm.kernels import arith
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import matmul
@@ -107,6 +108,50 @@ def pad(
 def take(p: Party, x: Any, index: Array, *, shape: tuple[int, ...]) -> Any:
     positions = index.reshape(shape).astype(np.int64)
     return each(x, lambda a: a.reshape(-1)[positions])
+
+
+def _place(x: Array, start: Array, sizes: tuple[int, ...]) -> tuple[slice, ...]:
+    first = [int(a) for a in start]
+    if any(a + n > m for a, n, m in zip(first, sizes, x.shape, strict=False)):
+        raise ProtocolError("a public start is out of range", got=f"{first} of {x.shape}")
+    return tuple(slice(a, a + n) for a, n in zip(first, sizes, strict=True))
+
+
+@TABLE.on_shares("window")
+def window(p: Party, x: Any, start: Array, *, sizes: tuple[int, ...]) -> Any:
+    return each(x, lambda a: a[_place(a, start, sizes)])
+
+
+@TABLE.on_shares("put")
+def put(p: Party, x: Any, y: Any, start: Array) -> Any:
+    def write(a: Array, b: Array) -> Array:
+        made = a.copy()
+        made[_place(a, start, b.shape)] = b
+        return made
+
+    if isinstance(x, AShare):
+        return AShare(write(x.x0, y.x0), write(x.x1, y.x1))
+    if isinstance(x, BShare):
+        return BShare(write(x.x0, y.x0), write(x.x1, y.x1), x.width)
+    return write(x, y)
+
+
+# Public values are arrays, never numpy scalars, which warn when they wrap.
+
+
+@TABLE.on_shares("add_pp")
+def add_pp(p: Party, x: Array, y: Array) -> Array:
+    return np.asarray(np.add(x, y))
+
+
+@TABLE.on_shares("mul_pp")
+def mul_pp(p: Party, x: Array, y: Array) -> Array:
+    return np.asarray(np.multiply(x, y))
+
+
+@TABLE.on_shares("rem_p")
+def rem_p(p: Party, x: Array, *, modulus: int) -> Array:
+    return np.asarray(np.remainder(x, x.dtype.type(modulus)))
 
 
 def add_public(p: Party, x: AShare, public: Array) -> AShare:
