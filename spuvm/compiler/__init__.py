@@ -21,6 +21,7 @@ from spuvm.compiler.rules import (
     window,
 )
 from spuvm.compiler.rules import transcendental as _transcendental
+from spuvm.compiler.rules import varying as _varying
 
 FAMILIES = (
     combine,
@@ -38,6 +39,7 @@ FAMILIES = (
     sort,
     window,
     _transcendental,
+    _varying,
 )
 
 __all__ = [

@@ -7,16 +7,18 @@ prove that they fit ("pending"), so that sums and scalings of products are trunc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from spuvm.compiler.context import Lowering
+from spuvm.compiler.varying import Varying, place
 from spuvm.errors import CompileError
 
 Array = npt.NDArray[Any]
 Apply = Callable[[int, int], int]
+AnyPublic = TypeVar("AnyPublic", npt.NDArray[Any], Varying, npt.NDArray[Any] | Varying)
 
 
 def to_frac(low: Lowering, x: int, frac: int) -> int:
@@ -119,6 +121,11 @@ def fraction_bits(c: Array) -> int:
     return max(0, int(need.max(initial=0)))
 
 
+def elements(c: Array | Varying) -> Array:
+    """All elements of a public array, of all iterations."""
+    return np.asarray(c.table) if isinstance(c, Varying) else c
+
+
 def finite(low: Lowering, c: Array) -> Array:
     """A public float array as float64; infinities become the largest representable numbers."""
     wide = np.asarray(c).astype(np.float64)
@@ -131,8 +138,10 @@ def finite(low: Lowering, c: Array) -> Array:
     return np.where(np.isinf(wide), np.copysign(top, wide), wide)
 
 
-def encode(low: Lowering, c: Array, frac: int) -> int:
-    """Constant id of a finite float64 array with `frac` fraction bits."""
+def encode(low: Lowering, c: Array | Varying, frac: int) -> int:
+    """Id of a finite public float64 array with `frac` fraction bits."""
+    if isinstance(c, Varying):
+        return place(low, c.with_(ring_array(low, elements(c), frac)), frac)
     return low.constant(ring_array(low, c, frac), frac)
 
 
@@ -150,21 +159,26 @@ def ring_array(low: Lowering, c: Array, frac: int) -> Array:
     return low.ring.array(np.array([int(v) for v in scaled.ravel()], object).reshape(c.shape))
 
 
-def uniform(c: Array) -> Array:
-    """`c` as a scalar if all its elements are equal."""
+def uniform(c: AnyPublic) -> AnyPublic:
+    """`c` as a scalar if all its elements are equal, in every iteration."""
+    if isinstance(c, Varying):
+        rows = c.table.reshape((*c.table.shape[: c.loops], -1))
+        if c.shape and rows.shape[-1] and (rows == rows[..., :1]).all():
+            return c.with_(rows[..., 0])
+        return c
     if c.ndim and c.size and (c == c.ravel()[0]).all():
         return np.asarray(c.ravel()[0])
     return c
 
 
-def add_public(low: Lowering, x: int, c: Array, sign: int = 1) -> int:
+def add_public(low: Lowering, x: int, c: Array | Varying, sign: int = 1) -> int:
     """sign * x + c for a finite float64 array `c` of shape () or of the shape of x."""
     c = uniform(c)
-    exact = fraction_bits(c)
+    exact = fraction_bits(elements(c))
     frac = low.frac(x)
     if exact > frac:
         frac = max(frac, min(exact, low.f))
-    top = int(np.abs(c).max(initial=0) * 2.0**frac) + 1
+    top = int(np.abs(elements(c)).max(initial=0) * 2.0**frac) + 1
     if frac > low.f and top + low.magnitude(x) >= low.bound:
         frac = low.f
     x = to_frac(low, x, frac)
@@ -172,10 +186,10 @@ def add_public(low: Lowering, x: int, c: Array, sign: int = 1) -> int:
     return low.emit("add_ap", x, p) if sign > 0 else low.emit("sub_pa", p, x)
 
 
-def mul_public(low: Lowering, x: int, c: Array) -> int:
+def mul_public(low: Lowering, x: int, c: Array | Varying) -> int:
     """x * c for a finite float64 array `c` of shape () or of the shape of x."""
     c = uniform(c)
-    if c.ndim == 0 and c and abs(np.frexp(c)[0]) == 0.5:
+    if not isinstance(c, Varying) and c.ndim == 0 and c and abs(np.frexp(c)[0]) == 0.5:
         return _power_of_two(low, x, int(np.frexp(c)[1]) - 1, bool(c < 0))
     return linear(low, x, c, lambda v, p: low.emit("mul_ap", v, p), 1)
 
@@ -195,7 +209,7 @@ def _power_of_two(low: Lowering, x: int, exponent: int, negative: bool) -> int:
     return retype(low, x, low.frac(x) - exponent)
 
 
-def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
+def linear(low: Lowering, x: int, c: Array | Varying, apply: Apply, terms: int) -> int:
     """apply(x, encoded c), where apply sums `terms` products of ring elements per result.
 
     The fraction bits of `c` are chosen so that each element keeps 24 (at least 20) significant
@@ -203,11 +217,12 @@ def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
     the result where the range of x shows that fewer do.
     """
     digits = max(24, low.f - 4)
-    sizes = np.abs(c[c != 0]) if c.ndim else np.abs(c)
+    every = elements(c)
+    sizes = np.abs(every[every != 0]) if every.ndim else np.abs(every)
     if not sizes.size or not sizes.any():
         return apply(x, encode(low, c, 0))
     smallest, largest = int(np.frexp(sizes.min())[1]), int(np.frexp(sizes.max())[1])
-    exact = fraction_bits(c)
+    exact = fraction_bits(every)
     if exact == 0 and largest < low.bits - 2 and low.frac(x) <= low.f:
         return apply(x, encode(low, c, 0))
     log_terms = max(0, (terms - 1).bit_length())
@@ -227,7 +242,7 @@ def linear(low: Lowering, x: int, c: Array, apply: Apply, terms: int) -> int:
     return _split(low, settle(low, x), c, bits, apply)
 
 
-def _split(low: Lowering, x: int, c: Array, bits: int, apply: Apply) -> int:
+def _split(low: Lowering, x: int, c: Array | Varying, bits: int, apply: Apply) -> int:
     """apply(x, c) for any representable x: the high part exactly, the low part truncated."""
     if bits <= 0:
         return apply(x, encode(low, c, 0))

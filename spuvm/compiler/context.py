@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,9 @@ class Lowering:
             representable; "wrapping" for integers and inside numeric algorithms.
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
         watched: equations in the order they were lowered, None where nobody asked for them.
+        trips: iterations of the loops around, outermost first.
+        numbers: ids of the numbers of their present iterations.
+        unbounded: carries of loops, by body, whose bounds do not hold for themselves.
     """
 
     def __init__(self, config: CompileConfig, given: Sequence[Array] | None = None) -> None:
@@ -61,9 +64,22 @@ class Lowering:
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
+        self.trips: tuple[int, ...] = ()
+        self.numbers: list[int] = []
+        self.unbounded: set[tuple[int, int]] = set()
         self._known: dict[tuple[Any, ...], int] = {}
         self._draws = count(1)
         self.watched: list[Watched] | None = None
+
+    def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
+        """The lowering of a loop's body: a program of its own."""
+        config = self.config
+        if on_overflow is not None:
+            config = replace(config, on_overflow=on_overflow)
+        made = Lowering(config)
+        made.source, made.trips, made.unbounded = self.source, (*self.trips, trip), self.unbounded
+        made.lines, made.folded = self.lines, self.folded
+        return made
 
     def input(self, type: Type, origin: str) -> int:
         """Add an input of the program."""

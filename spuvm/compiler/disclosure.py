@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spuvm.bytecode.program import Program
+from spuvm.bytecode.loops import loop_of
+from spuvm.bytecode.program import Instruction, Program
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,46 @@ class Disclosure:
     source: str
 
 
-def origins_of(program: Program) -> list[frozenset[str]]:
+Origins = frozenset[str]
+
+
+def origins_of(program: Program) -> list[Origins]:
     """Whose inputs each value depends on, by value id."""
-    table = [frozenset((given.origin,)) for given in program.inputs]
+    return _origins(program, [frozenset((given.origin,)) for given in program.inputs])
+
+
+def _origins(program: Program, given: Sequence[Origins]) -> list[Origins]:
+    table = list(given)
     for instruction in program.instructions:
+        if instruction.body is not None:
+            table += _of_loop(instruction, instruction.body, [table[a] for a in instruction.args])
+            continue
         empty = not instruction.types[0].size  # zero shares are made of empty slices: no data
         sources = () if empty else instruction.args
         table.append(frozenset().union(*(table[a] for a in sources)))
     return table
 
 
+def _of_loop(instruction: Instruction, body: Program, args: list[Origins]) -> list[Origins]:
+    """A carry depends on all that any iteration brings into it."""
+    loop = loop_of(instruction)
+    while True:
+        table = _origins(body, [frozenset(), *args])
+        made = [table[out.value] for out in body.outputs]
+        before = list(args)
+        for k in range(loop.carries):
+            args[loop.first_carry + k] |= made[k]
+        if args == before:
+            return made
+
+
 def disclosures(program: Program, to: str = "caller") -> tuple[Disclosure, ...]:
     """One Disclosure per output, in order."""
-    first = len(program.inputs)
+    sources = {r: i.source for i in program.instructions for r in i.results}
     made = []
     for out in program.outputs:
-        source = ""
-        if out.value >= first:
-            source = program.instructions[out.value - first].source
         shape = program.types[out.value].shape
+        source = sources.get(out.value, "")
         made.append(Disclosure(f"output {out.name}", to, out.origins, shape, out.dtype, source))
     return tuple(made)
 

@@ -14,7 +14,7 @@ from spuvm.compiler.config import CompileConfig, Compiled, Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
-from spuvm.compiler.passes import PASSES
+from spuvm.compiler.passes import PASSES, everywhere
 from spuvm.compiler.trace import Traced, trace
 from spuvm.compiler.values import Value, kind_of, lift, public_result, type_of_input
 
@@ -62,7 +62,7 @@ def compile_function(
         tree = jax.tree_util.treedef_tuple((tree, jax.tree.structure(list(values))))
     program = low.builder.build()
     for run_pass in PASSES:
-        program = run_pass(program)
+        program = everywhere(run_pass, program)
     program = with_origins(verify(program))
     return Compiled(
         program=program,

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 from jax.extend import core, source_info_util
 
+from spuvm.compiler import varying
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.fresh import FRESH
-from spuvm.compiler.rules import RULES, Out
-from spuvm.compiler.values import Value
-from spuvm.errors import SpuvmError, UnsupportedPrimitive
+from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out
+from spuvm.compiler.values import Value, lift
+from spuvm.compiler.varying import Varying
+from spuvm.errors import CompileError, SpuvmError, UnsupportedPrimitive
 
 
 def lower_closed(low: Lowering, closed: Any, args: Sequence[Value]) -> list[Value]:
@@ -55,8 +57,10 @@ def _needed(jaxpr: Any) -> list[Any]:
 
 def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -> Sequence[Value]:
     if not any(isinstance(x, Secret) for x in operands) and FRESH not in eqn.effects:
+        if any(isinstance(x, Varying) for x in operands):
+            return _evaluate_varying(low, eqn, operands, debug_info)
         return evaluate(eqn, operands, debug_info)
-    operands = [x if isinstance(x, Secret) else low.folded.take(x) for x in operands]
+    operands = [_agreed(low, x) for x in operands]
     outer = low.source, low.checked
     if low.lines == "own":
         low.source = user_line(eqn) or low.source
@@ -64,7 +68,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
     low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
     try:
         seen = len(low.watched) if low.watched is not None else 0
-        made = _rule(low, eqn)(low, out, *operands, **eqn.params)
+        made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)
         results = made if isinstance(made, (tuple, list)) else (made,)
         if low.watched is not None and len(low.watched) == seen:  # nothing inside was seen
             low.watched.append(
@@ -89,8 +93,22 @@ def _bare(error: SpuvmError) -> bool:
     return not isinstance(error, UnsupportedPrimitive)
 
 
-def _rule(low: Lowering, eqn: Any) -> Any:
+def _agreed(low: Lowering, x: Value) -> Value:
+    """A public operand as all parties have it."""
+    if isinstance(x, Secret):
+        return x
+    return x.with_(low.folded.take(x.table)) if isinstance(x, Varying) else low.folded.take(x)
+
+
+def _rule(low: Lowering, eqn: Any, operands: list[Value]) -> Any:
+    """The rule of a primitive; operands that vary between iterations become shares for most."""
     name = eqn.primitive.name
+    if name not in STRUCTURED and any(isinstance(x, Varying) for x in operands):
+        if name in PUBLIC_RULES:
+            return PUBLIC_RULES[name]
+        for i, (value, atom) in enumerate(zip(operands, eqn.invars, strict=True)):
+            if isinstance(value, Varying):
+                operands[i] = lift(low, value, np.dtype(atom.aval.dtype))
     if name in RULES:
         return RULES[name]
     near = difflib.get_close_matches(name, RULES, n=8, cutoff=0.5)
@@ -119,6 +137,28 @@ def evaluate(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any
     with jax.ensure_compile_time_eval():
         results = iter(core.jaxpr_as_fun(core.ClosedJaxpr(one, ()))(*values))
     return [None if isinstance(v, core.DropVar) else next(results) for v in eqn.outvars]
+
+
+def _evaluate_varying(
+    low: Lowering, eqn: Any, operands: Sequence[Any], debug_info: Any
+) -> Sequence[Any]:
+    """An equation on public operands of which some vary, for all iterations."""
+    outer = low.source
+    low.source = user_line(eqn) or low.source
+    outs = [v.aval for v in eqn.outvars]
+    try:
+        return varying.evaluate(
+            eqn.primitive.name, lambda *xs: tuple(evaluate(eqn, xs, debug_info)), operands, outs
+        )
+    except CompileError as error:
+        if error.at is not None:
+            raise
+        raise CompileError(
+            error.message,
+            at=_where(low, eqn), got=error.got, expected=error.expected, next=error.next,
+        ) from error  # fmt: skip
+    finally:
+        low.source = outer
 
 
 def _broadcast(x: Any, *, shape: Any, broadcast_dimensions: Any, **_: Any) -> Any:

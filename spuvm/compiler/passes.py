@@ -12,12 +12,23 @@ from spuvm.compiler.rebuild import Rebuild
 Pass = Callable[[Program], Program]
 
 
+def everywhere(run_pass: Pass, program: Program) -> Program:
+    """A pass on the bodies of all loops, the innermost first, and on the program itself."""
+    instructions = tuple(
+        i if i.body is None else replace(i, body=everywhere(run_pass, i.body))
+        for i in program.instructions
+    )
+    if any(i.body is not None for i in instructions):
+        program = replace(program, instructions=instructions)
+    return run_pass(program)
+
+
 def dce(program: Program) -> Program:
     """Leave out what no output depends on, constants included; join equal instructions."""
     live = {out.value for out in program.outputs}
     kept: list[Instruction] = []
     for instruction in reversed(program.instructions):
-        if instruction.results[0] in live:
+        if not live.isdisjoint(instruction.results):
             kept.append(instruction)
             live.update(instruction.args)
     return Rebuild(replace(program, instructions=tuple(kept[::-1]))).run(lambda r, i: None)

@@ -25,7 +25,7 @@ class Rebuild:
         self.ring = Ring(program.ring)
         self.builder = Builder(self.ring, Fxp(self.ring, program.frac_bits))
         self.new: dict[int, int] = {}
-        self.made_by = {i.results[0]: i for i in program.instructions}
+        self.made_by = {r: i for i in program.instructions for r in i.results}
         self.uses = count_uses(program)
         self._known: dict[tuple[object, ...], int] = {}
         self._origin: dict[int, int] = {}  # what a reshape was made of
@@ -36,12 +36,20 @@ class Rebuild:
         for i, given in enumerate(old.inputs):
             self.new[i] = self.builder.input(given.type, given.origin)
         for instruction in old.instructions:
+            if instruction.body is not None:
+                self._copy_loop(instruction, instruction.body)
+                continue
             replaced = rewrite(self, instruction)
             result = instruction.results[0]
             self.new[result] = self.copy(instruction) if replaced is None else replaced
         for out in old.outputs:
             self.builder.output(self.new[out.value], out.dtype, out.name, out.origins)
         return self.builder.build()
+
+    def _copy_loop(self, loop: Instruction, body: Program) -> None:
+        args = [self.new[a] for a in loop.args]
+        made = self.builder.loop(args, body, loop.source, **loop.attrs)
+        self.new.update(zip(loop.results, made, strict=True))
 
     def emit(self, op: str, *args: int, source: str = "", **attrs: Any) -> int:
         """Append to the new program (new ids); equal instructions are made once."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from spuvm.bytecode.types import Type
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.varying import Varying, place
 from spuvm.errors import CompileError
 
 Array = npt.NDArray[Any]
@@ -83,8 +84,10 @@ def lift(low: Lowering, value: Any, dtype: np.dtype[Any]) -> Secret:
     """A public array as shares (zero shares plus the constant); a Secret is returned as it is."""
     if isinstance(value, Secret):
         return value
-    c = public(value)
     kind = kind_of(dtype)
+    if isinstance(value, Varying):
+        return _lift_varying(low, value, dtype, kind)
+    c = public(value)
     zero = zeros(low, c.shape, "b" if kind == "bool" else "a")
     if kind == "bool":
         return Secret(xor_public(low, zero, c), dtype)
@@ -102,6 +105,28 @@ def lift(low: Lowering, value: Any, dtype: np.dtype[Any]) -> Secret:
     return Secret(made, dtype)
 
 
+def _lift_varying(low: Lowering, value: Varying, dtype: np.dtype[Any], kind: str) -> Secret:
+    zero = zeros(low, value.shape, "b" if kind == "bool" else "a")
+    if kind == "bool":
+        return Secret(low.emit("xor_bp", zero, public_bits(low, value)), dtype)
+    if kind == "int":
+        return Secret(low.emit("add_ap", zero, public_ring(low, value)), dtype)
+    wide = value.with_(arith.finite(low, value.table))
+    frac = min(low.f, arith.fraction_bits(wide.table))
+    zero = arith.retype(low, zero, frac)
+    return Secret(low.emit("add_ap", zero, arith.encode(low, wide, frac)), dtype)
+
+
+def public_bits(low: Lowering, value: Varying) -> int:
+    """Id of public Booleans of the present iteration."""
+    return place(low, value.with_(np.asarray(value.table, np.uint8)), 0, 1)
+
+
+def public_ring(low: Lowering, value: Varying) -> int:
+    """Id of public integers of the present iteration."""
+    return place(low, value.with_(low.ring.array(value.table)))
+
+
 def public_result(low: Lowering, value: Any, dtype: np.dtype[Any]) -> int:
     """A result of a program without secrets: a public constant, that machines keep as shares."""
     c, kind = public(value), kind_of(dtype)
@@ -117,7 +142,7 @@ def zeros(low: Lowering, shape: tuple[int, ...], kind: str) -> int:
     candidates = [i for i, t in enumerate(low.inputs) if t.kind == kind]
     if candidates:
         source = candidates[0]
-    elif low.inputs:
+    elif any(t.kind != "p" for t in low.inputs):
         source = _first_of_other_kind(low, kind)
     else:
         raise CompileError(
@@ -131,7 +156,8 @@ def zeros(low: Lowering, shape: tuple[int, ...], kind: str) -> int:
 
 
 def _first_of_other_kind(low: Lowering, kind: str) -> int:
-    flat = low.reshape(0, (low.inputs[0].size,))
+    first = next(i for i, t in enumerate(low.inputs) if t.kind != "p")
+    flat = low.reshape(first, (low.inputs[first].size,))
     empty = low.emit("slice", flat, start=(0,), limit=(0,), stride=(1,))
     return low.emit("b2a", empty) if kind == "a" else low.emit("a2b", empty, bits=1)
 

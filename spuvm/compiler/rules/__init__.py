@@ -19,6 +19,9 @@ Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 RULES: dict[str, Rule] = {}
 
+PUBLIC_RULES: dict[str, Rule] = {}  # where operands may be public and differ between iterations
+STRUCTURED: set[str] = set()  # primitives whose rules hand their operands on as they are
+
 
 @dataclass(frozen=True, slots=True)
 class Out:
@@ -39,3 +42,22 @@ def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
         return fn
 
     return register
+
+
+def public_rule(*names: str) -> Callable[[AnyRule], AnyRule]:
+    """Register a rule for operands that are Varying; without one they become shares."""
+
+    def register(fn: AnyRule) -> AnyRule:
+        for name in names:
+            if name in PUBLIC_RULES:
+                raise CompileError(f"two rules for varying operands of primitive {name!r}")
+            PUBLIC_RULES[name] = fn
+        return fn
+
+    return register
+
+
+def structured(*names: str) -> Callable[[AnyRule], AnyRule]:
+    """Register a rule that accepts any operand, Varying included, and hands it on."""
+    STRUCTURED.update(names)
+    return rule(*names)

@@ -1,4 +1,4 @@
-"""Calls are inlined; loops with a public number of steps are unrolled; branches are selected."""
+"""Calls are inlined; loops run a public number of times; secret branches are selected."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.loops import LoopSpec, lower_loop
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.public import count_steps
+from spuvm.compiler.rules import Out, structured
 from spuvm.compiler.rules.compare import BOOL, equal, select
 from spuvm.compiler.rules.known_calls import known
+from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.values import Value, kind_of, public
+from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError
 
-MOST_STEPS = 10_000
 
-
-@rule("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
-@rule("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
+@structured("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
+@structured("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
 def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence[Value]:
     """The called function, inlined."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
@@ -37,7 +38,7 @@ def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence
     return lower_jaxpr(low, inner, (), args)
 
 
-@rule("cond")
+@structured("cond")
 def cond(
     low: Lowering, out: list[Out], index: Value, *args: Value, branches: Any, **_: Any
 ) -> Sequence[Value]:
@@ -63,33 +64,7 @@ def cond(
     return made
 
 
-def _slice_of(low: Lowering, x: Value, i: int) -> Value:
-    if not isinstance(x, Secret):
-        return public(x)[i]
-    row = low.cut(x.id, 0, i, i + 1)
-    return Secret(low.reshape(row, low.shape(row)[1:]), x.dtype)
-
-
-def _stack(low: Lowering, parts: Sequence[Value], o: Out) -> Value:
-    if not any(isinstance(p, Secret) for p in parts):
-        return np.stack([public(p) for p in parts])
-    from spuvm.compiler.rules.shape import lifted
-
-    rows = [low.reshape(i, (1, *low.shape(i))) for i in lifted(low, parts, o.dtype)]
-    return Secret(low.concat(rows, 0), o.dtype)
-
-
-def settled(low: Lowering, values: Sequence[Value]) -> list[Value]:
-    """Values carried from one step to the next, with at most the program's fraction bits."""
-    return [
-        Secret(arith.settle(low, v.id), v.dtype)
-        if isinstance(v, Secret) and low.type(v.id).kind == "a"
-        else v
-        for v in values
-    ]
-
-
-@rule("scan")
+@structured("scan")
 def scan(
     low: Lowering,
     out: list[Out],
@@ -99,36 +74,37 @@ def scan(
     reverse: bool,
     **params: Any,
 ) -> Sequence[Value]:
-    """A loop over a public number of steps, unrolled."""
-    _few(length)
-    num_consts, num_carry = _constants_and_carry(params)
-    consts, carry = list(args[:num_consts]), list(args[num_consts : num_consts + num_carry])
-    xs = args[num_consts + num_carry :]
-    rows: list[list[Value]] = []
-    steps = range(length)
-    for i in reversed(steps) if reverse else steps:
-        inputs = [_slice_of(low, x, i) for x in xs]
-        made = lower_closed(low, jaxpr, [*consts, *carry, *inputs])
-        carry, row = settled(low, made[:num_carry]), list(made[num_carry:])
-        rows.append(row)
-    if reverse:
-        rows.reverse()
-    outs = out[num_carry:]
-    if not rows:
-        return [*carry, *(np.zeros(o.shape, o.dtype) for o in outs)]
-    stacked = [_stack(low, [r[j] for r in rows], o) for j, o in enumerate(outs)]
-    return [*carry, *stacked]
+    """A loop over a public number of steps; a single step needs none."""
+    constants, carries = constants_and_carries(params)
+    second = constants + carries
+    spec = LoopSpec(jaxpr, args[:constants], args[constants:second], args[second:], length, reverse)
+    if length > 1:
+        return lower_loop(low, spec)
+    if length == 0:
+        return [*spec.carry, *(np.zeros(o.shape, o.dtype) for o in out[carries:])]
+    made = lower_closed(low, jaxpr, [*args[:second], *(_first(low, x) for x in spec.xs)])
+    return [*made[:carries], *(_only(low, v) for v in made[carries:])]
 
 
-def _constants_and_carry(params: dict[str, Any]) -> tuple[int, int]:
-    """How many operands of a scan are constants and carry; JAX 0.12 says it by a tree of leaves."""
-    if "ft_in" in params:
-        constants, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
-        return constants, carry
-    return params["num_consts"], params["num_carry"]
+def _first(low: Lowering, x: Value) -> Value:
+    """The only row of a scanned operand."""
+    if isinstance(x, Secret):
+        return Secret(low.reshape(x.id, low.shape(x.id)[1:]), x.dtype)
+    if isinstance(x, Varying):
+        return x.with_(x.table[(slice(None),) * x.loops + (0,)])
+    return x[0]
 
 
-@rule("while")
+def _only(low: Lowering, x: Value) -> Value:
+    """A stack of one row."""
+    if isinstance(x, Secret):
+        return Secret(low.reshape(x.id, (1, *low.shape(x.id))), x.dtype)
+    if isinstance(x, Varying):
+        return x.with_(x.table[(slice(None),) * x.loops + (None,)])
+    return x[None]
+
+
+@structured("while")
 def while_(
     low: Lowering,
     out: list[Out],
@@ -139,27 +115,11 @@ def while_(
     body_nconsts: int,
     **_: Any,
 ) -> Sequence[Value]:
-    """A loop whose predicate stays public, unrolled; a secret predicate is refused."""
+    """A loop whose predicate stays public; a secret predicate is refused."""
     first, second = cond_nconsts, cond_nconsts + body_nconsts
-    cond_consts, body_consts = args[:first], args[first:second]
-    carry = list(args[second:])
-    for step in range(MOST_STEPS + 1):
-        (go,) = lower_closed(low, cond_jaxpr, [*cond_consts, *carry])
-        if isinstance(go, Secret):
-            raise CompileError(
-                "the predicate of a while loop depends on a secret, and so would the running time",
-                next="use lax.fori_loop with a fixed number of steps and jnp.where inside it",
-            )
-        if not bool(public(go)):
-            return carry
-        _few(step)
-        carry = settled(low, lower_closed(low, body_jaxpr, [*body_consts, *carry]))
-    raise AssertionError
-
-
-def _few(steps: int) -> None:
-    if steps >= MOST_STEPS:
-        raise CompileError(
-            f"a loop of {MOST_STEPS} or more steps would be unrolled",
-            next="use fewer steps, or run the loop outside and call the body",
-        )
+    cond_consts, body_consts, carry = args[:first], args[first:second], args[second:]
+    steps = count_steps(cond_jaxpr, body_jaxpr, cond_consts, body_consts, carry)
+    spec = LoopSpec(body_jaxpr, body_consts, carry, (), steps)
+    if steps > 1:
+        return lower_loop(low, spec)
+    return lower_closed(low, body_jaxpr, [*body_consts, *carry]) if steps else list(carry)

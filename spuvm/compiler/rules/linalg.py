@@ -12,6 +12,7 @@ from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import Array, Value, as_number, kind_of, public
+from spuvm.compiler.varying import Varying
 
 
 @rule("dot_general")
@@ -21,8 +22,8 @@ def dot_general(
     """Contract and batch axes moved into place, one batched product, reshaped to the result."""
     (o,) = out
     (cx, cy), (bx, by) = dimension_numbers
-    left, right = _axes(_shape(low, x), bx, cx), _axes(_shape(low, y), by, cy)
-    sx, sy = _shape(low, x), _shape(low, y)
+    left, right = axes_left(shape_of(low, x), bx, cx), axes_left(shape_of(low, y), by, cy)
+    sx, sy = shape_of(low, x), shape_of(low, y)
     batch = math.prod(sx[i] for i in bx)
     inner = math.prod(sx[i] for i in cx)
     rows, columns = (math.prod(s[i] for i in free) for s, free in ((sx, left), (sy, right)))
@@ -36,11 +37,15 @@ def dot_general(
     return Secret(low.reshape(made, o.shape), o.dtype)
 
 
-def _shape(low: Lowering, x: Value) -> tuple[int, ...]:
+def shape_of(low: Lowering, x: Value) -> tuple[int, ...]:
+    """Shape of a secret, public or varying operand."""
+    if isinstance(x, Varying):
+        return x.shape
     return low.shape(x.id) if isinstance(x, Secret) else tuple(public(x).shape)
 
 
-def _axes(shape: Sequence[int], batch: Sequence[int], contract: Sequence[int]) -> list[int]:
+def axes_left(shape: Sequence[int], batch: Sequence[int], contract: Sequence[int]) -> list[int]:
+    """Axes that are neither batch nor contracted."""
     return [i for i in range(len(shape)) if i not in batch and i not in contract]
 
 

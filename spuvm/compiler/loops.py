@@ -1,0 +1,257 @@
+"""Loops with a public number of iterations: the body is lowered once, as a program of its own.
+
+What is public in the body never enters it as data of the loop: its values are known for all
+iterations (compiler/varying.py). Secret carries need types that hold in every iteration. Their
+bounds are guessed from the first value and from what the body makes of it, and kept if the body
+proves them for itself; otherwise nothing is known of a float and the whole dtype of an integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spuvm.bytecode.program import Program
+from spuvm.bytecode.types import Type
+from spuvm.compiler import arith, varying
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.public import PublicPart, public_part
+from spuvm.compiler.values import Value, int_bounds, kind_of, lift, wrap_int
+from spuvm.errors import CompileError
+
+Bounds = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class LoopSpec:
+    """A loop as lax.scan has it: body(consts, carry, row) -> (carry, row), `length` times."""
+
+    body: Any
+    consts: Sequence[Value]
+    carry: Sequence[Value]
+    xs: Sequence[Value]
+    length: int
+    reverse: bool = False
+
+    @property
+    def operands(self) -> list[Value]:
+        return [*self.consts, *self.carry, *self.xs]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """One attempt at a body: its program, and the types that its carries would need."""
+
+    low: Lowering
+    program: Program
+    made: tuple[Type, ...]
+
+
+def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
+    """Final carries and stacked rows of a loop of at least one iteration."""
+    part = public_part(low, spec)
+    secret = [k for k in range(len(spec.carry)) if k not in part.carries]
+    dtypes = [np.dtype(a.dtype) for a in spec.body.out_avals[: len(spec.carry)]] if secret else []
+    captured = [v for v in spec.consts if isinstance(v, Secret)]
+    rows = [v for v in spec.xs if isinstance(v, Secret)]
+    starts = [_start(low, spec.carry[k], dtypes[k]) for k in secret]
+    types = [low.type(v) for v in starts]
+
+    def attempt(bounds: Sequence[Bounds], strict: str) -> _Body:
+        wanted = [
+            t if t.kind == "b" else t.with_(lo=b[0] if b else None, hi=b[1] if b else None)
+            for t, b in zip(types, bounds, strict=True)
+        ]
+        return _lower_body(low, spec, part, secret, wanted, strict)
+
+    limits: list[Bounds] = [_limits(low, dtypes[k]) for k in secret]
+    body = _settle(low, spec, types, limits, attempt)
+    operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
+    low.warnings += [w for w in body.low.warnings if w not in low.warnings]
+    made = iter(
+        low.builder.loop(
+            operands, body.program, low.source,
+            trip=spec.length, captures=len(low.numbers) + len(captured), carries=len(secret),
+            order="reverse" if spec.reverse else "forward",
+        )
+    )  # fmt: skip
+    carries: list[Value] = [
+        Secret(next(made), np.dtype(a.dtype)) if k in secret else part.final[k]
+        for k, a in enumerate(spec.body.out_avals[: len(spec.carry)])
+    ]
+    return carries + [
+        row if row is not None else Secret(next(made), np.dtype(a.dtype))
+        for row, a in zip(part.rows, spec.body.out_avals[len(spec.carry) :], strict=True)
+    ]
+
+
+def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
+    """A carry before the first iteration, in the form that it keeps."""
+    return _carried(low, lift(low, value, dtype))
+
+
+def _carried(low: Lowering, value: Secret) -> int:
+    kind = kind_of(value.dtype)
+    if kind == "float":
+        return arith.to_frac(low, value.id, low.f)
+    return wrap_int(low, value.id, value.dtype) if kind == "int" else value.id
+
+
+def _limits(low: Lowering, dtype: np.dtype[Any]) -> Bounds:
+    """Bounds that every value of a dtype keeps, if it has any."""
+    if kind_of(dtype) != "int":
+        return None
+    lo, hi = int_bounds(dtype)
+    return (lo, hi) if hi < 1 << (low.bits - 1) else None
+
+
+# --- bounds of carries ------------------------------------------------------------------------
+
+
+def _settle(
+    low: Lowering,
+    spec: LoopSpec,
+    types: Sequence[Type],
+    limits: Sequence[Bounds],
+    attempt: Callable[[Sequence[Bounds], str], _Body],
+) -> _Body:
+    """The body with the tightest bounds of its carries that were found to hold for themselves."""
+    key = id(spec.body)
+    tried: list[Sequence[Bounds]] = []
+    made: list[Sequence[Bounds]] = []
+    bounds = [
+        limit if (key, k) in low.unbounded else _join(t.bounds, t.bounds, limit)
+        for k, (t, limit) in enumerate(zip(types, limits, strict=True))
+    ]
+    while True:
+        last = bounds == list(limits)
+        try:
+            body = attempt(bounds, "final" if last else "guess")
+        except CompileError:
+            if last:
+                raise
+            bounds = list(limits)
+            continue
+        got = [t.bounds for t in body.made]
+        wrong = [k for k, g in enumerate(got) if not _inside(g, bounds[k]) and types[k].kind == "a"]
+        if not wrong:
+            if body.low.warnings and low.config.on_overflow == "error" and not last:
+                return attempt(bounds, "final")  # raises with the line of the first of them
+            return body
+        assert not last, "bounds of a dtype hold for its values"
+        tried.append(bounds)
+        made.append(got)
+        bounds = list(bounds)
+        for k in wrong:
+            bounds[k] = _wider(k, tried, made, limits[k], types[k].bounds)
+            if bounds[k] == limits[k]:
+                low.unbounded.add((key, k))
+
+
+def _wider(
+    k: int,
+    tried: Sequence[Sequence[Bounds]],
+    made: Sequence[Sequence[Bounds]],
+    limit: Bounds,
+    start: Bounds,
+) -> Bounds:
+    """The next guess for carry `k`: what was made once; then where a contraction would stop."""
+    before, after = tried[-1][k], made[-1][k]
+    if len(tried) == 1:
+        return _join(before, after, limit)
+    if len(tried) == 2 and before and after and tried[0][k] and made[0][k]:
+        x0, x1 = (_size(t[k]) for t in tried)
+        y0, y1 = (_size(m[k]) for m in made)
+        slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
+        if slope < 0.97:
+            size = int(2 * (y1 - slope * x1) / (1 - slope)) + 2
+            return _join((-size, size), start, limit)
+    return limit
+
+
+def _size(bounds: Bounds) -> int:
+    return max(abs(bounds[0]), abs(bounds[1])) if bounds else 0
+
+
+def _join(a: Bounds, b: Bounds, limit: Bounds) -> Bounds:
+    """The hull of two intervals, or the limit where that is tighter or one is unknown."""
+    if a is None or b is None:
+        return limit
+    hull = min(a[0], b[0]), max(a[1], b[1])
+    if limit is not None and (hull[0] < limit[0] or hull[1] > limit[1]):
+        return limit
+    return hull
+
+
+def _inside(inner: Bounds, outer: Bounds) -> bool:
+    if outer is None:
+        return True
+    return inner is not None and outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+# --- the body ---------------------------------------------------------------------------------
+
+
+def _lower_body(
+    low: Lowering,
+    spec: LoopSpec,
+    part: PublicPart,
+    secret: Sequence[int],
+    wanted: Sequence[Type],
+    strict: str,
+) -> _Body:
+    body = low.body(spec.length, on_overflow="warn" if strict == "guess" else None)
+
+    def parameter(t: Type, dtype: np.dtype[Any]) -> Secret:
+        return Secret(body.input(t, ""), dtype)
+
+    own = body.input(Type("p", (), 0, 0, 0, spec.length - 1), "")
+    outer = [body.input(low.type(i), "") for i in low.numbers]
+    body.numbers = [*outer, own]
+    loops = len(body.numbers)
+    consts: list[Value] = []
+    for value in spec.consts:
+        if isinstance(value, Secret):
+            held = parameter(low.type(value.id), value.dtype)
+            if value.id in low.public:
+                body.public[held.id] = low.public[value.id]
+            consts.append(held)
+        else:
+            consts.append(varying.inner(value, loops))
+    given = dict(zip(secret, wanted, strict=True))
+    avals = spec.body.in_avals
+    carry: list[Value] = [
+        parameter(given[k], np.dtype(avals[len(consts) + k].dtype))
+        if k in given
+        else part.carries[k]
+        for k in range(len(spec.carry))
+    ]
+    xs: list[Value] = []
+    for j, value in enumerate(spec.xs):
+        if isinstance(value, Secret):
+            t = low.type(value.id)
+            xs.append(parameter(t.with_(shape=t.shape[1:]), value.dtype))
+        else:
+            xs.append(part.xs[j])
+    results = lower_closed(body, spec.body, [*consts, *carry, *xs])
+    made = []
+    for k in secret:
+        dtype = np.dtype(spec.body.out_avals[k].dtype)
+        value = _carried(body, lift(body, results[k], dtype))
+        made.append(body.type(value))
+        body.builder.output(value, str(dtype), "")
+    for row, result, aval in zip(
+        part.rows, results[len(carry) :], spec.body.out_avals[len(carry) :], strict=True
+    ):
+        if row is not None:
+            continue
+        dtype = np.dtype(aval.dtype)
+        value = lift(body, result, dtype).id
+        if kind_of(dtype) == "float":
+            value = arith.settle(body, value)
+        body.builder.output(value, str(dtype), "")
+    return _Body(body, body.builder.build(), tuple(made))
