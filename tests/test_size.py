@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LIMIT = 450
 
 LONGER = {
-    "spuvm/bytecode/isa.py": (520, "the instruction table: read as one, and nothing else in it"),
+    "spuvm/bytecode/isa.py": (650, "the instruction table: read as one, and nothing else in it"),
 }
 
 

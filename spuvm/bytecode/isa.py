@@ -277,8 +277,19 @@ def _mul_pp(ring: int, args: Sequence[Type], attrs: Any) -> Type:
 def _rem_p(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     x, modulus = args[0], attrs["modulus"]
     _is_ring("rem_p", x)
-    need(modulus > 0 and x.lo is not None and x.lo >= 0, "rem_p: needs p >= 0 and modulus > 0")
+    positive = x.size == 0 or (x.lo is not None and x.lo >= 0)
+    need(modulus > 0 and positive, "rem_p: needs p >= 0 and modulus > 0")
     return x.with_(lo=0, hi=min(modulus - 1, x.magnitude(modulus)))
+
+
+@local("clip_p", "p", "range", "p, a public signed number, clipped to (lo, hi)")
+def _clip_p(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, (lo, hi) = args[0], attrs["range"]
+    _is_ring("clip_p", x)
+    need(lo <= hi, f"clip_p: empty range {attrs['range']}")
+    if x.lo is None or x.hi is None:
+        return ranged(x, ring, lo, hi)
+    return x.with_(lo=min(max(x.lo, lo), hi), hi=max(min(x.hi, hi), lo))
 
 
 def _public_pair(op: str, args: Sequence[Type]) -> tuple[Type, Type]:

@@ -3,7 +3,7 @@
 What is public in the body never enters it as data of the loop: its values are known for all
 iterations (compiler/varying.py). Secret carries need types that hold in every iteration. Their
 bounds are guessed from the first value and from what the body makes of it, and kept if the body
-proves them for itself; otherwise nothing is known of a float and the whole dtype of an integer.
+proves them for itself; otherwise nothing is known of them. Integers are carried modulo the ring.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spuvm.compiler import arith, varying
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.public import PublicPart, public_part
-from spuvm.compiler.values import Value, int_bounds, kind_of, lift, wrap_int
+from spuvm.compiler.values import Value, kind_of, lift
 from spuvm.errors import CompileError
 
 Bounds = tuple[int, int] | None
@@ -55,10 +55,9 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     """Final carries and stacked rows of a loop of at least one iteration."""
     part = public_part(low, spec)
     secret = [k for k in range(len(spec.carry)) if k not in part.carries]
-    dtypes = [np.dtype(a.dtype) for a in spec.body.out_avals[: len(spec.carry)]] if secret else []
     captured = [v for v in spec.consts if isinstance(v, Secret)]
     rows = [v for v in spec.xs if isinstance(v, Secret)]
-    starts = [_start(low, spec.carry[k], dtypes[k]) for k in secret]
+    starts = [_start(low, spec.carry[k], np.dtype(spec.body.out_avals[k].dtype)) for k in secret]
     types = [low.type(v) for v in starts]
 
     def attempt(bounds: Sequence[Bounds], strict: str) -> _Body:
@@ -68,8 +67,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         ]
         return _lower_body(low, spec, part, secret, wanted, strict)
 
-    limits: list[Bounds] = [_limits(low, dtypes[k]) for k in secret]
-    body = _settle(low, spec, types, limits, attempt)
+    body = _settle(low, spec, types, attempt)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
     made = iter(
@@ -95,18 +93,7 @@ def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
 
 
 def _carried(low: Lowering, value: Secret) -> int:
-    kind = kind_of(value.dtype)
-    if kind == "float":
-        return arith.to_frac(low, value.id, low.f)
-    return wrap_int(low, value.id, value.dtype) if kind == "int" else value.id
-
-
-def _limits(low: Lowering, dtype: np.dtype[Any]) -> Bounds:
-    """Bounds that every value of a dtype keeps, if it has any."""
-    if kind_of(dtype) != "int":
-        return None
-    lo, hi = int_bounds(dtype)
-    return (lo, hi) if hi < 1 << (low.bits - 1) else None
+    return arith.to_frac(low, value.id, low.f) if kind_of(value.dtype) == "float" else value.id
 
 
 # --- bounds of carries ------------------------------------------------------------------------
@@ -116,25 +103,21 @@ def _settle(
     low: Lowering,
     spec: LoopSpec,
     types: Sequence[Type],
-    limits: Sequence[Bounds],
     attempt: Callable[[Sequence[Bounds], str], _Body],
 ) -> _Body:
     """The body with the tightest bounds of its carries that were found to hold for themselves."""
     key = id(spec.body)
     tried: list[Sequence[Bounds]] = []
     made: list[Sequence[Bounds]] = []
-    bounds = [
-        limit if (key, k) in low.unbounded else _join(t.bounds, t.bounds, limit)
-        for k, (t, limit) in enumerate(zip(types, limits, strict=True))
-    ]
+    bounds = [None if (key, k) in low.unbounded else t.bounds for k, t in enumerate(types)]
     while True:
-        last = bounds == list(limits)
+        last = not any(bounds)
         try:
             body = attempt(bounds, "final" if last else "guess")
         except CompileError:
             if last:
                 raise
-            bounds = list(limits)
+            bounds = [None] * len(types)
             continue
         got = [t.bounds for t in body.made]
         wrong = [k for k, g in enumerate(got) if not _inside(g, bounds[k]) and types[k].kind == "a"]
@@ -142,13 +125,12 @@ def _settle(
             if body.low.warnings and low.config.on_overflow == "error" and not last:
                 return attempt(bounds, "final")  # raises with the line of the first of them
             return body
-        assert not last, "bounds of a dtype hold for its values"
         tried.append(bounds)
         made.append(got)
         bounds = list(bounds)
         for k in wrong:
-            bounds[k] = _wider(k, tried, made, limits[k], types[k].bounds)
-            if bounds[k] == limits[k]:
+            bounds[k] = _wider(k, tried, made, types[k].bounds)
+            if bounds[k] is None:
                 low.unbounded.add((key, k))
 
 
@@ -156,35 +138,29 @@ def _wider(
     k: int,
     tried: Sequence[Sequence[Bounds]],
     made: Sequence[Sequence[Bounds]],
-    limit: Bounds,
     start: Bounds,
 ) -> Bounds:
     """The next guess for carry `k`: what was made once; then where a contraction would stop."""
     before, after = tried[-1][k], made[-1][k]
     if len(tried) == 1:
-        return _join(before, after, limit)
+        return _join(before, after)
     if len(tried) == 2 and before and after and tried[0][k] and made[0][k]:
         x0, x1 = (_size(t[k]) for t in tried)
         y0, y1 = (_size(m[k]) for m in made)
         slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
         if slope < 0.97:
             size = int(2 * (y1 - slope * x1) / (1 - slope)) + 2
-            return _join((-size, size), start, limit)
-    return limit
+            return _join((-size, size), start)
+    return None
 
 
 def _size(bounds: Bounds) -> int:
     return max(abs(bounds[0]), abs(bounds[1])) if bounds else 0
 
 
-def _join(a: Bounds, b: Bounds, limit: Bounds) -> Bounds:
-    """The hull of two intervals, or the limit where that is tighter or one is unknown."""
-    if a is None or b is None:
-        return limit
-    hull = min(a[0], b[0]), max(a[1], b[1])
-    if limit is not None and (hull[0] < limit[0] or hull[1] > limit[1]):
-        return limit
-    return hull
+def _join(a: Bounds, b: Bounds) -> Bounds:
+    """The hull of two intervals; None if one is unknown."""
+    return (min(a[0], b[0]), max(a[1], b[1])) if a and b else None
 
 
 def _inside(inner: Bounds, outer: Bounds) -> bool:

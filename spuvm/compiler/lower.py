@@ -64,7 +64,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
     outer = low.source, low.checked
     if low.lines == "own":
         low.source = user_line(eqn) or low.source
-    out = [Out(tuple(v.aval.shape), np.dtype(v.aval.dtype)) for v in eqn.outvars]
+    out = [Out(tuple(v.aval.shape), _dtype(v.aval)) for v in eqn.outvars]
     low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
     try:
         seen = len(low.watched) if low.watched is not None else 0
@@ -100,6 +100,12 @@ def _agreed(low: Lowering, x: Value) -> Value:
     return x.with_(low.folded.take(x.table)) if isinstance(x, Varying) else low.folded.take(x)
 
 
+def _dtype(aval: Any) -> np.dtype[Any]:
+    """The dtype of a result; keys of jax.random, which stay public, have none of numpy's."""
+    key = jax.numpy.issubdtype(aval.dtype, jax.dtypes.prng_key)
+    return np.dtype(object) if key else np.dtype(aval.dtype)
+
+
 def _rule(low: Lowering, eqn: Any, operands: list[Value]) -> Any:
     """The rule of a primitive; operands that vary between iterations become shares for most."""
     name = eqn.primitive.name
@@ -129,6 +135,10 @@ def evaluate(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any
     """An equation on public operands, by JAX itself."""
     if eqn.primitive.name == "broadcast_in_dim" and len(operands) == 1:
         return (_broadcast(np.asarray(operands[0]), **eqn.params),)  # a view, not a copy
+    return _by_jax(eqn, operands, debug_info)
+
+
+def _by_jax(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any]:
     given = [a for a in eqn.invars if not isinstance(a, core.Literal)]
     values = [v for a, v in zip(eqn.invars, operands, strict=True) if a in given]
     used = [v for v in eqn.outvars if not isinstance(v, core.DropVar)]
@@ -148,7 +158,7 @@ def _evaluate_varying(
     outs = [v.aval for v in eqn.outvars]
     try:
         return varying.evaluate(
-            eqn.primitive.name, lambda *xs: tuple(evaluate(eqn, xs, debug_info)), operands, outs
+            eqn.primitive.name, lambda *xs: tuple(_by_jax(eqn, xs, debug_info)), operands, outs
         )
     except CompileError as error:
         if error.at is not None:

@@ -79,14 +79,16 @@ def _without_secrets(
 def public_operand(value: Any) -> Any:
     """A value that is known not to be secret."""
     assert not isinstance(value, Secret)
-    return value
+    if hasattr(value, "shape"):
+        return value
+    return np.asarray(value, getattr(value, "dtype", None))  # literals are numbers with a dtype
 
 
 def _rows_of(value: Any, loops: int) -> Any:
     """A scanned public operand, seen from inside."""
     if isinstance(value, Varying):
         return varying.settled(value.table, loops)
-    table = varying.numpy_or_key(value if hasattr(value, "dtype") else np.asarray(value))
+    table = varying.numpy_or_key(public_operand(value))
     return varying.settled(table.reshape((*(1,) * (loops - 1), *table.shape)), loops)
 
 
@@ -124,9 +126,9 @@ def _computed(
     )
     n, m = len(spec.consts), len(spec.carry)
     values: list[Any] = [
-        *(v if used[i] else None for i, v in enumerate(consts)),
+        *(public_operand(v) if used[i] else None for i, v in enumerate(consts)),
         *carry,
-        *(v if used[n + m + j] else None for j, v in enumerate(rows)),
+        *(public_operand(v) if used[n + m + j] else None for j, v in enumerate(rows)),
     ]
     outer = varying.common(values)
     for v in carry:

@@ -130,10 +130,17 @@ def evaluate(name: str, function: Any, operands: Sequence[Any], outs: Sequence[A
     for aval in outs:
         check_size(trips, math.prod(aval.shape))
     if name in _NUMPY and all(_integers(x) for x in operands):
-        sides = [x.table if isinstance(x, Varying) else np.asarray(x) for x in operands]
+        sides = [_side(x, len(outs[0].shape)) for x in operands]
         with np.errstate(over="ignore"):
             made = np.asarray(_NUMPY[name](*sides)).astype(outs[0].dtype)
         return [settled(made, loops)]
+    if name in ("reshape", "squeeze", "expand_dims"):
+        table = operands[0].table
+        return [Varying(table.reshape((*table.shape[:loops], *outs[0].shape)), loops)]
+    alike = len({_shape(x) for x in operands}) == 1  # else a scalar chooses between arrays
+    if name == "select_n" and len(operands) == 3 and alike and all(map(_integers, operands)):
+        which, no, yes = (_side(x, len(outs[0].shape)) for x in operands)
+        return [settled(np.where(which, yes, no), loops)]
     if name == "convert_element_type" and outs[0].dtype.kind in "iub" and _integers(operands[0]):
         return [settled(operands[0].table.astype(outs[0].dtype), loops)]
     values = [x.flat(trips) if isinstance(x, Varying) else x for x in operands]
@@ -150,8 +157,20 @@ def _unflattened(table: Any, trips: tuple[int, ...]) -> Any:
     return table.reshape((*trips, *table.shape[1:]))
 
 
+def _shape(x: Any) -> tuple[int, ...]:
+    return x.shape if isinstance(x, Varying) else np.shape(x)
+
+
+def _side(x: Any, rank: int) -> Array:
+    """An operand that numpy broadcasts as JAX does: a scalar gets the axes of the result."""
+    if not isinstance(x, Varying):
+        return np.asarray(x)
+    table = np.asarray(x.table)
+    return table if x.shape else table.reshape((*table.shape, *(1,) * rank))
+
+
 def _integers(x: Any) -> bool:
-    dtype = x.dtype if isinstance(x, Varying) else np.asarray(x).dtype
+    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
     return isinstance(dtype, np.dtype) and dtype.kind in "iub"
 
 
@@ -194,6 +213,7 @@ def _linear(
 ) -> int | None:
     """first + sum of step * number of iteration, if the table is that."""
     loops = table.ndim - len(shape)
+    table = table.reshape((*table.shape, 1))  # no numpy scalars, which warn when they wrap
     zero = (0,) * loops
     first = table[zero]
     want = np.broadcast_to(first, table.shape)
@@ -204,8 +224,9 @@ def _linear(
         counts = counts.reshape([-1 if i == axis else 1 for i in range(table.ndim)])
         want = want + counts * step
         steps.append((axis, step))
-    if not np.array_equal(want, table):
+    if not table.size or not np.array_equal(want, table):
         return None
+    first, steps = first[..., 0], [(axis, step[..., 0]) for axis, step in steps]
     made: int | None = None
     if first.any() or not any(np.any(step) for _, step in steps):
         made = low.constant(np.asarray(first), frac)
@@ -219,7 +240,12 @@ def _linear(
             moved = low.emit("mul_pp", number, low.constant(np.asarray(small), frac))
         made = moved if made is None else low.emit("add_pp", made, moved)
     assert made is not None
-    return low.spread(made, shape)
+    made = low.spread(made, shape)
+    signed = low.ring.signed(np.ascontiguousarray(table))
+    exact, found = (int(signed.min()), int(signed.max())), low.type(made).bounds
+    if found is None or found[0] < exact[0] or found[1] > exact[1]:  # elements are not independent
+        made = low.emit("clip_p", made, range=exact)
+    return made
 
 
 def _period(rows: Array) -> int | None:

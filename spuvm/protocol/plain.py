@@ -268,6 +268,11 @@ def _rem(p: Plain, types: Any, x: Array, modulus: int) -> Array:
     return p.wrap(x % np.asarray(modulus, x.dtype))
 
 
+@means("clip_p")
+def _clip(p: Plain, types: Any, x: Array, range: Any) -> Array:
+    return p.wrap(np.clip(p.signed(x), *range))
+
+
 @means("mul_ap")
 @means("mul_pp")
 def _mul_ap(p: Plain, types: Any, x: Array, y: Array) -> Array:

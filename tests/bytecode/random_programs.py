@@ -34,7 +34,7 @@ def programs(draw: Any) -> Program:
         x, y = draw(st.sampled_from(arithmetic)), draw(st.sampled_from(arithmetic))
         bit = draw(st.sampled_from(boolean))
         source = draw(SOURCES)
-        match draw(st.integers(0, 8)):
+        match draw(st.integers(0, 9)):
             case 0:
                 arithmetic.append(b.emit("add_aa", x, y, source=source))
             case 1:
@@ -59,11 +59,41 @@ def programs(draw: Any) -> Program:
             case 7:
                 c = tuple(draw(st.lists(st.integers(-5, 5), min_size=2, max_size=2)))
                 arithmetic.append(b.emit("lincomb_a", x, y, coefficients=c, source=source))
+            case 8:
+                arithmetic.append(_loop(draw, b, x, y, source))
             case _:
                 arithmetic.append(b.emit("retype_a", x, frac=frac, range=(-5, 5), source=source))
     b.output(arithmetic[-1], "float32", "out", draw(st.lists(NAMES, max_size=2)))
     b.output(boolean[-1], "bool", 'ou"t', ())
     return b.build()
+
+
+def _loop(draw: Any, b: Builder, x: int, y: int, source: str, depth: int = 0) -> int:
+    """x is captured, y carried; rows of both, stacked, are scanned."""
+    trip, order = draw(st.integers(1, 3)), draw(st.sampled_from(["forward", "reverse"]))
+    t = b.type(y).with_(lo=None, hi=None)
+    rows = [b.emit("reshape", v, shape=(1, *t.shape)) for v in draw(st.permutations([x, y, x]))]
+    xs = b.emit("concat", *rows[:trip], axis=0)
+    body = Builder(b.ring, b.fxp)
+    index = body.input(Type("p", (), 0, 0, 0, trip - 1), "")
+    fixed, carry = body.input(b.type(x), ""), body.input(t, "")
+    row = body.input(b.type(xs).with_(shape=t.shape), "")
+    made = body.emit("add_aa", carry, row, source=source)
+    number = body.emit("rem_p", body.emit("add_pp", index, index), modulus=2)
+    made = body.emit("sub_aa", body.emit("mul_ap", made, number), fixed)
+    if draw(st.booleans()):
+        made = body.emit("mul_aa", made, row, trunc=0, form="narrow")
+        made = body.emit("retype_a", made, frac=t.frac, range=())
+    if depth == 0 and draw(st.booleans()):
+        made = _loop(draw, body, made, row, source, 1)
+    body.output(made, "float32", "")
+    if draw(st.booleans()):
+        body.output(body.emit("msb_a", row, bits=b.ring.bits), "bool", "")
+    else:
+        body.output(row, "float32", "")
+    results = b.loop([x, y, xs], body.build(), source, trip=trip, captures=1, carries=1,
+                     order=order)  # fmt: skip
+    return results[0]
 
 
 def same(p: Program, q: Program) -> bool:

@@ -8,6 +8,7 @@ from array_cases import ARRAY_CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from jax_cases import CASES, Case
+from loop_cases import LOOP_CASES
 from reference import check, compile_case, drawn, run_case
 from test_linalg import CHECKS
 
@@ -15,7 +16,7 @@ from spuvm.bytecode.text import parse, to_text
 from spuvm.bytecode.verify import verify
 from spuvm.compiler.rules import RULES
 
-ALL = [*CASES, *ARRAY_CASES]
+ALL = [*CASES, *ARRAY_CASES, *LOOP_CASES]
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)

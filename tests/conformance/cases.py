@@ -135,6 +135,44 @@ def _take(ring: Ring, op: str) -> Iterator[Any]:
     yield (a((6,)), index.with_(shape=(0,))), {"shape": (0,)}
 
 
+@record("window")
+def _window(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((4, 3, 2)):
+        yield (t, Type("p", (2,), 0, 0, 0, 1)), {"sizes": (2, 2)}
+    yield (a((5,)), Type("p", (1,), 0, 0, 0, 5)), {"sizes": (0,)}
+    yield (a(()), Type("p", (0,))), {"sizes": ()}
+
+
+@record("put")
+def _put(ring: Ring, op: str) -> Iterator[Any]:
+    for t in each_kind((4, 3)):
+        yield (t, t.with_(shape=(2, 2)), Type("p", (2,), 0, 0, 0, 1)), {}
+    yield (a((5,)), a((0,)), Type("p", (1,), 0, 0, 0, 5)), {}
+    yield (a(()), a(()), Type("p", (0,))), {}
+
+
+@record("add_pp", "mul_pp")
+def _public(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (p(shape), p(shape)), {}
+        yield (p(()), p(shape)), {}
+        yield (p(shape), p(())), {}
+
+
+@record("rem_p")
+def _rem_p(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (Type("p", shape, 0, 0, 0, 1000),), {"modulus": 7}
+    yield (Type("p", (3,), 0, 0, 0, 5),), {"modulus": 1}
+
+
+@record("clip_p")
+def _clip_p(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        yield (p(shape),), {"range": (-5, 7)}
+    yield (Type("p", (3,), 0, 0, -9, 9),), {"range": (20, 30)}
+
+
 @record("add_aa", "sub_aa")
 def _linear(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:

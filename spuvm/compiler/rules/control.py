@@ -14,6 +14,7 @@ from spuvm.compiler.public import count_steps
 from spuvm.compiler.rules import Out, structured
 from spuvm.compiler.rules.compare import BOOL, equal, select
 from spuvm.compiler.rules.known_calls import known
+from spuvm.compiler.rules.varying import select_public
 from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.values import Value, kind_of, public
 from spuvm.compiler.varying import Varying
@@ -43,6 +44,8 @@ def cond(
     low: Lowering, out: list[Out], index: Value, *args: Value, branches: Any, **_: Any
 ) -> Sequence[Value]:
     """A public index takes its branch; a secret one computes all and selects."""
+    if isinstance(index, Varying):
+        return _cond_varying(low, out, index, args, branches)
     if not isinstance(index, Secret):
         taken = int(np.clip(int(public(index)), 0, len(branches) - 1))
         return lower_closed(low, branches[taken], args)
@@ -59,6 +62,22 @@ def cond(
     for pick, candidate in zip(picks, results[1:], strict=True):
         made = [
             select(low, o, pick, yes, no) if isinstance(pick, Secret) else no
+            for o, yes, no in zip(out, candidate, made, strict=True)
+        ]
+    return made
+
+
+def _cond_varying(
+    low: Lowering, out: list[Out], index: Varying, args: Sequence[Value], branches: Any
+) -> Sequence[Value]:
+    """Iterations that take different branches compute all; the choice is public, hence local."""
+    results = [lower_closed(low, b, args) for b in branches]
+    number = np.clip(np.asarray(index.table).astype(np.int64), 0, len(branches) - 1)
+    made = list(results[0])
+    for i, candidate in enumerate(results[1:], start=1):
+        which = index.with_(number == i)
+        made = [
+            select_public(low, o, which, yes, no)
             for o, yes, no in zip(out, candidate, made, strict=True)
         ]
     return made

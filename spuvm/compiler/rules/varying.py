@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
 
@@ -141,8 +142,13 @@ def select_n(low: Lowering, out: list[Out], which: Value, *cases: Value, **param
     return select_public(low, out[0], which, cases[1], cases[0])
 
 
-def select_public(low: Lowering, o: Out, which: Varying, yes: Value, no: Value) -> Secret:
+def select_public(low: Lowering, o: Out, which: Varying, yes: Value, no: Value) -> Value:
     """yes where the public `which` (a scalar or of the result's shape) is set, else no."""
+    if not isinstance(yes, Secret) and not isinstance(no, Secret):
+        aval = jax.ShapeDtypeStruct(o.shape, o.dtype)
+        return varying.evaluate(
+            "where", lambda w, a, b: (jnp.where(w, a, b),), [which, yes, no], [aval]
+        )[0]
     flag = which.with_(np.asarray(which.table).astype(np.bool_))
     if kind_of(o.dtype) == "bool":
         a, b = (low.spread(lift(low, v, o.dtype).id, o.shape) for v in (yes, no))

@@ -154,6 +154,11 @@ def rem_p(p: Party, x: Array, *, modulus: int) -> Array:
     return np.asarray(np.remainder(x, x.dtype.type(modulus)))
 
 
+@TABLE.on_shares("clip_p")
+def clip_p(p: Party, x: Array, *, range: tuple[int, int]) -> Array:
+    return p.ring.array(np.clip(p.ring.signed(x), *range))
+
+
 def add_public(p: Party, x: AShare, public: Array) -> AShare:
     """x + public: component 0 takes it, which parties 0 (first) and 2 (second) hold."""
     if p.rank == 0:
