@@ -179,13 +179,15 @@ def _integers(x: Any) -> bool:
 
 def place(low: Lowering, value: Varying, frac: int = 0, width: int = 0) -> int:
     """Id of a table of ring elements (or of bits, width 1) at the present iteration."""
-    table = np.asarray(value.table)
+    table = np.asanyarray(value.table)
+    if low.bits == 128 and not width:
+        table = low.ring.signed(table)  # Python integers: constants take them too
     trips = table.shape[: value.loops]
     shape = value.shape
     check_size(trips, math.prod(shape))
     axes = [i for i, n in enumerate(trips) if n > 1]
     if not axes:
-        return low.constant(table.reshape(shape), frac, width)
+        return low.constant(_stored(low, table.reshape(shape), width), frac, width)
     if not width:
         made = _linear(low, table, axes, shape, frac)
         if made is not None:
@@ -229,7 +231,7 @@ def _linear(
     first, steps = first[..., 0], [(axis, step[..., 0]) for axis, step in steps]
     made: int | None = None
     if first.any() or not any(np.any(step) for _, step in steps):
-        made = low.constant(np.asarray(first), frac)
+        made = low.constant(low.ring.array(first), frac)
     for axis, step in steps:
         if not np.any(step):
             continue
@@ -237,12 +239,11 @@ def _linear(
         number = (numbers or {}).get(axis, low.numbers[axis])
         moved = number
         if small.ndim or int(small) != 1 or frac:
-            moved = low.emit("mul_pp", number, low.constant(np.asarray(small), frac))
+            moved = low.emit("mul_pp", number, low.constant(low.ring.array(small), frac))
         made = moved if made is None else low.emit("add_pp", made, moved)
     assert made is not None
     made = low.spread(made, shape)
-    signed = low.ring.signed(np.ascontiguousarray(table))
-    exact, found = (int(signed.min()), int(signed.max())), low.type(made).bounds
+    exact, found = low.ring.signed_ends(low.ring.array(table)), low.type(made).bounds
     if found is None or found[0] < exact[0] or found[1] > exact[1]:  # elements are not independent
         made = low.emit("clip_p", made, range=exact)
     return made
@@ -270,7 +271,11 @@ def _combined(low: Lowering, trips: Sequence[int], axes: Sequence[int]) -> int:
     return made
 
 
+def _stored(low: Lowering, table: Array, width: int) -> Array:
+    return table if width else low.ring.array(table)
+
+
 def _row(low: Lowering, rows: Array, number: int, frac: int, width: int) -> int:
-    table = low.builder.constant(rows, frac, width, low.source)
+    table = low.builder.constant(_stored(low, rows, width), frac, width, low.source)
     row = low.emit("window", table, low.reshape(number, (1,)), sizes=(1,))
     return low.reshape(row, rows.shape[1:])
