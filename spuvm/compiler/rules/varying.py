@@ -19,7 +19,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import RULES, Out, public_rule
 from spuvm.compiler.rules.elementwise import operand
 from spuvm.compiler.rules.linalg import axes_left, shape_of
-from spuvm.compiler.rules.shape import lifted, places
+from spuvm.compiler.rules.shape import lifted
 from spuvm.compiler.values import Value, as_number, kind_of, lift, public_bits, public_ring
 from spuvm.compiler.varying import Varying, place
 
@@ -217,7 +217,9 @@ def gather(low: Lowering, out: list[Out], x: Value, indices: Value, **params: An
         made = low.emit("window", x.id, start, sizes=tuple(params["slice_sizes"]))
         return Secret(low.reshape(made, o.shape), o.dtype)
     params = dict(params, fill_value=-1)
-    table = _moved(low, lambda i: primitives.gather_p.bind(places(low, x), i, **params), indices, o)
+    shape = low.shape(x.id)
+    places = jnp.arange(math.prod(shape), dtype=np.int32).reshape(shape)
+    table = _moved(low, lambda i: primitives.gather_p.bind(places, i, **params), indices, o)
     if (np.asarray(table.table) < 0).any():
         return _lifted(low, "gather", out, x, indices, **params)
     index = place(low, table.with_(low.ring.array(table.table)))

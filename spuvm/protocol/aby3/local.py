@@ -141,16 +141,18 @@ def put(p: Party, x: Any, y: Any, start: Array) -> Any:
 
 @TABLE.on_shares("add_pp")
 def add_pp(p: Party, x: Array, y: Array) -> Array:
-    return np.asarray(np.add(x, y))
+    return np.asanyarray(np.add(x, y))
 
 
 @TABLE.on_shares("mul_pp")
 def mul_pp(p: Party, x: Array, y: Array) -> Array:
-    return np.asarray(np.multiply(x, y))
+    return np.asanyarray(np.multiply(x, y))
 
 
 @TABLE.on_shares("rem_p")
 def rem_p(p: Party, x: Array, *, modulus: int) -> Array:
+    if p.ring.bits == 128:
+        return p.ring.array(p.ring.signed(x) % modulus)
     return np.asarray(np.remainder(x, x.dtype.type(modulus)))
 
 
