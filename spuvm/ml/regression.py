@@ -20,11 +20,14 @@ from spuvm.ml.parameters import Parameters
 from spuvm.ml.progress import bar
 
 Kind = Literal["logistic", "linear"]
+LARGEST = 1024.0  # weights are kept within: ranges then stay the same from step to step
 Piece = tuple[tuple[PYUObject, ...], PYUObject]  # columns of some rows, and their labels
 
 
 class SSRegression:
     """Data, weights and predictions stay in shares; whoever they are moved to sees them.
+
+    Weights are kept within 1024 in absolute value: data should be scaled.
 
     Takes every partition: tables by columns, by rows, or both. What the script learns: row counts,
     which the batches need; the number of columns of every party.
@@ -247,10 +250,11 @@ def accuracy(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any
 
 
 def determination(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any:
-    """R^2 = 1 - mean squared error / variance."""
+    """R^2 = 1 - mean squared error / variance; an error counts as 1024 at most."""
     y = jnp.concatenate([one.reshape(-1) for one in labels])
-    error = jnp.mean((scores_of(weights, *blocks) - y) ** 2)
-    return 1 - error / jnp.mean((y - jnp.mean(y)) ** 2)
+    wrong = jnp.clip(scores_of(weights, *blocks) - y, -LARGEST, LARGEST)
+    spread = jnp.clip(y - jnp.mean(y), -LARGEST, LARGEST)
+    return 1 - jnp.mean(wrong * wrong) / jnp.mean(spread * spread)
 
 
 def near(before: Any, after: Any, limit: Any) -> Any:
@@ -271,7 +275,7 @@ def _step(weights: Any, parts: Sequence[Any], residual: Any, rate: Any, l2: Any)
     slope = jnp.concatenate([jnp.matmul(residual, x), jnp.sum(residual)[None]]) / len(residual)
     if l2:
         slope = slope + jnp.append(jnp.full(x.shape[1], l2), 0.0) * weights
-    return weights - rate * slope
+    return jnp.clip(weights - rate * slope, -LARGEST, LARGEST)
 
 
 def logistic_step(weights: Any, parts: Sequence[Any], y: Any, rate: Any, l2: Any) -> Any:
