@@ -240,6 +240,8 @@ CASES = [
     Case("div", lambda x, y: x / jnp.sum(y), (SMALL, Arg(lo=0.5, limit=50.0)), alike(2, SOLID),
          name="scalar"),
     Case("div", lambda x: 1000 / x, (Arg(lo=0.5),), ONE, name="public-numerator"),
+    Case("div", lambda n, x: x / jnp.maximum(n.astype(jnp.float32), 1.0),
+         (Arg("int", dtypes=("uint8",)), Arg(power=0.8)), TWO, name="count"),
     Case("pow", lambda x: x**2.5, (Arg(lo=0.1, limit=20.0),), ONE),
     Case("pow", lambda x: lax.pow(x, 3.0) + lax.pow(x, 0.5), (Arg(lo=0.0, limit=8.0),), ONE,
          name="special"),

@@ -206,7 +206,7 @@ def _times(low: Lowering, x: int, y: int, frac: int) -> int:
 def _overflow(low: Lowering, x: int, divisor: _Divisor) -> int | None:
     """Whether |x / y| is at least 2^(k-2-f), x / 0 included; None where the ranges exclude it."""
     y = divisor.y
-    up = low.bits - 2 - low.f - low.frac(x) + low.frac(y)  # |x| >= |y| 2^up
+    up = low.bits - 2 - low.f + low.frac(x) - low.frac(y)  # |x| >= |y| 2^up
     if low.magnitude(x) < _smallest(low.type(y)) << up:
         return None
     size = divisor.size(low)
