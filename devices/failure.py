@@ -9,7 +9,11 @@ from typing import Any, NoReturn
 
 from spuvm.errors import ChannelError, PartyError, ProtocolError, SpuvmError
 
-_FUNCTIONS = ("spuvm.functions.", "spuvm.demo.")  # like the user's, but from this package
+_FUNCTIONS = (
+    "spuvm.functions.",
+    "spuvm.demo.",
+    "spuvm.demo_mixed.",
+)  # like the user's, but from this package
 _NOT_THE_USERS = ("spuvm.", "jax.", "ray.", "functools.", "contextlib.")
 
 

@@ -15,6 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         if options.command == "demo":
+            if options.mixed_lr:
+                from spuvm import demo_mixed
+
+                demo_mixed.main(options.backend)
+                return 0
             from spuvm import demo
 
             demo.main(options.backend, options.rounds)
@@ -77,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="ten clients average model weights secretly")
     demo.add_argument("--backend", default="ray", choices=["ray", "inprocess"])
     demo.add_argument("--rounds", type=int, default=20, help="of training and averaging")
+    demo.add_argument(
+        "--mixed-lr", action="store_true", help="instead: a model on rows and columns of four"
+    )
     explain = commands.add_parser(
         "explain", help="program, rounds, bytes, openings and range warnings, without running"
     )

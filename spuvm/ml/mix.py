@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from spuvm.aggregation import Aggregator
 from spuvm.data import MixDataFrame
 from spuvm.data.ndarray import as_labels
@@ -16,6 +18,7 @@ from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
 from spuvm.ml.block import Block
+from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
 from spuvm.ml.vertical import predict_proba, save
@@ -59,6 +62,7 @@ class FLogisticRegressionMix:
         self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
         self.epochs_done = 0
         self._weights: list[Partitions] = []
+        self._history: list[list[Partitions]] = []
         self._owners: list[PYU] = []
 
     def fit(self, x: MixDataFrame, y: Sequence[Any]) -> FLogisticRegressionMix:
@@ -75,7 +79,7 @@ class FLogisticRegressionMix:
             for part, labels, heu in zip(x.blocks, y, self.heus, strict=True)
         ]
         groups = self._groups(blocks)
-        self.epochs_done = 0
+        self.epochs_done, self._history = 0, []
         total = how.epochs * sum(len(b.spans) for b in blocks)
         with bar(how.progress, "mixed logistic regression", total) as tick:
             for _ in range(how.epochs):
@@ -83,12 +87,13 @@ class FLogisticRegressionMix:
                     block.epoch(tick)
                 self._average(blocks, groups)
                 self.epochs_done += 1
+                self._history.append([b.weights() for b in blocks])
                 if how.tol is None:
                     continue
                 verdicts = [b.converged() for b in blocks]  # every block measures from here on
                 if all(verdicts):
                     break
-        self._weights = [b.weights() for b in blocks]
+        self._weights = self._history[-1]
         self._owners = [b.owner for b in blocks]
         return self
 
@@ -124,6 +129,22 @@ class FLogisticRegressionMix:
         counts = [p.device(_correct)(p, as_labels(v)) for p, v in zip(parts, y, strict=True)]
         found = learn(counts, "correct predictions and rows of a block")
         return float(sum(c for c, _ in found) / sum(n for _, n in found))
+
+    def at_epoch(self, epoch: int) -> FLogisticRegressionMix:
+        """The model as it was after an epoch; its weights never left their owners."""
+        return at_epoch(self, self._history, epoch)
+
+    def auc(self, x: MixDataFrame, y: Sequence[Any], at: PYU) -> float:
+        """Area under the ROC curve over all rows, to the script.
+
+        All blocks' probabilities and labels go to the party `at`, which is reported.
+        """
+        parts, labels = self.predict_proba(x), [as_labels(v) for v in y]
+        for one in (*parts, *labels):
+            if one.device != at:
+                disclose("probabilities and labels of a block", at.party, one.ref.origins)
+        found = at(_joint_auc)([p.to(at) for p in parts], [v.to(at) for v in labels])
+        return float(learn([found], "area under the ROC curve")[0])
 
     def save(self, paths: Sequence[Mapping[PYU, str]]) -> None:
         """Per block, every party writes its weights to a file of its own."""
@@ -181,7 +202,8 @@ class FLogisticRegressionMix:
             )
             names = [p.party for p in group]
             for block, pyu in zip(blocks, group, strict=True):
-                disclose("average of weights, an epoch", pyu.party, names)
+                if isinstance(mean, PYUObject):  # opening shares reports itself
+                    disclose("average of weights, an epoch", pyu.party, names)
                 block.set_weights({pyu: mean.to(pyu)})
 
     def _fitted(self) -> None:
@@ -190,6 +212,10 @@ class FLogisticRegressionMix:
 
     def __repr__(self) -> str:
         return f"FLogisticRegressionMix({len(self.heus)} blocks, scores={self.scores!r})"
+
+
+def _joint_auc(parts: Sequence[Any], labels: Sequence[Any]) -> float:
+    return w.auc(np.concatenate(parts), np.concatenate([np.ravel(v) for v in labels]))
 
 
 def _correct(p: Any, y: Any) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
 from spuvm.ml.block import Block, check_roles, columns_of
+from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
 
@@ -55,6 +56,7 @@ class FLogisticRegressionVertical:
         self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
         self.epochs_done = 0
         self._weights: Partitions = {}
+        self._history: list[Partitions] = []
         self._owner: PYU | None = None
 
     def fit(self, x: Any, y: Any) -> FLogisticRegressionVertical:
@@ -66,16 +68,17 @@ class FLogisticRegressionVertical:
         """
         how = self.parameters
         block = Block(x, y, self.heu, self.spu, self.scores, how)
-        self.epochs_done = 0
+        self.epochs_done, self._history = 0, []
         with bar(
             how.progress, "vertical logistic regression", how.epochs * len(block.spans)
         ) as tick:
             for _ in range(how.epochs):
                 block.epoch(tick)
                 self.epochs_done += 1
+                self._history.append(block.weights())
                 if how.tol is not None and block.converged():
                     break
-        self._weights, self._owner = block.weights(), block.owner
+        self._weights, self._owner = self._history[-1], block.owner
         return self
 
     @property
@@ -109,6 +112,10 @@ class FLogisticRegressionVertical:
     def auc(self, x: Any, y: Any) -> float:
         """Area under the ROC curve, to the script; reported."""
         return self._measure(w.auc, "area under the ROC curve", x, y)
+
+    def at_epoch(self, epoch: int) -> FLogisticRegressionVertical:
+        """The model as it was after an epoch; its weights never left their owners."""
+        return at_epoch(self, self._history, epoch)
 
     def save(self, paths: Mapping[PYU, str]) -> None:
         """Every party writes its weights to a file of its own."""

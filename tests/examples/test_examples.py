@@ -76,3 +76,22 @@ def test_as_a_script(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "largest difference" in done.stdout
+
+
+@pytest.mark.parametrize("scores", ["shares", "clear"])
+def test_columns_of_three_parties(session, tmp_path, scores):
+    example = load("vertical_logistic")
+    example["write_files"](tmp_path)
+    auc, accuracy, report = example["run"](tmp_path, scores, 512, "insecure", epochs=2)
+    assert auc > 0.97
+    assert accuracy > 0.9
+    seen = {(one.what, one.to) for one, _ in report}
+    assert ("gradient of own columns, a batch", "bob") in seen
+    if scores == "clear":
+        assert ("partial scores of a batch", "alice") in seen
+
+
+def test_a_large_table(session):
+    """On fewer rows than it is written for."""
+    accuracy, _ = load("large_regression")["run"](rows=4096, batch_size=512)
+    assert accuracy > 0.8
