@@ -38,7 +38,7 @@ class Case:
     args: tuple[Arg, ...]
     shapes: tuple[tuple[Shape, ...], ...]
     exact: Literal["exact", "fixed"] = "fixed"
-    rings: tuple[int, ...] = (32, 64)
+    rings: tuple[int, ...] = (32, 64, 128)
     name: str = ""
 
     @property

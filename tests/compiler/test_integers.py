@@ -1,4 +1,4 @@
-"""Integers of every dtype in both rings, over their full ranges, against JAX bit by bit."""
+"""Integers of every dtype in all rings, over their full ranges, against JAX bit by bit."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ TABLE = [
     (op, dtype, bits)
     for op in OPS
     for dtype in op.dtypes
-    for bits in (32, 64)
+    for bits in (32, 64, 128)
     if np.dtype(dtype).itemsize * 8 <= bits
 ]
 
@@ -163,7 +163,7 @@ def test_every_dtype_wraps_and_compares_as_in_jax(op: Op, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("target", ["int8", "uint8", "int16", "int32", "uint32", "int64"])
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_floats_go_toward_zero_and_saturate(target: str, bits: int) -> None:
     if np.dtype(target).itemsize * 8 > bits:
         with pytest.raises(CompileError, match="wider than the ring"):

@@ -196,7 +196,7 @@ def _long(low: Lowering, n: int, d: int, top: int) -> int:
     steps = max(1, top.bit_length())
     word = bits_of(low, n, steps)
     steps = low.type(word).width
-    dtype = np.dtype(f"u{low.bits // 8}")
+    dtype = np.dtype(f"u{min(low.bits, 64) // 8}")
     bound = low.type(d).bounds
     most = bound[1] if bound is not None and bound[0] >= 0 else None
     rest, made = low.emit("sub_aa", n, n), None
