@@ -18,6 +18,7 @@ from typing import Any
 import ray
 
 from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.checkpoints import Loaded, LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure, caught
 from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
 from spuvm.devices.warmup import warm_up
@@ -206,6 +207,16 @@ class MachineProcess:
             perform(self._host.party, "passing on", deal_parts, call, [parts])
         )
         return boxes
+
+    def save(self, coming: Sequence[str], order: SaveOrder, *after: Any) -> Failure | None:
+        """Write a value's shares to this node's disk."""
+        self._host.expect(coming, self._deadline)
+        return self._host.save(order)
+
+    def load(self, coming: Sequence[str], order: LoadOrder, *after: Any) -> Loaded | Failure:
+        """Read shares from this node's disk."""
+        self._host.expect(coming, self._deadline)
+        return self._host.load(order)
 
     def free(self, coming: Sequence[str], names: Sequence[str], *after: Any) -> None:
         """Forget values."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from spuvm.compiler.config import Compiled
 from spuvm.devices.calls import Call
+from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure
 from spuvm.devices.host import OpenOrder, RunOrder
 
@@ -127,6 +128,14 @@ class Machines(ABC):
     @abstractmethod
     def pass_on(self, order: OpenOrder, target: Machines, names: Sequence[str]) -> tuple[Ref, ...]:
         """Each machine deals its additive parts of a value to the machines of another SPU."""
+
+    @abstractmethod
+    def save(self, order: SaveOrder) -> tuple[Ref, ...]:
+        """Each machine writes its shares of a value to its party's own storage."""
+
+    @abstractmethod
+    def load(self, order: LoadOrder) -> tuple[Ref, ...]:
+        """Each machine reads shares back; one Ref with what it Loaded per machine."""
 
     @abstractmethod
     def free(self, names: Sequence[str]) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from spuvm.bytecode.program import Program
+from spuvm.devices.checkpoints import Loaded, LoadOrder, SaveOrder, default_key, file_of
 from spuvm.devices.failure import Failure, caught
 from spuvm.devices.recent import Recent
 from spuvm.errors import ProtocolError
 from spuvm.net.channel import Channel
 from spuvm.protocol.aby3.io import Dealt
 from spuvm.ring import Ring
+from spuvm.vm.checkpoint import key_of
 from spuvm.vm.machine import Machine
 
 Part = npt.NDArray[Any] | None
@@ -63,8 +66,9 @@ class Outcome:
 class Host:
     """One party's virtual machine; does what it is told in the order it is told."""
 
-    def __init__(self, party: str) -> None:
+    def __init__(self, party: str, key: Path | None = None) -> None:
         self.party = party
+        self._key = key or default_key(party)  # of saved values
         self._machine: Machine | None = None
         self._broken: Failure | None = None
         self._failed: dict[str, Failure] = {}
@@ -130,6 +134,30 @@ class Host:
             ]
         except Exception as error:
             return self._break("opening a value", error)
+
+    def save(self, order: SaveOrder) -> Failure | None:
+        """Write arrays to this party's own storage."""
+        try:
+            self._take_in()
+            failure = self._failure_in(order.names)
+            if failure is not None:
+                return failure
+            path = file_of(order.path, self.party)
+            self._ready().save(path, key_of(self._key), order.names, order.about)
+            return None
+        except Exception as error:  # nothing was sent: the machine can be used on
+            return caught(self.party, "saving a value", error)
+
+    def load(self, order: LoadOrder) -> Loaded | Failure:
+        """Read arrays from this party's own storage."""
+        try:
+            path = file_of(order.path, self.party)
+            header = self._ready().restore(path, key_of(self._key), order.name)
+            self._sizes[order.name] = len(header.arrays)
+            return Loaded(header.checkpoint, header.about)
+        except Exception as error:
+            self._failed[order.name] = caught(self.party, "loading a value", error)
+            return self._failed[order.name]
 
     def free(self, names: Sequence[str]) -> None:
         """Forget values by the names they were put or run under."""

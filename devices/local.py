@@ -19,6 +19,7 @@ from typing import Any
 
 from spuvm.devices.backend import Backend, MachinePlan, Machines, Ref
 from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure, caught, checked
 from spuvm.devices.host import Host, OpenOrder, RunOrder
@@ -208,6 +209,12 @@ class LocalMachines(Machines):
                 receiver.submit(partial(_put, host, name, piece, None))
             done += pieces
         return tuple(done)
+
+    def save(self, order: SaveOrder) -> tuple[Ref, ...]:
+        return self._all("saving", [partial(host.save, order) for host in self._hosts])
+
+    def load(self, order: LoadOrder) -> tuple[Ref, ...]:
+        return self._all("loading", [partial(host.load, order) for host in self._hosts])
 
     def free(self, names: Sequence[str]) -> None:
         if self._close.alive:

@@ -288,7 +288,7 @@ class PartyBackend(Backend):
         for ref in refs:
             if ref.party == self.name:
                 outcome = self.post.settled(ref.handle.item)
-                said = None if isinstance(outcome, Failure) else travel.outcome_to_wire(outcome)
+                said = None if isinstance(outcome, Failure) else travel.public_to_wire(outcome)
                 for peer in self.peers:
                     head = {**travel.head(outcome), "outcome": said}
                     self.endpoint.send(peer, Envelope(operation.number, ref.handle.id), head)
@@ -297,7 +297,7 @@ class PartyBackend(Backend):
             if ref.party != self.name:
                 said = travel.as_dict(self.post.hear(ref.party, operation, ref.handle.id))
                 failure = travel.failure_in(said)
-                known[ref.party] = failure or travel.outcome_from_wire(said.get("outcome"))
+                known[ref.party] = failure or travel.public_from_wire(said.get("outcome"))
         return [known[ref.party] for ref in refs]
 
     def _seen(self, ref: Ref) -> Any:

@@ -17,6 +17,7 @@ from spuvm.devices import travel
 from spuvm.devices.agreement import Operation
 from spuvm.devices.backend import MachinePlan, Machines, Ref
 from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure
 from spuvm.devices.host import Host, OpenOrder, Outcome, RunOrder
@@ -25,7 +26,6 @@ from spuvm.devices.post import handle
 from spuvm.devices.structure import ArraySpec, leaves_of
 from spuvm.errors import UsageError
 from spuvm.kernels.arith import small_dtype
-from spuvm.net import wire
 from spuvm.protocol.aby3.io import Dealt, Form, form_of
 from spuvm.protocol.aby3.packing import packed_size
 from spuvm.ring import Ring
@@ -49,7 +49,7 @@ class PartyMachines(Machines):
         self._close: Any = None
         if self.rank is None:
             return
-        self._host = Host(backend.name)
+        self._host = Host(backend.name, backend.cluster.checkpoint_key)
         self._worker = Worker(backend.name, plan.name)
         self.workers.append(self._worker)
         self._close = weakref.finalize(self, _end, self._host, self._worker)
@@ -147,14 +147,16 @@ class PartyMachines(Machines):
             refusal=refusal,
         )
         made = Ref(party, what, None, order.origins)
-        senders = self._openers(order)
+        senders, forms = self._openers(order), _parts_of(order)
         own: Item | None = None
 
         def part() -> tuple[Any]:
             parts = self._host.open(order)
             backend.agreement.wait(operation.number, {party, *order.origins})
             if party != backend.name and (self.rank in senders or isinstance(parts, Failure)):
-                digest, nbytes = backend.post.give(operation, party, "part", parts, list)
+                digest, nbytes = backend.post.give(
+                    operation, party, "part", parts, travel.parts_to_wire
+                )
                 if nbytes:
                     backend.post.record(
                         operation, "out", "masked", made, [party],
@@ -171,7 +173,9 @@ class PartyMachines(Machines):
                     assert own is not None
                     parts[rank] = own.result()
                 else:
-                    parts[rank] = backend.post.take(operation, peer, "part", _parts_expected(order))
+                    said = backend.post.take(operation, peer, "part", travel.parts_expected(forms))
+                    failed = isinstance(said, Failure)
+                    parts[rank] = said if failed else travel.parts_from_wire(said, forms)
             call = Call(tuple(Slot(i) for i in range(3)), {})
             value = perform(backend.name, what, join, call, parts)[0]
             if isinstance(value, Failure):
@@ -225,6 +229,20 @@ class PartyMachines(Machines):
 
             backend.post.run(target._worker, "passing on", take)
         return self._refs(operation, "passing on", own)
+
+    def save(self, order: SaveOrder) -> tuple[Ref, ...]:
+        return self._store(f"save {', '.join(order.names)}", "saving", lambda h: h.save(order))
+
+    def load(self, order: LoadOrder) -> tuple[Ref, ...]:
+        return self._store(f"load {order.name}", "loading", lambda h: h.load(order))
+
+    def _store(self, text: str, what: str, step: Callable[[Host], Any]) -> tuple[Ref, ...]:
+        """A step of each machine with its own storage; paths are each party's own business."""
+        operation = self._backend.agreement.begin(f"{text} of {self.plan.name}")
+        item = None
+        if self.rank is not None:
+            item = self._backend.post.run(self._worker, what, lambda: (step(self._host),))
+        return self._refs(operation, what, item)
 
     def free(self, names: Sequence[str]) -> None:
         if self.rank is not None and self._close.alive:
@@ -286,15 +304,15 @@ class PartyMachines(Machines):
         return (0, 1, 2) if order.to is None else (order.to, (order.to + 1) % 3)
 
 
-def _parts_expected(order: OpenOrder) -> list[wire.ArrayOf]:
-    """The wire structure of a machine's parts for a receiver."""
+def _parts_of(order: OpenOrder) -> list[tuple[np.dtype[Any], int]]:
+    """Dtype and size of a machine's additive parts of each array."""
     found = []
     for bits, width, shape in zip(order.bits, order.widths, order.shapes, strict=True):
         size = int(np.prod(shape, dtype=np.int64))
         if width == 1:
-            found.append(wire.ArrayOf(np.dtype(np.uint8), (packed_size(size),)))
+            found.append((np.dtype(np.uint8), packed_size(size)))
         else:
-            found.append(wire.ArrayOf(small_dtype(width or bits), (size,)))
+            found.append((small_dtype(width or bits), size))
     return found
 
 

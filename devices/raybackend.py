@@ -27,6 +27,7 @@ from spuvm.devices.actors import (
 )
 from spuvm.devices.backend import Backend, MachinePlan, Machines, Ref
 from spuvm.devices.calls import Call, Slot
+from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure, checked
 from spuvm.devices.host import OpenOrder, RunOrder
 from spuvm.errors import UsageError
@@ -188,6 +189,12 @@ class RayMachines(Machines):
                 target._coming.append((name, puts[0]))
             done += [Ref(party, "passing on", put) for put in puts]
         return tuple(done)
+
+    def save(self, order: SaveOrder) -> tuple[Ref, ...]:
+        return self._all("save", "saving", order)
+
+    def load(self, order: LoadOrder) -> tuple[Ref, ...]:
+        return self._all("load", "loading", order)
 
     def free(self, names: Sequence[str]) -> None:
         if not self._closed:

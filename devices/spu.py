@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spuvm.bytecode.program import Program
+from spuvm.devices.about import about, from_about
 from spuvm.devices.backend import MachinePlan, Ref
 from spuvm.devices.base import Device, DeviceObject, checked_results
+from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.clusterdef import parse
 from spuvm.devices.compiling import Programs, sum_of_parts
 from spuvm.devices.config import Config
@@ -172,6 +175,39 @@ class SPU(Device):
         stored = target.run(program, inputs, x.stored.what)
         target.machines.free(parts)
         return SPUObject(stored, leaves, tree)
+
+    def dump(self, x: SPUObject, path: str | os.PathLike[str]) -> None:
+        """Save a value of this SPU: each party writes its shares to `path`.PARTY on its own disk.
+
+        The files are encrypted with a key of each party ([local] checkpoint_key of the cluster
+        file; ~/.spuvm/PARTY.checkpoint.key where there is none). Waits until all have written.
+
+        Raises:
+            UsageError: not a value of this SPU, or a file that cannot be written.
+        """
+        self._check_open()
+        if not isinstance(x, SPUObject) or x.device is not self:
+            raise UsageError("an SPU saves its own values", got=repr(x), expected=repr(self))
+        leaves, tree = x.structure()
+        text = about(x.stored.what, leaves, tree, repr(self.fxp))
+        with self._lock:
+            refs = self.machines.save(SaveOrder(tuple(x.names), os.fspath(path), text))
+        checked(self._session.backend.wait(refs))
+
+    def load(self, path: str | os.PathLike[str]) -> SPUObject:
+        """A value that was saved under `path` by an SPU of the same parties in the same order.
+
+        Raises:
+            UsageError: a party's file is missing, changed, of another moment than the others', or
+                of an SPU with another encoding.
+        """
+        self._check_open()
+        name = self._fresh()
+        with self._lock:
+            refs = self.machines.load(LoadOrder(name, os.fspath(path)))
+        found = checked(self._session.backend.fetch(refs))
+        what, leaves, tree = from_about(found, repr(self.fxp))
+        return SPUObject(Stored(self, name, what, refs), leaves, tree)
 
     @property
     def last_run(self) -> Run | None:

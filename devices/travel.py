@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from spuvm import errors
+from spuvm.devices.checkpoints import Loaded
 from spuvm.devices.failure import Failure, Told
-from spuvm.devices.host import Outcome
+from spuvm.devices.host import Outcome, Part
 from spuvm.devices.structure import ArraySpec
 from spuvm.errors import ChannelError, PartyError, SpuvmError, UsageError
 from spuvm.net import wire
 from spuvm.protocol.aby3.io import Dealt, Form
+from spuvm.wide import WIDE, elements
 
+_HALF = np.dtype("<u8")
 _PLAIN = (bool, int, float, str, bytes)
 
 
@@ -186,23 +189,49 @@ def tree_from_wire(said: Any) -> Any:
     raise ChannelError("a peer sent something that is not the structure of a value")
 
 
-def outcome_to_wire(outcome: Outcome) -> Any:
-    return [outcome.rounds, outcome.bytes_sent, float(outcome.seconds)]
+def public_to_wire(found: Any) -> Any:
+    """What a step of a machine told about itself: costs, or what it loaded."""
+    if isinstance(found, Outcome):
+        return {"run": [found.rounds, found.bytes_sent, float(found.seconds)]}
+    if isinstance(found, Loaded):
+        return {"loaded": [found.checkpoint, found.about]}
+    return {"nothing": []}
 
 
-def outcome_from_wire(said: Any) -> Outcome:
-    if not isinstance(said, list) or [type(x) for x in said] != [int, int, float]:
-        raise ChannelError("a peer sent something that is not an outcome")
-    return Outcome(*said)
+def public_from_wire(said: Any) -> Any:
+    """What another party's machine told."""
+    match said:
+        case {"run": [int() as rounds, int() as sent, float() as seconds]}:
+            return Outcome(rounds, sent, seconds)
+        case {"loaded": [str() as checkpoint, str() as about]}:
+            return Loaded(checkpoint, about)
+        case {"nothing": []}:
+            return None
+    raise ChannelError("a peer sent something that is not an outcome")
 
 
-# ---- dealt pieces
+# ---- dealt pieces and additive parts: flat arrays, those of 128 bits as pairs of 64
+
+
+def _plain(array: Any) -> Any:
+    return array.view(np.ndarray).view(_HALF) if array.dtype == WIDE else array
+
+
+def _plain_form(dtype: np.dtype[Any], size: int) -> wire.ArrayOf:
+    return wire.ArrayOf(_HALF, (2 * size,)) if dtype == WIDE else wire.ArrayOf(dtype, (size,))
+
+
+def _ring(array: Any, dtype: np.dtype[Any]) -> Any:
+    return elements(array.view(WIDE)) if dtype == WIDE else array
 
 
 def pieces_to_wire(pieces: Sequence[Dealt]) -> Any:
     """What an owner gives one machine: per array its seeds and its components."""
     return [
-        [[one.seeds[c] for c in sorted(one.seeds)], [one.arrays[c] for c in sorted(one.arrays)]]
+        [
+            [one.seeds[c] for c in sorted(one.seeds)],
+            [_plain(one.arrays[c]) for c in sorted(one.arrays)],
+        ]
         for one in pieces
     ]
 
@@ -212,7 +241,7 @@ def pieces_expected(forms: Sequence[Form]) -> Any:
     return [
         [
             [wire.ScalarOf("bytes")] * len(form.seeds),
-            [wire.ArrayOf(np.dtype(form.dtype), (form.size,))] * len(form.arrays),
+            [_plain_form(np.dtype(form.dtype), form.size)] * len(form.arrays),
         ]
         for form in forms
     ]
@@ -220,7 +249,25 @@ def pieces_expected(forms: Sequence[Form]) -> Any:
 
 def pieces_from_wire(said: Any, forms: Sequence[Form]) -> list[Dealt]:
     """The pieces for this party; what was said has the expected structure."""
-    return [form.filled(seeds, arrays) for (seeds, arrays), form in zip(said, forms, strict=True)]
+    return [
+        form.filled(seeds, [_ring(a, np.dtype(form.dtype)) for a in arrays])
+        for (seeds, arrays), form in zip(said, forms, strict=True)
+    ]
+
+
+def parts_to_wire(parts: Sequence[Part]) -> Any:
+    """A machine's additive parts of some arrays."""
+    return [_plain(part) for part in parts]
+
+
+def parts_expected(forms: Sequence[tuple[np.dtype[Any], int]]) -> Any:
+    """The wire structure of additive parts of these dtypes and sizes."""
+    return [_plain_form(dtype, size) for dtype, size in forms]
+
+
+def parts_from_wire(said: Any, forms: Sequence[tuple[np.dtype[Any], int]]) -> list[Part]:
+    """Additive parts that a machine sent; they have the expected structure."""
+    return [_ring(part, dtype) for part, (dtype, _) in zip(said, forms, strict=True)]
 
 
 def as_dict(value: Any) -> Mapping[str, Any]:

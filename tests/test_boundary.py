@@ -96,6 +96,7 @@ def test_randomness_has_four_sources() -> None:
     allowed = {
         IO: {"urandom"},  # one-time seeds of an owner
         "spuvm/net/keys.py": {"urandom"},  # nonces of a session
+        "spuvm/vm/checkpoint.py": {"urandom"},  # a party's key of saved shares, and nonces
         "spuvm/net/tcp_endpoint.py": {"urandom"},  # the same
         "spuvm/net/local_endpoint.py": {"urandom"},  # the same, of parties in one process
         "spuvm/protocol/plain.py": {"random"},  # np.random.Generator of the reference: no secrets

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from spuvm.protocol.aby3.prss import RUN_BITS, Masks, Stream
 from spuvm.protocol.aby3.share import AShare, BShare, Share
 from spuvm.protocol.base import Protocol
 from spuvm.ring import Ring
+from spuvm.vm.checkpoint import Header, read, write
 from spuvm.vm.frames import Executor, Frame, Path
 from spuvm.vm.schedule import Schedule, schedule
 from spuvm.wide import cast, elements
@@ -62,6 +65,7 @@ class Machine:
         self._values: dict[str, Share] = {}
         self._plans: dict[str, Schedule] = {}
         self._last_run = -1
+        self._saved = 0
         self._failure: str | None = None
 
     @property
@@ -86,6 +90,32 @@ class Machine:
         """Forget values; unknown names are ignored."""
         for name in names:
             self._values.pop(name, None)
+
+    def save(self, path: FilePath, key: bytes, names: Sequence[str], about: str) -> None:
+        """Write values to this party's own file; all parties save in the same order."""
+        self._saved += 1
+        moment = sha256(self.session + self._saved.to_bytes(8, "little")).hexdigest()
+        me = self.party_names[self.rank]
+        header = Header(me, self.rank, self.ring.bits, moment, about)
+        write(path, key, header, [self._value(name) for name in names])
+
+    def restore(self, path: FilePath, key: bytes, name: str) -> Header:
+        """Read values back as `name`.0, `name`.1, ...; what the file says about them.
+
+        Raises:
+            UsageError: the file cannot be used, or is another rank's or of another ring.
+        """
+        header, shares = read(path, key)
+        if (header.rank, header.ring) != (self.rank, self.ring.bits):
+            raise UsageError(
+                "this checkpoint does not belong to this machine",
+                got=f"rank {header.rank}, ring {header.ring}",
+                expected=f"rank {self.rank}, ring {self.ring.bits}",
+                next="name the parties of the SPU in the same order as when it was saved",
+            )
+        for i, share in enumerate(shares):
+            self._values[f"{name}.{i}"] = share
+        return header
 
     def abort(self, message: str) -> None:
         """Mark this machine as failed and tell the peers."""

@@ -43,8 +43,8 @@ def test_another_branch_at_one_party(rehearse):
         assert "from alice to bob" in text
         lines = sorted({part.split()[0] for part in text.split("test_multi_agreement.py:")[1:]})
         assert len(lines) == 2  # both source lines
-    learned = [e for n in PARTIES for e in entries(done.ledger(n)) if e["direction"] == "in"]
-    assert not [e for e in learned if e["form"] == "clear"]
+    # bob may have what all who were concerned agreed on; carol, who asked for it alone, has not.
+    assert not [e for e in entries(done.ledger("carol")) if e["form"] == "clear"]
 
 
 def test_a_script_that_is_shorter_at_one_party(rehearse):

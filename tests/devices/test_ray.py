@@ -25,3 +25,13 @@ def test_the_driver_gets_references_only(ray_session):
         assert np.float64(1234567.0).tobytes() not in held
         assert np.float32(1234567.0).tobytes() not in held
         assert len(held) < 700
+
+
+def test_saved_shares(ray_session, tmp_path):
+    """Written and read by the parties' own processes."""
+    spu = sf.SPU(["alice", "bob", "carol"])
+    x = sf.PYU("alice")(lambda: {"w": np.array([1.5, -2.0], "float32")})().to(spu)
+    spu.dump(x, tmp_path / "model")
+    assert len(list(tmp_path.iterdir())) == 3
+    got = sf.reveal(spu(lambda m: m["w"] * 2)(spu.load(tmp_path / "model")))
+    np.testing.assert_allclose(got, [3, -4], atol=1e-4)
