@@ -313,7 +313,7 @@ class Link:
             self.drop(transport, str(error) or type(error).__name__)
         except ChannelError as error:
             self.poisoned = True
-            self._owner.violated(self, error)
+            self._owner.violated(self, self._named(error))
         self.arrivals += total
         return total
 
@@ -432,6 +432,15 @@ class Link:
                 raise self._strange(f"it has seen {seen} of {self.sent} packets")
             with self._sending:
                 self._acknowledge(seen)
+
+    def _named(self, error: ChannelError) -> ChannelError:
+        if f"'{self.peer}'" in error.message:
+            return error
+        return ChannelError(
+            f"party '{self.peer}' sent something that is not part of this session: {error.message}",
+            got=error.got,
+            expected=error.expected,
+        )
 
     def _strange(self, got: str) -> ChannelError:
         return ChannelError(

@@ -225,8 +225,7 @@ class TcpEndpoint(Endpoint, Owner, House):
         elif kind == packet.OPEN:
             self._opened_there(link, stream, payload)
         elif kind == packet.ABORT:
-            text = abort_text(payload[:ABORT_BYTES])
-            self._fail(ChannelError(text or f"party '{peer}' aborted"))
+            self._fail(ChannelError(self._last_words(peer, abort_text(payload[:ABORT_BYTES]))))
         elif kind == packet.BYE:
             link.left = True
             link.ping()  # it waits to hear that this arrived
@@ -236,6 +235,14 @@ class TcpEndpoint(Endpoint, Owner, House):
                     self._ended(peer, found, None)
         else:
             self._flow(peer, kind, stream, extra, payload)
+
+    def _last_words(self, peer: str, text: str) -> str:
+        """Who aborted, according to `peer`, and why."""
+        if text.startswith(f"party '{peer}' aborted: "):
+            return text
+        if any(text.startswith(f"party '{name}' aborted: ") for name in self.parties):
+            return f"{text} (as '{peer}' says)"
+        return f"party '{peer}' aborted: {text}"
 
     def _flow(self, peer: str, kind: int, stream: int, extra: int, payload: bytes) -> None:
         found = self._numbered.get((peer, stream))

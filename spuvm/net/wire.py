@@ -24,8 +24,9 @@ they mean, and only if the tree is the one that is expected and within the limit
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -398,7 +399,7 @@ class _Reader:
             raise ChannelError("a value's structure is truncated")
         if tag == "d":
             return self._dict(count, expected, depth)
-        wanted: Sequence[Structure | None] = [None] * count if expected is None else ()
+        wanted: Iterable[Structure | None] = itertools.repeat(None, count)
         if expected is not None:
             kind = list if tag == "l" else tuple
             if not isinstance(expected, kind) or len(expected) != count:
