@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Tree = Any
 
@@ -111,3 +112,28 @@ def logistic_loss(w: Any, x: Any, y: Any) -> Any:
 def logistic_gradient(w: Any, x: Any, y: Any) -> Any:
     """Gradient of `logistic_loss` by w in closed form: x^T (sigmoid(x w) - y) / n; shape [d]."""
     return (jax.nn.sigmoid(x @ w) - y) @ x / x.shape[0]
+
+
+def real_fft(x: Any) -> tuple[Any, Any]:
+    """Real and imaginary part of `jnp.fft.rfft(x)` along the last axis, by one matrix product.
+
+    x [..., n]; both parts [..., n // 2 + 1]. For secrets: public factors, nothing is sent but the
+    rounding.
+    """
+    n = x.shape[-1]
+    angle = 2 * np.pi * np.outer(np.arange(n), np.arange(n // 2 + 1)) / n
+    both = x @ jnp.asarray(np.concatenate([np.cos(angle), -np.sin(angle)], 1), x.dtype)
+    return both[..., : n // 2 + 1], both[..., n // 2 + 1 :]
+
+
+def inverse_real_fft(re: Any, im: Any, n: int | None = None) -> Any:
+    """`jnp.fft.irfft(re + 1j * im, n)` along the last axis; n is even unless it is given."""
+    m = re.shape[-1]
+    n = 2 * (m - 1) if n is None else n
+    if not 0 < n <= 2 * m - 1:
+        raise ValueError(f"n={n} does not go with {m} frequencies")
+    m = n // 2 + 1
+    angle = 2 * np.pi * np.outer(np.arange(m), np.arange(n)) / n
+    twice = np.where((np.arange(m) == 0) | (2 * np.arange(m) == n), 1.0, 2.0)[:, None] / n
+    matrix = np.concatenate([twice * np.cos(angle), -twice * np.sin(angle)], 0)
+    return jnp.concatenate([re[..., :m], im[..., :m]], -1) @ jnp.asarray(matrix, re.dtype)

@@ -1,6 +1,7 @@
 """The aggregation functions and the logistic loss: right in clear, and right under the protocol."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -93,3 +94,27 @@ def test_logistic_loss_and_gradient():
     np.testing.assert_allclose(sf.simulate(F.logistic_loss)(w, x, y), want, atol=2.0**-11)
     big = np.float32([100.0, -100.0])
     np.testing.assert_allclose(F.softplus(big), [100, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8])
+def test_real_fourier_transform_and_back(n):
+    x = np.random.default_rng(n).normal(size=(3, n)).astype(np.float32)
+    want = np.fft.rfft(x)
+    re, im = F.real_fft(jnp.asarray(x))
+    np.testing.assert_allclose(re, want.real, atol=1e-5)
+    np.testing.assert_allclose(im, want.imag, atol=1e-5)
+    np.testing.assert_allclose(F.inverse_real_fft(re, im, n), x, atol=1e-5)
+
+
+def test_fourier_transform_of_a_secret():
+    x = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+
+    def low_pass(x):
+        re, im = F.real_fft(x)
+        keep = jnp.arange(re.shape[-1]) < 4
+        return F.inverse_real_fft(jnp.where(keep, re, 0.0), jnp.where(keep, im, 0.0))
+
+    np.testing.assert_allclose(sf.simulate(low_pass)(x), low_pass(x), atol=2.0**-12)
+    with pytest.raises(sf.errors.CompileError, match="complex") as caught:
+        sf.simulate(lambda x: jnp.abs(jnp.fft.rfft(x)))(x)
+    assert "real_fft" in caught.value.next

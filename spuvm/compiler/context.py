@@ -78,7 +78,7 @@ class Lowering:
             config = replace(config, on_overflow=on_overflow)
         made = Lowering(config)
         made.source, made.trips, made.unbounded = self.source, (*self.trips, trip), self.unbounded
-        made.lines, made.folded = self.lines, self.folded
+        made.lines, made.folded, made._draws = self.lines, self.folded, self._draws
         return made
 
     def input(self, type: Type, origin: str) -> int:

@@ -109,9 +109,10 @@ def test_every_draw_is_another_one():
     def many(x):
         loop = lax.fori_loop(0, 3, lambda i, c: c.at[i].set(sf.random.uniform()), jnp.zeros(3) + x)
         _, steps = lax.scan(lambda c, _: (c, sf.random.uniform((2,))), x, None, length=4)
+        _, again = lax.scan(lambda c, _: (c, sf.random.uniform((2,))), x, None, length=4)
         both = lax.cond(x > 0, lambda: sf.random.uniform(), lambda: sf.random.uniform())
         batch = jax.vmap(lambda v: sf.random.uniform(like=v))(jnp.zeros(3) + x)
-        return jnp.concatenate([loop, steps.ravel(), both[None], batch,
+        return jnp.concatenate([loop, steps.ravel(), again.ravel(), both[None], batch,
                                 inner()[None], inner()[None]])  # fmt: skip
 
     values = sampled(many)
@@ -182,3 +183,19 @@ def test_public_keys_give_the_values_of_jax(make):
     run = sf.simulate(lambda x: plus(x, make(42))[0])
     for got, expected in zip(run(0.0), want[0], strict=True):
         np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: jax.random.normal(jax.random.PRNGKey(x.astype(jnp.int32)), (3,)),
+        lambda x: jax.random.bits(
+            jax.random.wrap_key_data(jnp.stack([x, x]).astype(jnp.uint32)), (3,)
+        ),
+        lambda x: jax.random.uniform(jax.random.fold_in(jax.random.key(1), x.astype(jnp.int32))),
+    ],
+)
+def test_secret_keys_are_refused(draw):
+    with pytest.raises(sf.errors.CompileError, match="secret key or seed") as caught:
+        sampled(draw, x=3.0)
+    assert "sf.random" in caught.value.next

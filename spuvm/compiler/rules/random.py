@@ -66,3 +66,14 @@ def _below(low: Lowering, o: Out, n: int) -> int:
     digits = low.emit("a2b", scaled, bits=width + places)
     made = low.emit("b2a", low.emit("bits_b", digits, low=width, width=places))
     return low.narrowed(made, 0, n - 1)
+
+
+@rule("random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in")
+@rule("random_bits", "random_clone", "random_gamma", "threefry2x32", "rng_bit_generator")
+def secret_key(low: Lowering, out: list[Out], *args: Value, **_: Any) -> Secret:
+    """Raise: it would be a block cipher on shares, and a seed has fewer values than it seems."""
+    raise CompileError(
+        "jax.random with a secret key or seed is not supported",
+        next="use a public key, which gives JAX's own values, or sf.random for values that "
+        "nobody knows",
+    )
