@@ -126,7 +126,7 @@ class HEUObject(DeviceObject):
             record(self, party)
         else:
             return self.at(party)
-        return PYUObject(PYU(party), replace(ref, origins=self.origins))
+        return self._result(party, ref)
 
     def to_own_party(self) -> PYUObject:
         """The value at the party that knows it anyway: plain numbers, or the key holder's own."""
@@ -159,7 +159,12 @@ class HEUObject(DeviceObject):
         back = heu.carry(shown, self.party)
         ref = heu.ask(self.party, "unmask", mask, Slot(0), refs=[back])
         record(self, self.party, what)
-        return PYUObject(PYU(self.party), replace(ref, origins=self.origins))
+        return self._result(self.party, ref)
+
+    def _result(self, party: str, ref: Ref) -> PYUObject:
+        found = PYUObject(PYU(party), replace(ref, origins=self.origins))
+        found.keeps = self.device
+        return found
 
     def _sealed(self) -> Ref:
         ref: Ref = self.device.ask(self.party, "send", self.name, Slot(0), refs=[self.ref])

@@ -46,7 +46,7 @@ def move(x: DeviceObject, target: Any) -> Any:
     if isinstance(x, PYUObject) and isinstance(device, PYU):
         ref = current().backend.move(x.ref, device.party)
         moved = PYUObject(device, replace(ref, origins=x.ref.origins))
-        moved.facts = x.facts
+        moved.facts, moved.keeps = x.facts, x.keeps
         return moved
     if isinstance(x, PYUObject) and isinstance(device, SPU):
         return device.receive(x)

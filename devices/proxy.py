@@ -50,7 +50,10 @@ class Proxy:
             call, refs = pack(self.device.party, what, args, kwargs, results)
             out = self._session.backend.invoke(self._resident, what, name, call, refs)
             self._origins = tuple(sorted({*self._origins, *mixed(self.device.party, refs)}))
-            return self.device.handles(out, results, self._origins)
+            handles = self.device.handles(out, results, self._origins)
+            for one in (handles,) if results is None else handles:
+                one.keeps = self
+            return handles
 
         return start
 

@@ -79,11 +79,12 @@ def mixed(party: str, refs: Iterable[Ref]) -> tuple[str, ...]:
 class PYUObject(DeviceObject):
     """A handle of a Python value that lives at one party."""
 
-    __slots__ = ("facts", "ref")
+    __slots__ = ("facts", "keeps", "ref")
 
     def __init__(self, device: PYU, ref: Ref) -> None:
         super().__init__(device)
         self.ref = ref
+        self.keeps: Any = None  # the instance that made it: its process holds the value
         self.facts: Any = None  # the structure, once a move to an SPU has learned it
 
     def __repr__(self) -> str:

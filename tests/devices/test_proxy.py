@@ -1,5 +1,8 @@
 """Instances that live at a party, on both backends."""
 
+import gc
+import time
+
 import numpy as np
 import pytest
 
@@ -82,3 +85,17 @@ def test_errors(session):
         sf.proxy(int)
     with pytest.raises(sf.errors.UsageError, match="decorates classes"):
         sf.proxy(sf.PYUObject)(lambda: 1)
+
+
+def test_results_outlive_the_last_handle_of_their_instance(session):
+    """A result lives in the instance's process, which must not end before it."""
+    kept = Counter(3, device=sf.PYU("bob")).add()
+    moved = kept.to(sf.PYU("carol"))
+    sf.wait([kept, moved])
+    gc.collect()
+    time.sleep(0.5)
+    assert sf.reveal([kept, moved]) == [4, 4]
+    del kept
+    gc.collect()
+    time.sleep(0.5)
+    assert sf.reveal(sf.PYU("carol")(lambda v: v + 1)(moved)) == 5
