@@ -38,7 +38,7 @@ def secret(leaf: Shared) -> SecretSpec:
 
 def split_origins(origins: Sequence[str]) -> tuple[str, ...]:
     """Names of parties from the origins of a program's values."""
-    return tuple(sorted({name for origin in origins for name in origin.split(_JOINT)}))
+    return tuple(sorted({name for origin in origins for name in origin.split(_JOINT) if name}))
 
 
 class Programs:

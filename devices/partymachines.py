@@ -18,6 +18,7 @@ from spuvm.devices.agreement import Operation
 from spuvm.devices.backend import MachinePlan, Machines, Ref
 from spuvm.devices.calls import Call, Slot, perform
 from spuvm.devices.checkpoints import LoadOrder, SaveOrder
+from spuvm.devices.compiling import split_origins
 from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure
 from spuvm.devices.host import Host, OpenOrder, Outcome, RunOrder
@@ -45,7 +46,7 @@ class PartyMachines(Machines):
         operation = backend.agreement.begin(
             f"{plan.name} of {', '.join(plan.parties)}: {plan.config}"
         )
-        self._origins: dict[str, list[str]] = {}  # of all results of a program, by its digest
+        self._origins: dict[str, tuple[str, ...]] = {}  # of all results of a program, by its digest
         self._close: Any = None
         if self.rank is None:
             return
@@ -110,8 +111,8 @@ class PartyMachines(Machines):
         )
         if order.program is not None:
             outputs = order.program.outputs
-            self._origins[order.digest] = sorted({o for out in outputs for o in out.origins})
-        origins = tuple(self._origins[order.digest])
+            self._origins[order.digest] = split_origins([o for out in outputs for o in out.origins])
+        origins = self._origins[order.digest]
         item = None
 
         def work() -> tuple[Outcome | Failure]:

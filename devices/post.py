@@ -67,8 +67,8 @@ class Post:
                 self.agreement.fail(relayed(error))
                 return Failure(self.name, what, error)
             except Exception as error:
-                failure = caught(self.name, what, error)
                 log.exception("party %s failed in %s", self.name, what)
+                failure = caught(self.name, what, error)
                 self.agreement.fail(
                     ProtocolError(f"party {self.name!r} failed in {what}: {type(error).__name__}")
                 )

@@ -1,7 +1,11 @@
 """Three organisations as processes over TLS: examples, ledgers, and processes that are killed."""
 
+import os
 import pickle
 import re
+import runpy
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,11 +14,12 @@ import pytest
 
 from spuvm.devices.ledger import entries, verify
 from spuvm.functions import weighted_average
-from tests.devices.processes import Deployment
+from tests.devices.processes import ROOT, Deployment
 from tests.examples.test_examples import EXAMPLES, load
 
 SCRIPTS = Path(__file__).with_name("party_scripts.py")
 PARTIES = ("alice", "bob", "carol")
+HOSPITAL_PARTIES = ("hospital", "clinic", "university")
 
 
 def test_the_examples_give_the_same_results(tmp_path):
@@ -105,3 +110,51 @@ def test_policies_and_scripts_that_differ(tmp_path):
         assert "the policy of party 'alice' does not allow operation 1" in done[party].out
         assert "script.py:6" in done[party].out
         assert "{ what" not in done[party].out
+
+
+def plain_training(folder, epochs):
+    """The same steps in clear: weights of both, and the share that is right."""
+    example = runpy.run_path(str(EXAMPLES / "three_organisations" / "train.py"), run_name="example")
+    theirs = example["read_measurements"](folder / "hospital.csv")
+    ours, outcome = example["read_outcomes"](folder / "clinic.csv")
+    w = example["start"](theirs, ours, outcome)
+    for _ in range(epochs):
+        w = example["epoch"](w, theirs, ours, outcome)
+    right = example["share_of_right_answers"](w, theirs, ours, outcome)
+    return np.asarray(w[: theirs.shape[1]]), np.asarray(w[theirs.shape[1] :]), float(right)
+
+
+def test_three_organisations(tmp_path):
+    """The script on one machine: first some epochs, then more from the checkpoint."""
+    script = EXAMPLES / "three_organisations" / "run_on_one_machine.sh"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
+
+    def run(*args):
+        done = subprocess.run(
+            ["sh", str(script), str(tmp_path / "run"), *args],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    out = run("--epochs", "10")
+    out = run("--epochs", "5", "--resume")
+    first, second, right = plain_training(tmp_path / "run" / "data", 15)
+    logs = {name: (tmp_path / "run" / f"{name}.log").read_text() for name in HOSPITAL_PARTIES}
+
+    def numbers(name, whose):
+        line = re.search(rf"weights of the {whose}'s columns: +\[([^\]]*)\]", logs[name])
+        return None if line is None else np.array(line[1].split(), float)
+
+    np.testing.assert_allclose(numbers("hospital", "hospital"), first, atol=2e-3)
+    np.testing.assert_allclose(numbers("clinic", "clinic"), second, atol=2e-3)
+    assert numbers("hospital", "clinic") is None
+    assert numbers("university", "hospital") is None
+    assert logs["clinic"].count("<not revealed to clinic, only to hospital: f32[4]") == 1
+    for log in logs.values():
+        assert abs(float(re.search(r"right for (\S+) %", log)[1]) - 100 * right) < 0.6
+    assert out.count("chain intact") == 3

@@ -47,3 +47,12 @@ def test_instances_remember_what_they_were_given(inprocess):
     assert last.ref.origins == ("alice", "bob", "dave")
     assert last.ref.what == "Keeper.give"
     assert sf.reveal(last) == 2
+
+
+def test_public_results_are_nobodys(inprocess):
+    spu = sf.SPU(["alice", "bob", "carol"])
+    zeros = spu(lambda a: a.shape[0] * np.ones(2, "float32"))(sf.PYU("alice")(lambda: np.ones(3))())
+    assert zeros.structure()[0][0].origins == ()
+    more = spu(lambda z, b: z + b)(zeros, sf.PYU("bob")(lambda: np.float32(1))())
+    assert more.structure()[0][0].origins == ("bob",)
+    assert sf.reveal(zeros.to(sf.PYU("carol"))).tolist() == [3, 3]
