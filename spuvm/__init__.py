@@ -17,6 +17,7 @@ _HOME = {
     "SPU": "spuvm.devices.spu",
     "SPUObject": "spuvm.devices.spu",
     "assume_range": "spuvm.compiler",
+    "bounded_while": "spuvm.compiler",
     "init": "spuvm.devices.session",
     "proxy": "spuvm.devices.proxy",
     "reveal": "spuvm.devices.moves",
@@ -37,6 +38,7 @@ __all__ = [
     "SPUObject",
     "aggregation",
     "assume_range",
+    "bounded_while",
     "data",
     "errors",
     "functions",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from spuvm import ml as ml
     from spuvm import random as random
     from spuvm.compiler import assume_range as assume_range
+    from spuvm.compiler import bounded_while as bounded_while
     from spuvm.devices.config import Config as Config
     from spuvm.devices.heu import HEU as HEU
     from spuvm.devices.heuobject import HEUObject as HEUObject

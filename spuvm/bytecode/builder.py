@@ -118,6 +118,11 @@ class Builder:
         made = infer(self.ring.bits, op, [self._types[a] for a in args], clean)
         return self._append(op, args, made, clean, source)
 
+    def same(self, instruction: Instruction, args: Sequence[int]) -> int:
+        """Append an instruction again, on operands of the types that it was inferred for."""
+        made, attrs = instruction.types[0], dict(instruction.attrs)
+        return self._append(instruction.op, args, made, attrs, instruction.source)
+
     def loop(
         self, args: Sequence[int], body: Program, source: str = "", **attrs: Any
     ) -> tuple[int, ...]:

@@ -71,13 +71,15 @@ def infer(ring: int, op: str, args: Sequence[Type], attrs: Attrs) -> Type:
     variadic = row.kinds.endswith("+")
     kinds = row.kinds.rstrip("+")
     if variadic:
-        need(len(args) >= 1, f"{op}: needs at least one operand")
+        need(len(args) >= 1, "needs at least one operand")
         kinds = kinds * len(args)
-    need(len(args) == len(kinds), f"{op}: takes {len(kinds)} operands, got {len(args)}")
+    if len(args) != len(kinds):
+        raise VerifyError(f"{op}: takes {len(kinds)} operands, got {len(args)}")
     for i, (want, got) in enumerate(zip(kinds, args, strict=True)):
-        need(want in ("*", got.kind), f"{op}: operand {i} must be of kind {want}, got {got.kind}")
-    missing = set(row.attrs) ^ set(attrs)
-    need(not missing, f"{op}: attributes {sorted(row.attrs)} expected, got {sorted(attrs)}")
+        if want != got.kind and want != "*":  # messages are made when needed: compiling is hot here
+            raise VerifyError(f"{op}: operand {i} must be of kind {want}, got {got.kind}")
+    if len(row.attrs) != len(attrs) or any(name not in attrs for name in row.attrs):
+        raise VerifyError(f"{op}: attributes {sorted(row.attrs)} expected, got {sorted(attrs)}")
     return row.rule(ring, args, attrs)
 
 

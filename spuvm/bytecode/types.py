@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["p", "a", "b"]
@@ -49,4 +49,12 @@ class Type:
 
     def with_(self, **changes: Any) -> Type:
         """A copy with some fields replaced."""
-        return replace(self, **changes)
+        return Type(
+            changes.pop("kind", self.kind),
+            changes.pop("shape", self.shape),
+            changes.pop("frac", self.frac),
+            changes.pop("width", self.width),
+            changes.pop("lo", self.lo),
+            changes.pop("hi", self.hi),
+            **changes,  # nothing, or an error as the constructor's
+        )

@@ -1,6 +1,7 @@
 """From a JAX function to a program."""
 
 from spuvm.compiler.assume import assume_range
+from spuvm.compiler.bounded import bounded_while
 from spuvm.compiler.config import CompileConfig, Compiled, SecretSpec
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.compiler.driver import compile_function
@@ -51,5 +52,6 @@ __all__ = [
     "Disclosure",
     "SecretSpec",
     "assume_range",
+    "bounded_while",
     "compile_function",
 ]

@@ -107,7 +107,7 @@ class Lowering:
         if op in ("add_aa", "sub_aa") and not self.public.keys().isdisjoint(args):
             return self._with_public(op, *args)
         clean = {name: clean_attr(value) for name, value in attrs.items()}
-        key = (op, args, tuple(sorted(clean.items())))
+        key = (op, args, frozenset(clean.items()))
         if key not in self._known:
             self._known[key] = self.builder.emit(op, *args, source=self.source, **clean)
             if self.checked == "float" and op in GUARDED:

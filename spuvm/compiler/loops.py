@@ -99,6 +99,41 @@ def _carried(low: Lowering, value: Secret) -> int:
 # --- bounds of carries ------------------------------------------------------------------------
 
 
+@dataclass
+class _Guess:
+    """The bounds of one carry that are tried, and what the body made of those tried before.
+
+    First the bounds of the first value; then none, which shows what the body itself limits (a clip
+    does); then that, or, where it limits nothing, what it made of the first value; then where a
+    contraction would stop, as it does for a moving average; then none for good.
+    """
+
+    start: Bounds
+    bounds: Bounds
+    tried: list[tuple[Bounds, Bounds]]
+    probing: bool = False
+
+    def next(self, made: Bounds, bound: int) -> None:
+        """Take another guess after `made` was not within the bounds, or after a probe."""
+        self.tried.append((self.bounds, made))
+        guess = self._guess()
+        self.probing = len(self.tried) == 1
+        self.bounds = guess if _size(guess) < bound else None
+
+    def _guess(self) -> Bounds:
+        first = self.tried[0][1]
+        if len(self.tried) == 2:
+            limited = self.tried[1][1]
+            return _join(self.start, limited if limited else first)
+        if len(self.tried) == 3 and self.tried[1][1] is None and self.tried[2][1]:
+            (x0, y0), _, (x1, y1) = ((_size(x), _size(y)) for x, y in self.tried)
+            slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
+            if slope < 0.97:
+                size = int(2 * (y1 - slope * x1) / (1 - slope)) + 2
+                return _join((-size, size), self.start)
+        return None
+
+
 def _settle(
     low: Lowering,
     spec: LoopSpec,
@@ -107,51 +142,33 @@ def _settle(
 ) -> _Body:
     """The body with the tightest bounds of its carries that were found to hold for themselves."""
     key = id(spec.body)
-    tried: list[Sequence[Bounds]] = []
-    made: list[Sequence[Bounds]] = []
-    bounds = [None if (key, k) in low.unbounded else t.bounds for k, t in enumerate(types)]
+    guesses = [_Guess(t.bounds, t.bounds, []) for t in types]
+    for k, guess in enumerate(guesses):
+        if (key, k) in low.unbounded:
+            guess.bounds = None
     while True:
-        last = not any(bounds)
+        bounds = [guess.bounds for guess in guesses]
+        last = not any(bounds) and not any(guess.probing for guess in guesses)
         try:
             body = attempt(bounds, "final" if last else "guess")
         except CompileError:
             if last:
                 raise
-            bounds = [None] * len(types)
+            guesses = [_Guess(None, None, []) for _ in types]
             continue
-        got = [t.bounds for t in body.made]
-        wrong = [k for k, g in enumerate(got) if not _inside(g, bounds[k]) and types[k].kind == "a"]
-        if not wrong:
+        settled = True
+        for k, (guess, t) in enumerate(zip(guesses, body.made, strict=True)):
+            if t.kind == "a" and (guess.probing or not _inside(t.bounds, guess.bounds)):
+                guess.next(t.bounds, low.bound)
+                settled = (
+                    settled and not guess.probing and guess.bounds is None and bounds[k] is None
+                )
+                if guess.bounds is None and not guess.probing:
+                    low.unbounded.add((key, k))
+        if settled:
             if body.low.warnings and low.config.on_overflow == "error" and not last:
                 return attempt(bounds, "final")  # raises with the line of the first of them
             return body
-        tried.append(bounds)
-        made.append(got)
-        bounds = list(bounds)
-        for k in wrong:
-            bounds[k] = _wider(k, tried, made, types[k].bounds)
-            if bounds[k] is None:
-                low.unbounded.add((key, k))
-
-
-def _wider(
-    k: int,
-    tried: Sequence[Sequence[Bounds]],
-    made: Sequence[Sequence[Bounds]],
-    start: Bounds,
-) -> Bounds:
-    """The next guess for carry `k`: what was made once; then where a contraction would stop."""
-    before, after = tried[-1][k], made[-1][k]
-    if len(tried) == 1:
-        return _join(before, after)
-    if len(tried) == 2 and before and after and tried[0][k] and made[0][k]:
-        x0, x1 = (_size(t[k]) for t in tried)
-        y0, y1 = (_size(m[k]) for m in made)
-        slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
-        if slope < 0.97:
-            size = int(2 * (y1 - slope * x1) / (1 - slope)) + 2
-            return _join((-size, size), start)
-    return None
 
 
 def _size(bounds: Bounds) -> int:

@@ -57,7 +57,7 @@ class Rebuild:
             args = (self._origin.get(args[0], args[0]),)
             if self.builder.type(args[0]).shape == tuple(attrs["shape"]):
                 return args[0]
-        key = (op, args, tuple(sorted(attrs.items())))
+        key = (op, args, frozenset(attrs.items()))
         if key not in self._known:
             self._known[key] = self.builder.emit(op, *args, source=source, **attrs)
             if op == "reshape":
@@ -70,8 +70,20 @@ class Rebuild:
             t = instruction.types[0]
             array = self.program.constants[_index(instruction)]
             return self.builder.constant(array, t.frac, t.width, instruction.source)
-        args = [self.new[a] for a in instruction.args]
-        return self.emit(instruction.op, *args, source=instruction.source, **instruction.attrs)
+        args = tuple(self.new[a] for a in instruction.args)
+        types, made = self.program.types, self.builder.type
+        for new, old in zip(args, instruction.args, strict=True):
+            if made(new) is not types[old] and made(new) != types[old]:
+                changed = True
+                break
+        else:
+            changed = instruction.op == "reshape"
+        if changed:
+            return self.emit(instruction.op, *args, source=instruction.source, **instruction.attrs)
+        key = (instruction.op, args, frozenset(instruction.attrs.items()))
+        if key not in self._known:
+            self._known[key] = self.builder.same(instruction, args)
+        return self._known[key]
 
     def made(self, value: int, op: str) -> Instruction | None:
         """The instruction that made an old value, if it is an `op`."""

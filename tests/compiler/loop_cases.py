@@ -16,7 +16,7 @@ VECTOR = (((3,),),)
 
 
 def _rows(x: Any, w: Any, reverse: bool = False) -> Any:
-    return lax.scan(lambda c, r: (c * 0.5 + r, (c * r, c > r)), w, x, reverse=reverse)
+    return lax.scan(lambda c, r: (c * 0.5 + r, (c * r, r > 0)), w, x, reverse=reverse)
 
 
 def _sgd(w: Any, x: Any) -> Any:

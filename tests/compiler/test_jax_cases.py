@@ -8,7 +8,6 @@ from array_cases import ARRAY_CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from jax_cases import CASES, Case
-from loop_cases import LOOP_CASES
 from reference import check, compile_case, drawn, run_case
 from test_linalg import CHECKS
 
@@ -21,7 +20,7 @@ REFUSED = {
     "random_clone", "random_gamma", "threefry2x32", "rng_bit_generator", "fft", "complex", "real",
     "imag", "conj",
 }  # fmt: skip
-ALL = [*CASES, *ARRAY_CASES, *LOOP_CASES]
+ALL = [*CASES, *ARRAY_CASES]
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda c: c.id)
