@@ -1,8 +1,8 @@
 """Pseudo-random masks that pairs of parties draw in step (pseudo-random secret sharing).
 
 Every pair of parties has an AES-128 key. A mask's place in the pair's stream is its 128-bit
-counter: run (48 bits), instruction of the run (40 bits, numbered so that every path of iterations of
-loops has numbers of its own: vm/schedule.py), block (40 bits). A place is used once: runs only
+counter: run (48 bits), instruction of the run (40 bits, numbered so that every path of iterations
+of loops has numbers of its own: vm/schedule.py), block (40 bits). A place is used once: runs only
 count upwards, an instruction is started once per path, and its draws follow each other.
 Reference for the idea: Cramer, Damgård, Ishai 2005 (TCC).
 """
