@@ -398,7 +398,9 @@ def _random_b(p: Plain, types: Any, shape: Any, width: int, draw: int) -> Array:
     rng = p.rng if p.rng is not None else np.random.default_rng(draw)
     bits = rng.integers(0, 2, (*shape, width)).astype(object)
     made = np.asarray((bits << np.arange(width).astype(object)).sum(-1)).reshape(shape)
-    return made.astype(np.uint8) if width == 1 else p.ring.array(made)
+    if width == 1:
+        return made.astype(np.uint8)
+    return p.made(made) if p.ring.bits == 128 else p.ring.array(made)
 
 
 @means("reverse_b")

@@ -44,7 +44,7 @@ def close(values, mean, deviation):
     assert abs(np.mean(values) - mean) < 6 * deviation / np.size(values) ** 0.5
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_uniform(bits):
     u = sampled(lambda x: sf.random.uniform((N,)), bits)
     assert u.min() >= 0
@@ -57,7 +57,7 @@ def test_uniform(bits):
     close(v, 1.0, 8 * 12**-0.5)
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_normal(bits):
     z = sampled(lambda x: sf.random.normal((N + 1,)), bits)
     assert z.shape == (N + 1,)

@@ -34,7 +34,7 @@ def is_fair(values, width):
         assert abs((bit[1:] ^ bit[:-1]).mean() - 0.5) < DEVIATIONS / (2 * N**0.5)
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 @pytest.mark.parametrize("width", [1, 2, 8, 13, 32])
 def test_bits_are_fair_and_unknown_to_each_party(bits, width):
     shares, masks = drawn(Ring(bits), width)
@@ -66,7 +66,7 @@ def program(ring):
     return b.build()
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_machines_draw_anew_in_every_run_and_send_nothing(trio, bits):
     made = program(Ring(bits))
     assert static_cost(made).bytes_sent == (0, 0, 0)
