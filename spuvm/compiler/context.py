@@ -43,6 +43,7 @@ class Lowering:
         checked: "float" while lowering an equation with a float result, whose values must stay
             representable; "wrapping" for integers and inside numeric algorithms.
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
+        spent: operands of the equation being lowered that no other equation takes.
         watched: equations in the order they were lowered, None where nobody asked for them.
         trips: iterations of the loops around, outermost first.
         numbers: ids of the numbers of their present iterations.
@@ -70,6 +71,7 @@ class Lowering:
         self._known: dict[tuple[Any, ...], int] = {}
         self._draws = count(1)
         self.watched: list[Watched] | None = None
+        self.spent: set[int] = set()
 
     def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
         """The lowering of a loop's body: a program of its own."""

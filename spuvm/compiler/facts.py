@@ -35,6 +35,13 @@ class Maximum:
 
 
 @dataclass(frozen=True, slots=True)
+class Relu:
+    """The value is max(source, 0)."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class Peak:
     """All elements are at least 0, and along `axes` the largest one is 1."""
 
@@ -49,7 +56,7 @@ class Word:
     width: int
 
 
-Fact = LogAddExp | Maximum | Peak | Word
+Fact = LogAddExp | Maximum | Relu | Peak | Word
 
 
 def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +38,16 @@ def lower_jaxpr(
     def read(atom: Any) -> Value:
         return atom.val if isinstance(atom, core.Literal) else env[atom]
 
-    for eqn in _needed(jaxpr):
+    needed = _needed(jaxpr)
+    uses = Counter(a for e in needed for a in e.invars if not isinstance(a, core.Literal))
+    uses.update(a for a in (*jaxpr.outvars, *jaxpr.invars) if not isinstance(a, core.Literal))
+    for eqn in needed:
         operands = [read(a) for a in eqn.invars]
+        low.spent = {
+            x.id
+            for a, x in zip(eqn.invars, operands, strict=True)
+            if isinstance(x, Secret) and uses[a] == 1
+        }
         results = _equation(low, eqn, operands, jaxpr.debug_info)
         env.update(zip(eqn.outvars, results, strict=True))
     return [read(a) for a in jaxpr.outvars]

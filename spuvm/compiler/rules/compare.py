@@ -8,6 +8,7 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import Relu
 from spuvm.compiler.rules import Out, integer, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
 from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int, xor_public
@@ -282,7 +283,11 @@ def _extreme(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Valu
             return Secret(low.spread(one.id, o.shape), o.dtype)
     a, b, dtype = operands(low, o, x, y)
     pick = order.maximum if op == "max" else order.minimum
-    return Secret(pick(low, a, b, dtype), o.dtype)
+    made = pick(low, a, b, dtype)
+    relu = op == "max" and dtype.kind == "f" and not isinstance(y, Secret) and made != a
+    if relu and not public(y).any():
+        low.facts.setdefault(made, Relu(a))
+    return Secret(made, o.dtype)
 
 
 @rule("max")

@@ -15,8 +15,10 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import Relu
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.combine import combiner, fold, shape_of, spread
+from spuvm.compiler.rules.compare import maximum
 from spuvm.compiler.rules.shape import pad as pad_rule
 from spuvm.compiler.values import Value, kind_of, lift, wrap_int
 from spuvm.errors import CompileError
@@ -162,6 +164,12 @@ def reduce_window_min(low: Lowering, out: list[Out], x: Secret, **params: Any) -
 
 def _extreme(low: Lowering, out: list[Out], x: Secret, op: str, params: Any) -> Secret:
     (o,) = out
+    fact = low.facts.get(x.id) if x.id in low.spent else None
+    if op == "max" and isinstance(fact, Relu):  # fewer numbers are left to compare with 0
+        inner = _extreme(low, out, Secret(fact.source, x.dtype), op, params)
+        made = maximum(low, out, inner, np.zeros((), x.dtype))
+        assert isinstance(made, Secret)
+        return made
     value, w, bounds = _contestants(low, o, x, op, params)
     for slide in w.slides:
         value, _ = _tournament(low, value, slide, x.dtype, op)
