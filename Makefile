@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types pytest fuzz bench bench-peers clean
+.PHONY: demo test check lint types pytest fuzz test-net bench bench-peers clean
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spuvm needs Python 3.11 or newer; set PYTHON=python3.x")'
@@ -29,6 +29,9 @@ types: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-net: $(STAMP)
+	SPUVM_NET=long $(BIN)/python -m pytest tests/net/test_wan.py
 
 fuzz: $(STAMP)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m 'not ray' --timeout=0

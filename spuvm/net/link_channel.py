@@ -111,6 +111,8 @@ class LinkChannel(GuardedChannel):
         self._outflows = {peer: flow[1] for peer, flow in flows.items()}
         self._links = {peer: flow.link for peer, flow in self._outflows.items()}
         self._aborted: ChannelError | None = None
+        # A little longer than the links: one that is down is the better reason, here or at a peer.
+        self._patience = timeout + min(2.0, timeout / 2)
 
     def ended(self, peer: int, text: str | None) -> None:
         """The peer sends no more: `text` is why if it aborted."""
@@ -228,7 +230,7 @@ class LinkChannel(GuardedChannel):
             now, here = time.monotonic(), self._progress(unsent, missing)
             if here != before:
                 since, before = now, here
-            elif now - since > self.timeout:
+            elif now - since > self._patience:
                 raise self._stuck(unsent, missing)
 
     def _progress(self, unsent: list[int], missing: list[int]) -> list[int]:

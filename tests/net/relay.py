@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -22,6 +24,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: Address = self._listener.getsockname()[:2]
         self.connections = 0
+        self.delay = 0.0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._flowing = threading.Event()
         self._flowing.set()
@@ -51,8 +54,25 @@ class Relay:
                 threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        passing: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        threading.Thread(target=self._deliver, args=(passing, source, sink), daemon=True).start()
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                passing.put((time.monotonic() + self.delay, data))
+        passing.put((time.monotonic() + self.delay, b""))
+
+    def _deliver(
+        self,
+        passing: queue.SimpleQueue[tuple[float, bytes]],
+        source: socket.socket,
+        sink: socket.socket,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                due, data = passing.get()
+                if not data:
+                    break
+                time.sleep(max(0.0, due - time.monotonic()))
                 self._flowing.wait()
                 sink.sendall(data)
         for sock in (source, sink):
