@@ -26,7 +26,8 @@ from spuvm.errors import UsageError
 START: Final = "0" * 64
 Direction = Literal["out", "in", "note"]
 Form = Literal["clear", "masked", "public"]
-"""clear: data; masked: shares and rounds of a protocol, uniform alone; public: shapes, counts."""
+"""clear: data; public: shapes, counts; masked: shares, rounds of a protocol, masked or encrypted
+values, which show nothing of anybody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from spuvm.devices.agreement import END, FAILED, Agreement, Operation
 from spuvm.devices.backend import Backend, MachinePlan, Ref
 from spuvm.devices.calls import Call, Slot, perform
 from spuvm.devices.cluster import Cluster
+from spuvm.devices.crossings import Describer
 from spuvm.devices.failure import Failure, Told, line_of
-from spuvm.devices.ledger import Entry, Ledger
+from spuvm.devices.ledger import Entry, Form, Ledger
 from spuvm.devices.local import Item, Worker
 from spuvm.devices.partymachines import PartyMachines
 from spuvm.devices.post import Post, handle
@@ -90,17 +91,24 @@ class PartyBackend(Backend):
         return self._start(text, resident.party, what, call, [resident, *refs], start)
 
     def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
-        operation = self.agreement.begin(f"describe {_names([ref])} of {ref.party}")
+        """Shapes and dtypes are public; other facts are opened to everybody, and need consent."""
+        shapes = isinstance(look, Describer)
+        refusals = [] if shapes else [self.refuses_opening(ref, peer) for peer in self.parties]
+        operation = self.agreement.begin(
+            f"describe {_names([ref])} ({ref.what}) of {ref.party}",
+            refusal=next(filter(None, refusals), ""),
+        )
+        form: Form = "public" if shapes else _form(ref)
 
         def tell() -> tuple[Any, ...]:
             value = self.value(ref)
             found = perform(self.name, what, look, Call((Slot(0),), {}), [value])[0]
-            return (self.post.tell_structure(operation, ref, found),)
+            return (self.post.tell_structure(operation, ref, found, form),)
 
-        return self.fact(operation, ref, what, tell)
+        return self.fact(operation, ref, what, tell, form)
 
     def move(self, ref: Ref, target: str) -> Ref:
-        refusal = self.refuses_opening(ref.what, ref.origins, ref.party, target)
+        refusal = self.refuses_opening(ref, target)
         operation = self.agreement.begin(
             f"move {_names([ref])} ({ref.what}) from {ref.party} to {target}", refusal=refusal
         )
@@ -187,27 +195,33 @@ class PartyBackend(Backend):
         """A value that this party has learned, as one of its own."""
         digest, nbytes = travel.digest(value)
         self.post.record(
-            operation, "in", "clear", ref, peers,
+            operation, "in", _form(ref), ref, peers,
             shape=travel.shape(value), nbytes=nbytes, digest=digest,
         )  # fmt: skip
         return self.inner.call(self.name, ref.what, _identity, Call((value,), {}), [])[0]
 
     def fact(
-        self, operation: Operation, ref: Ref, what: str, tell: Callable[[], tuple[Any, ...]]
+        self,
+        operation: Operation,
+        ref: Ref,
+        what: str,
+        tell: Callable[[], tuple[Any, ...]],
+        form: Form = "public",
     ) -> Ref:
         """A public fact about a value: `tell` runs at its owner, the others hear of it."""
         if ref.party == self.name:
             item = self.post.run(self.sender, what, tell)
         else:
             item = self.post.run(
-                self.receiver, what, lambda: (self.post.hear_structure(operation, ref),)
+                self.receiver, what, lambda: (self.post.hear_structure(operation, ref, form),)
             )
         return Ref(ref.party, what, handle(operation, 0, item, "fact"))
 
-    def refuses_opening(self, what: str, origins: Sequence[str], owner: str, target: str) -> str:
-        """ "" unless this party's data, or a value at it, would go where its policy forbids."""
-        concerned = self.name in origins or owner == self.name
-        return (self.policy.refuses_opening(what, target) or "") if concerned else ""
+    def refuses_opening(self, ref: Ref, target: str) -> str:
+        """ "" unless this party's data would go where its policy forbids, and then what to add."""
+        if self.name not in ref.origins:
+            return ""
+        return self.policy.refuses_opening(ref.what, target) or ""
 
     # ---- private
 
@@ -250,7 +264,7 @@ class PartyBackend(Backend):
         digest, nbytes = self.post.give(operation, target, "value", value, lambda v: v)
         if not isinstance(value, Failure):
             self.post.record(
-                operation, "out", "clear", ref, [target],
+                operation, "out", _form(ref), ref, [target],
                 shape=travel.shape(value), nbytes=nbytes, digest=digest,
             )  # fmt: skip
 
@@ -343,6 +357,11 @@ class PartyBackend(Backend):
 
 def _names(refs: Iterable[Ref]) -> str:
     return ", ".join(ref.handle.id for ref in refs)
+
+
+def _form(ref: Ref) -> Form:
+    """Values without origins are public, masked or encrypted: they show nothing of anybody."""
+    return "clear" if ref.origins else "masked"
 
 
 def _identity(value: Any) -> Any:

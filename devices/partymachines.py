@@ -139,15 +139,12 @@ class PartyMachines(Machines):
 
     def open_at(self, order: OpenOrder, party: str, what: str, join: Callable[..., Any]) -> Ref:
         backend, plan = self._backend, self.plan
-        refusal = ""
-        if backend.name in order.origins:
-            refusal = backend.policy.refuses_opening(what, party) or ""
+        made = Ref(party, what, None, order.origins)
         operation = backend.agreement.begin(
             f"open {', '.join(order.names)} ({what}) of {plan.name} to {party}, "
             f"run {order.run_id}, bits {order.bits}",
-            refusal=refusal,
+            refusal=backend.refuses_opening(made, party),
         )
-        made = Ref(party, what, None, order.origins)
         senders, forms = self._openers(order), _parts_of(order)
         own: Item | None = None
 

@@ -48,6 +48,11 @@ def handle(operation: Operation, index: int, item: Item | None, kind: Kind = "va
     return Handle(f"{operation.number}.{index}", kind, item)
 
 
+def _facts(tree: Any, form: Form) -> str:
+    """For the ledger: structures as they are, of other facts the types alone."""
+    return describe(tree) if form == "public" else travel.shape(tree)
+
+
 class Post:
     """Sends, hears and records for one party; errors of links are errors of the session."""
 
@@ -76,7 +81,9 @@ class Post:
 
         return Item(worker.submit(work), 0)
 
-    def tell_structure(self, operation: Operation, ref: Ref, tree: Any) -> Any:
+    def tell_structure(
+        self, operation: Operation, ref: Ref, tree: Any, form: Form = "public"
+    ) -> Any:
         """Send the public structure of a value, or the reason why there is none, to everybody."""
         said: Any = None
         if not isinstance(tree, Failure):
@@ -91,8 +98,8 @@ class Post:
                 Envelope(operation.number, "structure"),
                 {**travel.head(tree), "tree": said},
             )
-        shape = "" if said is None else describe(tree)
-        self.record(operation, "out", "public", ref, self.peers, shape=shape)
+        shape = "" if said is None else _facts(tree, form)
+        self.record(operation, "out", form, ref, self.peers, shape=shape)
         return tree
 
     def give(
@@ -128,12 +135,16 @@ class Post:
         envelope = Envelope(operation.number, edge, limits=SMALL)
         return self.receive(peer, envelope)
 
-    def hear_structure(self, operation: Operation, ref: Ref) -> Any:
+    def hear_structure(self, operation: Operation, ref: Ref, form: Form = "public") -> Any:
         """The public structure of a value as its owner tells it, or a Failure."""
         self.agreement.wait(operation.number, [ref.party])
         said = travel.as_dict(self.hear(ref.party, operation, "structure"))
         failure = travel.failure_in(said)
-        return failure if failure is not None else travel.tree_from_wire(said.get("tree"))
+        if failure is not None:
+            return failure
+        tree = travel.tree_from_wire(said.get("tree"))
+        self.record(operation, "in", form, ref, [ref.party], shape=_facts(tree, form))
+        return tree
 
     def record(
         self,

@@ -150,12 +150,14 @@ def without_folder(at: str) -> str:
 
 
 def tree_to_wire(tree: Any) -> Any:
-    """A tree of ArraySpecs.
+    """A tree of ArraySpecs, or other public facts: numbers and texts.
 
     Raises:
         UsageError: a container other than dict with str keys, list, tuple and None.
     """
     kind = type(tree)
+    if kind in _PLAIN:
+        return {"fact": tree}
     if kind is ArraySpec:
         return {"array": list(tree.shape), "dtype": tree.dtype}
     if tree is None:
@@ -175,6 +177,8 @@ def tree_to_wire(tree: Any) -> Any:
 def tree_from_wire(said: Any) -> Any:
     """The tree of ArraySpecs that another party told of."""
     match said:
+        case {"fact": bool() | int() | float() | str() | bytes() as fact}:
+            return fact
         case {"array": list() as shape, "dtype": str() as dtype} if len(said) == 2:
             if all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
                 return ArraySpec(tuple(shape), dtype)

@@ -40,7 +40,7 @@ class Deployment:
     folder: Path
     parties: tuple = ("alice", "bob", "carol")
     more: str = ""
-    timing: dict = field(default_factory=lambda: {"deadline": 20, "start_wait": 60})
+    timing: dict = field(default_factory=lambda: {"deadline": 30, "start_wait": 120})
 
     def __post_init__(self):
         certs.development(self.folder, self.parties)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+import spuvm as sf
+from spuvm import cli
 from spuvm.devices.cluster import load, parse
 from spuvm.devices.policy import Policy, Rule
 from spuvm.errors import UsageError
@@ -112,3 +114,30 @@ def test_policy():
         'share = ["bob", "c*", "dave"]'
     )
     assert Policy("alice", ()).refuses_opening("anything", "bob")
+
+
+def test_joining_says_what_is_wrong(tmp_path):
+    file = tmp_path / "cluster.toml"
+    file.write_text(PARTIES)
+    with pytest.raises(UsageError, match="party and cluster go together"):
+        sf.init(party="alice")
+    with pytest.raises(UsageError, match="does not know party 'dave'"):
+        sf.init(party="dave", cluster=file, backend="inprocess")
+    with pytest.raises(UsageError, match="names parties that the cluster file does not have"):
+        sf.init(["alice", "dave"], party="alice", cluster=file, backend="inprocess")
+    with pytest.raises(UsageError, match=r"sf.init\(parties"):
+        sf.PYU("alice")  # nothing was left behind
+    assert cli.main(["run", "--party", "alice", str(tmp_path / "none.py")]) == 1
+
+
+def test_reveal_names_parties(tmp_path):
+    sf.init(["alice", "bob"], backend="inprocess")
+    try:
+        x = sf.PYU("alice")(lambda: 3)()
+        assert sf.reveal(x, to=["bob"]) == 3  # a driver stands for all parties
+        assert sf.reveal(x, to="bob") == 3
+        for to in (["eve"], [], "eve"):
+            with pytest.raises(UsageError, match="a value is revealed to parties"):
+                sf.reveal(x, to=to)
+    finally:
+        sf.shutdown()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from spuvm import cli
 from spuvm.devices.ledger import START, Entry, Ledger, entries, verify
 from spuvm.errors import UsageError
 
@@ -90,3 +91,20 @@ def test_unreadable(tmp_path):
         verify(tmp_path / "none")
     with pytest.raises(UsageError, match="cannot write the ledger"):
         Ledger(tmp_path, "alice", "s")
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    path = tmp_path / "ledger.jsonl"
+    head = filled(path, 2)
+    assert cli.main(["ledger", "show", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "session s1 of alice" in out
+    assert "sent clear  f1: f32[3] to bob, data of alice, at x.py:1" in out
+    assert f"2 entries, chain intact, head {head}" in out
+    assert cli.main(["ledger", "verify", str(path), "--head", head]) == 0
+    edit(path, lambda lines: lines[:-1])
+    assert cli.main(["ledger", "verify", str(path), "--head", head]) == 1
+    assert "the end was cut off" in capsys.readouterr().err
+    edit(path, lambda lines: [line.replace("bob", "eve") for line in lines])
+    assert cli.main(["ledger", "show", str(path)]) == 1
+    assert "line 1: this entry was changed" in capsys.readouterr().err

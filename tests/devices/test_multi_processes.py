@@ -64,7 +64,7 @@ def test_an_example_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("phase", ["handshake", "sharing", "protocol", "reveal"])
 def test_a_killed_party(tmp_path, phase):
-    deployment = Deployment(tmp_path, timing={"deadline": 2, "start_wait": 60, "patience": 30})
+    deployment = Deployment(tmp_path, timing={"deadline": 5, "start_wait": 120, "patience": 60})
     done = deployment.run(SCRIPTS, "killed", phase)
     assert done["carol"].code == -9
     for party in ("alice", "bob"):
@@ -83,7 +83,7 @@ def test_a_killed_party(tmp_path, phase):
 
 
 def test_a_party_that_does_not_come(tmp_path):
-    deployment = Deployment(tmp_path, timing={"deadline": 4, "start_wait": 3})
+    deployment = Deployment(tmp_path, timing={"deadline": 5, "start_wait": 3})
     start = time.monotonic()
     done = deployment.run(SCRIPTS, "reports", tmp_path, only=("alice", "bob"))
     assert time.monotonic() - start < 60
