@@ -83,5 +83,31 @@ def reports(folder):
     print("JOINED", joined - begin)
 
 
+@sf.proxy(sf.PYUObject)
+class Adder:
+    """Keeps a sum."""
+
+    def __init__(self):
+        self.total = np.zeros(3, "float32")
+
+    def add(self, x):
+        self.total = self.total + x
+        return self.total
+
+
+def own_ray():
+    """Functions and instances in Ray processes of their own party."""
+    sf.init(CLIENTS)
+    alice, bob, _ = map(sf.PYU, CLIENTS)
+    spu = sf.SPU(CLIENTS)
+    x = alice(lambda: np.array([1.0, 2.0, 3.0], "float32"))()
+    adder = Adder(device=bob)
+    for _ in range(2):
+        total = adder.add(spu(lambda v: v)(x).to(adder))
+    print("RESULT", sf.reveal(total).round(3).tolist())
+    print("FUNCTION", sf.reveal(alice(os.getpid)()), "SCRIPT", os.getpid())
+    sf.shutdown()
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])

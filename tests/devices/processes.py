@@ -53,7 +53,7 @@ class Deployment:
         (self.folder / "cluster.toml").write_text(text + self.more)
 
     def start(self, party, script, *args, env=None):
-        """The process of one party."""
+        """The process of one party; options of `spuvm run` may stand before the script."""
         command = [sys.executable, "-m", "spuvm.cli", "run", "--party", party]
         command += ["--cluster", str(self.folder / "cluster.toml"), str(script), *map(str, args)]
         return subprocess.Popen(
