@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import models
 from spuvm.functions import average, logistic_gradient, logistic_loss, weighted_average
 
 Form = Literal["declared", "full"]
@@ -219,6 +220,32 @@ CASES: tuple[Case, ...] = (
     Case("less + where 1e6", smaller, _uniform((10**6,), (10**6,)), (PRODUCT,) * 2, 5, BOTH),
     Case("relu 1e6", jax.nn.relu, _uniform((10**6,)), (PRODUCT,), 5, BOTH),
     Case("max over 10x1e5", column_maximum, _uniform((10, 10**5)), (PRODUCT,), 5, BOTH),
+    Case("softmax 1000x100", models.softmax, models.rows, (MODEL,), 4),
+    Case("layer norm 1000x100", models.layer_norm, models.rows, (MODEL,), 4),
+    Case("gelu 1000x100", jax.nn.gelu, models.rows, (MODEL,), 4),
+    Case(
+        "LR training 569x30, 10 epochs, autodiff",
+        models.regression_by_autodiff,
+        models.patients,
+        (MODEL, (-1, 1), (0, 1)),
+        6,
+    ),
+    Case(
+        "LR training 569x30, 10 epochs, closed form",
+        models.regression_in_closed_form,
+        models.patients,
+        (MODEL, (-1, 1), (0, 1)),
+        6,
+    ),
+    Case("MLP 784-128-128-10, batch 64", models.network, models.digits, (MODEL, (0, 1)), 8),
+    Case(
+        "MLP training step, batch 64",
+        models.training_step,
+        models.labelled_digits,
+        (MODEL, (0, 1), (0, 1)),
+        8,
+    ),
+    Case("LeNet, batch 16", models.lenet, models.images, (MODEL, MODEL, (0, 1)), 4),
 )
 
 
