@@ -19,6 +19,7 @@ CROSSINGS = "devices/crossings.py"
 # Who may open a value inside a protocol, and why that value is masked.
 OPENERS = {
     ("spuvm/protocol/aby3/truncation.py", "truncate_product"): "x + r, r fresh from the streams",
+    ("spuvm/protocol/aby3/sort.py", "_precedes"): "order of distinct rows, shuffled before",
 }
 
 
@@ -64,7 +65,7 @@ def users(
 def test_one_opening_with_callers_on_a_list() -> None:
     calling = set()
     for name, tree in files():
-        for function, _ in users(tree, {"open_"}):
+        for function, _ in users(tree, {"open_", "open_bits"}):
             calling.add((name, function))
     imports = {(name, "") for name, _ in OPENERS}
     assert calling - imports == set(OPENERS), "a new caller of open_ needs a reason in OPENERS"
@@ -99,7 +100,10 @@ def test_randomness_has_four_sources() -> None:
         "spuvm/vm/checkpoint.py": {"urandom"},  # a party's key of saved shares, and nonces
         "spuvm/net/tcp_endpoint.py": {"urandom"},  # the same
         "spuvm/net/local_endpoint.py": {"urandom"},  # the same, of parties in one process
-        "spuvm/protocol/plain.py": {"random"},  # np.random.Generator of the reference: no secrets
+        "spuvm/protocol/plain.py": {
+            "random",
+            "default_rng",
+        },  # np.random.Generator of the reference: no secrets
     }
     for name, tree in files(*SHARE_SIDE):
         imported = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from spuvm.bytecode import loops
@@ -568,6 +569,37 @@ DRAWING = frozenset({"random_b"})
 @local("reverse_b", "b", "", "bit i becomes bit width-1-i")
 def _reverse_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return args[0]
+
+
+# --- order -----------------------------------------------------------------------------------
+
+
+def _rows(op: str, x: Type) -> Type:
+    need(len(x.shape) == 3 and x.size > 0, f"{op}: needs rows [B,N,C], got {x.shape}")
+    return x
+
+
+@interactive("shuffle_a", "a", "draw", "rows x[b, :] in a uniform secret order, each b its own")
+def _shuffle_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _rows("shuffle_a", args[0])
+
+
+@interactive("sort_a", "a", "keys sizes pairs", "rows x[b, :] sorted stably by the first columns")
+def _sort_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    """keys: bits of differences per key column; sizes: rows placed after each phase of the
+    protocol; pairs: comparisons between new rows in each, all batches together.
+    """
+    x = _rows("sort_a", args[0])
+    groups, rows, columns = x.shape
+    keys, sizes, pairs = attrs["keys"], attrs["sizes"], attrs["pairs"]
+    fits = 1 <= len(keys) <= columns and all(1 <= k < ring for k in keys)
+    need(fits, f"sort_a: keys {keys} of {columns} columns in {ring} bits")
+    rising = all(a < b and a & (a + 1) == 0 for a, b in pairwise(sizes))
+    alike = len(sizes) == len(pairs)
+    need(rows >= 2 and rising and alike, f"sort_a: sizes {sizes}, pairs {pairs}")
+    first = groups * sizes[0] * (sizes[0] - 1) // 2 if sizes else 0
+    need(sizes[-1:] == (rows,) and pairs[0] == first, f"sort_a: {sizes}, {pairs} for {rows} rows")
+    return x
 
 
 # `const` is typed by its array, `loop` by its body; protocols do not see them, machines do:

@@ -411,6 +411,27 @@ def _reverse_b(p: Plain, types: Sequence[Type], x: Array) -> Array:
     return np.asarray(made, x.dtype)
 
 
+# --- order -----------------------------------------------------------------------------------
+
+
+@means("shuffle_a")
+def _shuffle(p: Plain, types: Any, x: Array, draw: int) -> Array:
+    if p.rng is None:
+        return x
+    order = np.argsort(p.rng.random(x.shape[:2]), axis=1)
+    return np.asarray(np.take_along_axis(x, order[:, :, None], 1))
+
+
+@means("sort_a")
+def _sort(p: Plain, types: Any, x: Array, keys: Any, sizes: Any, pairs: Any) -> Array:
+    made = np.empty_like(x)
+    for b, rows in enumerate(x):
+        columns = p.signed(np.ascontiguousarray(rows.T))[: len(keys)]
+        ranked = [[int(v) for v in columns[:, i]] for i in range(len(rows))]
+        made[b] = rows[sorted(range(len(rows)), key=ranked.__getitem__)]
+    return made
+
+
 def missing() -> set[str]:
     """Instructions of the table that have no meaning here (a test keeps this empty)."""
     return set(OPS) - set(MEANING) - STRUCTURAL

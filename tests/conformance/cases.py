@@ -397,3 +397,25 @@ def _dot(ring: Ring, op: str) -> Iterator[Any]:
         most = top // max(1, 2 * k)
         wide = (a(x, -most, most, f), a(y, -most, most, f))
         yield wide, {"trunc": f, "form": "full"}, k + 1, representable(f)
+
+
+@record("shuffle_a")
+def _shuffle(ring: Ring, op: str) -> Iterator[Any]:
+    """One row has one order; test_sort.py looks at the orders of more."""
+    for shape in ((1, 1, 1), (5, 1, 3), (9, 1, 1)):
+        yield (a(shape),), {"draw": 0}
+
+
+@record("sort_a")
+def _sort(ring: Ring, op: str) -> Iterator[Any]:
+    widest = 1 << (ring.bits - 2)
+    for groups, rows, columns in ((1, 2, 1), (3, 5, 2), (2, 9, 3), (1, 40, 1)):
+        shape = (groups, rows, columns)
+        whole = {"sizes": (rows,), "pairs": (groups * rows * (rows - 1) // 2,)}
+        yield (a(shape, -3, 4),), {"keys": (3,) * min(2, columns), **whole}
+        for count in range(1, columns + 1):
+            keys = (ring.bits - 1,) * count
+            yield (a(shape, -widest, widest - 1),), {"keys": keys, **whole}
+    phases = {"sizes": (3, 7, 20), "pairs": (6, 12, 156)}  # all pairs: never too many
+    yield (a((2, 20, 2), -2, 1),), {"keys": (2, 2), **phases}
+    yield (a((2, 20, 1), -widest, widest - 1),), {"keys": (ring.bits - 1,), **phases}

@@ -39,6 +39,7 @@ class Scene:
     shape: tuple[tuple[int, ...], ...] = ()
     dead_bits: str = "refused"
     numbers: tuple[int, ...] = (0, 1)  # the instruction runs under these numbers, as in a loop
+    layout: str = "words"  # of messages: first words of all rows first, or "rows" one by one
 
     def __str__(self) -> str:
         shown = "-".join(f"{k}={v}" for k, v in self.attrs.items())
@@ -68,6 +69,16 @@ def scenes(bits: int) -> list[Scene]:
     ]
     made += [Scene("and_bb", {}, ((w, (0, (1 << w) - 1)), (w, (1, 0)))) for w in (1, 2, 4, 8, bits)]
     made += [Scene("and_bb", {}, ((3, (0, 7)), (3, (1, 0))), dead_bits="allowed")]
+    pairs = {"sizes": (2,), "pairs": (N,)}
+    rows = ((N, 2, 1),)
+    made += [
+        Scene("shuffle_a", {"draw": 0}, (wide,), rows, layout="rows"),
+        Scene("sort_a", {"keys": (4,), **pairs}, ((0, (-8, 7)),), rows, numbers=(0,),
+              layout="rows"),
+    ]  # fmt: skip
+    if bits == 64 or LONG:  # keys of two words
+        made += [Scene("sort_a", {"keys": (bits - 1,), **pairs}, (wide,), rows, numbers=(0,),
+                       layout="rows")]  # fmt: skip
     for op in ("msb_a", "eqz_a", "a2b"):
         made += [Scene(op, {"bits": w}, ((0, (0, -1)),)) for w in (5, 16)]
         if (op, bits) != ("a2b", 64) or LONG:
@@ -105,20 +116,23 @@ def watch(
         traces.append(lockstep(ring, fn, operands, scene.attrs, streams=streams, number=number))
     for i in RANKS:
         shares = [by_row(a) for o in operands for a in arrays_of(o[i])]
+        arranged = by_row if scene.layout == "rows" else np.asarray
         view = View(
-            [a for t in traces for a in t.received[i]],
-            [mask.array for t in traces for mask in t.drawn[i]],
+            [arranged(a) for t in traces for a in t.received[i]],
+            [arranged(mask.array) for t in traces for mask in t.drawn[i]],
             shares,
             groups,
         )
         yield from (f"party {i}: {w}" for w in findings(view, N, dead_bits=scene.dead_bits))
-        results = View(arrays_of(traces[0].results[i]), groups=groups)
+        results = View([arranged(a) for a in arrays_of(traces[0].results[i])], groups=groups)
         # Bits come in whole bytes, so the upper ones may be 0.
         yield from (f"party {i} result: {w}" for w in findings(results, N, dead_bits="allowed"))
 
 
 def by_row(a: np.ndarray) -> np.ndarray:
-    """Words of one element side by side -> one array after the other."""
+    """Words of one element side by side -> one array after the other; packed bits as they are."""
+    if a.size % N:
+        return a
     return np.ascontiguousarray(a.reshape(N, -1).T).reshape(-1)
 
 

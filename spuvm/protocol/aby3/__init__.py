@@ -1,9 +1,19 @@
 """ABY3-style replicated secret sharing among three parties, semi-honest, honest majority."""
 
-from spuvm.protocol.aby3 import boolean, compare, convert, local, product, truncation
+from spuvm.protocol.aby3 import boolean, compare, convert, local, product, shuffle, sort, truncation
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Protocol
 
-__all__ = ["ABY3", "boolean", "compare", "convert", "local", "product", "truncation"]
+__all__ = [
+    "ABY3",
+    "boolean",
+    "compare",
+    "convert",
+    "local",
+    "product",
+    "shuffle",
+    "sort",
+    "truncation",
+]
 
 ABY3 = Protocol("aby3", TABLE.local, TABLE.steps, TABLE.costs)

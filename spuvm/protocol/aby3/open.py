@@ -1,8 +1,11 @@
-"""The sole opening inside protocols: of masked values only, by callers on a tested allow-list."""
+"""The openings inside protocols: of what is uniform only, by callers on a tested allow-list."""
 
 from __future__ import annotations
 
-from spuvm.protocol.aby3.share import Array
+import numpy as np
+
+from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
+from spuvm.protocol.aby3.share import Array, BShare
 from spuvm.protocol.base import Exchange, Party, Received, Steps, spec
 
 
@@ -24,3 +27,16 @@ def open_(p: Party, masked: Array, beside: Exchange) -> Steps:
     receive[other] = [expected, *receive.get(other, [])]
     received = yield Exchange(send, receive)
     return received
+
+
+def open_bits(p: Party, x: BShare) -> Steps:
+    """All parties learn single bits, flat. Only for bits that are uniform, or a function of what is
+    uniform and public already: each party gets the component it lacks, which that fixes.
+    """
+    nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
+    (x0, x1), n = x.flat(), x.size
+    expected = spec(np.dtype(np.uint8), packed_size(n))
+    received: Received = yield Exchange({prv: [pack_bits(x1)]}, {nxt: [expected]})
+    missing = unpack_bits(received[nxt][0], n)
+    made: Array = (x0 ^ x1 ^ missing) & np.uint8(1)
+    return made
