@@ -167,7 +167,7 @@ def uniform(c: AnyPublic) -> AnyPublic:
             return c.with_(rows[..., 0])
         return c
     if c.ndim and c.size and (c == c.ravel()[0]).all():
-        return np.asarray(c.ravel()[0])
+        return np.asanyarray(c.ravel()[0])
     return c
 
 

@@ -108,6 +108,11 @@ OPS = [
     Op("prod", lambda x: (jnp.prod(x[:5], dtype=x.dtype), jnp.cumprod(x[:5], dtype=x.dtype)), "x"),
     Op("extremes", lambda x: (x.max(), x.min(), lax.cummax(x), lax.cummin(x, reverse=True)), "x"),
     Op("arg-extremes", lambda x: (jnp.argmax(x), jnp.argmin(x)), "x"),
+    Op("sort", lambda x, y: (jnp.sort(x), jnp.argsort(x - y)), "xx"),
+    Op("sort-keys", lambda x, y: lax.sort((x & 3, y, x), num_keys=2), "xx"),
+    Op("sort-descending", lambda x: (jnp.sort(x, descending=True), jnp.argsort(x, descending=True)),
+       "x"),
+    Op("top-k", lambda x: lax.top_k(x, 5), "x"),
     Op("dot", lambda x, y: (x.reshape(4, -1) @ y.reshape(-1, 4)).astype(x.dtype)),
     Op("where", lambda x, y: jnp.where(x > y, x * 3, y)),
 ]  # fmt: skip
