@@ -15,6 +15,7 @@ import numpy.typing as npt
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.varying import Varying, place
 from spuvm.errors import CompileError
+from spuvm.wide import elements as wide_elements
 
 Array = npt.NDArray[Any]
 Apply = Callable[[int, int], int]
@@ -167,7 +168,7 @@ def uniform(c: AnyPublic) -> AnyPublic:
             return c.with_(rows[..., 0])
         return c
     if c.ndim and c.size and (c == c.ravel()[0]).all():
-        return np.asanyarray(c.ravel()[0])
+        return wide_elements(np.asarray(c.ravel()[0]))
     return c
 
 
