@@ -235,7 +235,9 @@ def _linear(
     for axis, step in steps:
         if not np.any(step):
             continue
-        small = step.ravel()[0] if step.ndim and (step == step.ravel()[0]).all() else step
+        small = step  # an array, also of Python integers
+        if step.ndim and (step == step.ravel()[0]).all():
+            small = step.ravel()[:1].reshape(())
         number = (numbers or {}).get(axis, low.numbers[axis])
         moved = number
         if small.ndim or int(small) != 1 or frac:
