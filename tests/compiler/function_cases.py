@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from spuvm.ring import WIDTHS
@@ -32,6 +33,7 @@ class Function:
     """A function, the domain of each operand, and what else must hold.
 
     fn      also gives the truth, in float64 on the encoded operands, unless `truth` does.
+    holds   at which points of the domain the accuracy is promised, where not at all.
     course  a rising or falling function may not turn back by more than 8 units anywhere.
     """
 
@@ -42,6 +44,7 @@ class Function:
     course: Literal["rising", "falling", "any"] = "any"
     rings: tuple[int, ...] = WIDTHS
     truth: Callable[..., Any] | None = None
+    holds: Callable[..., Any] = lambda *xs: np.ones(np.shape(xs[0]), np.bool_)
 
     @property
     def id(self) -> str:
@@ -49,7 +52,7 @@ class Function:
         return f"{self.primitive}-{self.name}" if self.name else self.primitive
 
 
-ALL, POSITIVE = Domain(), Domain(lo=0.0)
+ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
 
 FUNCTIONS = [
     Function("exp", jnp.exp, course="rising"),
@@ -68,6 +71,26 @@ FUNCTIONS = [
     Function("div", lambda y: 1 / y, name="inverse"),
     Function("div", lambda y: -1e5 / y, name="public-numerator"),
     Function("div", lambda x: x / 3e-4, (Domain(-100, 100),), "public-divisor"),
+    Function("sin", jnp.sin),
+    Function("sin", lambda x: jnp.sin(jnp.clip(x, -1, 1)), name="clipped"),
+    Function("cos", jnp.cos),
+    Function("cos", lambda x: jnp.cos(jnp.clip(x, -3, 10)), name="clipped"),
+    Function("tan", jnp.tan, holds=lambda x: np.abs(np.cos(x)) >= 0.06),
+    Function("asin", jnp.arcsin, (UNIT,), course="rising"),
+    Function("acos", jnp.arccos, (UNIT,), course="falling"),
+    Function("atan", jnp.arctan, course="rising"),
+    Function("atan", lambda x: jnp.arctan(jnp.clip(x, -1, 1)), name="clipped"),
+    Function("atan2", jnp.arctan2, (ALL, ALL)),
+    Function("atan2", lambda x: jnp.arctan2(x, -2.0), name="public"),
+    Function("sinh", jnp.sinh, course="rising"),
+    Function("cosh", jnp.cosh),
+    Function("asinh", jnp.arcsinh, course="rising"),
+    Function("acosh", jnp.arccosh, (Domain(lo=1.0),), course="rising"),
+    Function("atanh", jnp.arctanh, (UNIT,), course="rising", holds=lambda x: np.abs(x) < 1),
+    Function("erf", jax.scipy.special.erf, course="rising"),
+    Function("erfc", jax.scipy.special.erfc, course="falling"),
+    Function("erf_inv", jax.scipy.special.erfinv, (UNIT,), course="rising",
+             holds=lambda x: np.abs(x) < 1),
     Function("floor", jnp.floor, course="rising"),
     Function("ceil", jnp.ceil, course="rising"),
     Function("round", jnp.round, course="rising"),

@@ -101,7 +101,7 @@ def _bounds(low: Lowering, x: int) -> tuple[int, int]:
 
 def _guards(span: float) -> Iterator[tuple[int, float]]:
     """(places, guard) for exponents in [0, span), the fewest bits first."""
-    places = max(1, math.ceil(math.log2(span)))
+    places = math.ceil(math.log2(max(span, 2.0)))
     for word in (8, 16):
         if word - places >= 2:
             yield places, 2.0 ** (places - word)

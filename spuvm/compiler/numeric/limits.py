@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spuvm.compiler import order
+from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
 
 
@@ -39,12 +39,18 @@ def masked(low: Lowering, x: int, least: int, most: int) -> Masked:
         else:
             outside = under if isinstance(above, bool) else low.emit("xor_bb", under, above)
         made = order.times(low, order.negate(low, outside), x)
-        return Masked(low.narrowed(made, *_within(low, x, least, most)), under, above, outside)
+        lo, hi = _within(low, x, least, most)
+        if outside is not False:
+            lo, hi = min(lo, 0), max(hi, 0)
+        return Masked(low.narrowed(made, lo, hi), under, above, outside)
 
 
 def side(low: Lowering, m: Masked) -> int | None:
     """1 above the limits, -1 under them, 0 between, as an integer; None if always between."""
     with low.unchecked():
+        if True in (m.above, m.under):  # always
+            nothing = arith.retype(low, arith.sub(low, m.value, m.value), 0)
+            return plus(low, nothing, 1 if m.above is True else -1)
         above = None if isinstance(m.above, bool) else low.emit("b2a", m.above)
         under = None if isinstance(m.under, bool) else low.emit("b2a", m.under)
         if above is not None and under is not None:

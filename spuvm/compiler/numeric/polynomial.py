@@ -31,7 +31,8 @@ def internal_bits(low: Lowering) -> int:
 
 def working_bits(low: Lowering) -> int:
     """Fraction bits of what polynomials are made of: a little more than the program's."""
-    return min(internal_bits(low), max((low.bits - 2) // 3, low.f + 2))
+    more = low.f + 2 + max(0, low.f - 26)  # long series lose places
+    return min(internal_bits(low), max((low.bits - 2) // 3, more))
 
 
 @cache

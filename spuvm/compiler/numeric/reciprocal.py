@@ -63,6 +63,18 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         return _bounded(low, made, low.type(x), given) if normal.zero is None else made
 
 
+def ratio(low: Lowering, n: int, d: int) -> int:
+    """n / d for 0 <= n <= d with equal fraction bits: in [0, 1], 0 / 0 is 0; error about 1 unit."""
+    f, g = low.f, internal_bits(low)
+    normal = normalise(low, d, g)
+    inverse = _unit_inverse(low, normal.mantissa, normal.least)
+    scale = normal.scale(low)
+    part = n if scale is None else low.emit("mul_aa", *sorted((n, scale)), trunc=0, form="narrow")
+    part = low.emit("retype_a", part, frac=normal.top, range=(0, 1 << normal.top))
+    part = low.narrowed(arith.to_frac(low, part, g), 0, (1 << g) + 1)
+    return low.narrowed(_times(low, part, inverse, f), 0, (1 << f) + 4)
+
+
 @dataclass(frozen=True)
 class _Divisor:
     """|y|, or y with its sign where that is secret; where it is 0 (None: nowhere); its repetition.
@@ -199,6 +211,9 @@ def _times(low: Lowering, x: int, y: int, frac: int) -> int:
     if low.magnitude(x) * low.magnitude(y) < low.bound:
         return low.emit("mul_aa", a, b, trunc=cut, form="narrow")
     if cut % 2:  # the full form cuts an even number of bits
+        for v, other in ((x, y), (y, x)):
+            if 2 * low.magnitude(v) < low.bound:
+                return _times(low, arith.to_frac(low, v, low.frac(v) + 1), other, frac)
         return arith.to_frac(low, _times(low, x, y, frac + 1), frac)
     return low.emit("mul_aa", a, b, trunc=cut, form="full")
 

@@ -192,12 +192,12 @@ def _thresholds(
     window, bits = _leading(low, x, bits, width - 1)
     for i in range(1, count + 1):
         above = order.negate(low, order.negative(low, plus(low, window, -(1 << bits - i * step))))
-        assert not isinstance(above, bool), "a stage decides something"
         if both:
-            below = order.negative(low, minus(low, -(1 << bits - i * step), window))
-            assert not isinstance(below, bool), "a stage decides something"
-            below = low.emit("not_b", below)
-            above = low.emit("xor_bb", above, below)
+            inside = order.negative(low, minus(low, -(1 << bits - i * step), window))
+            if not isinstance(inside, bool):  # otherwise no x is so far below 0
+                below = low.emit("not_b", inside)
+                above = below if isinstance(above, bool) else low.emit("xor_bb", above, below)
+        assert not isinstance(above, bool), "a stage decides something"
         yield low.emit("b2a", above)
 
 

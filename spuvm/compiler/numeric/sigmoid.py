@@ -10,10 +10,9 @@ import numpy.typing as npt
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.numeric.polynomial import constant
-from spuvm.compiler.numeric.symmetric import odd, ramp
+from spuvm.compiler.numeric.symmetric import odd, ramp, slack
 
 Floats = npt.NDArray[np.float64]
-SLACK = 8  # units by which a result may leave the range of its function
 
 
 def _flat(low: Lowering, lost: float) -> float:
@@ -38,7 +37,7 @@ def logistic(low: Lowering, x: int) -> int:
     with low.unchecked():
         half = constant(low, 0.5, f)
         made = low.emit("sub_pa", half, made) if negated else low.emit("add_ap", made, half)
-    return low.narrowed(made, -SLACK, (1 << f) + SLACK)
+    return low.narrowed(made, -slack(f), (1 << f) + slack(f))
 
 
 def _sign_aside(low: Lowering, x: int) -> tuple[int, bool]:
@@ -52,7 +51,7 @@ def tanh(low: Lowering, x: int) -> int:
     x, negated = _sign_aside(low, x)
     made = odd(low, x, np.tanh, (_flat(low, (low.f - 8) / 4) + math.log(2)) / 2, 1.0)
     made = low.emit("neg_a", made) if negated else made
-    one = (1 << low.f) + SLACK
+    one = (1 << low.f) + slack(low.f)
     return low.narrowed(made, -one, one)
 
 

@@ -29,6 +29,16 @@ UNEVEN = 2.5  # units in the last place by which the fitted function may swing
 GRID: Floats = np.linspace(-40, 0, 4001)
 
 
+def uneven(f: int) -> float:
+    """By how much a fitted function may swing."""
+    return math.ldexp(UNEVEN, -min(f, 36))
+
+
+def slack(f: int) -> int:
+    """Units by which a result may leave the range of its function."""
+    return 1 << max(3, f // 2 - 6)
+
+
 @dataclass(frozen=True, slots=True)
 class Scaled:
     """u = x / reach in [-1, 1], 0 where x is outside, with its fraction bits; T_1 = 2 u^2 - 1."""
@@ -109,7 +119,7 @@ def odd(low: Lowering, x: int, function: Real, reach: float, limit: float) -> in
     f = low.f
     with low.unchecked():
         s = scaled(low, arith.settle(low, x), reach)
-        series = odd_series(function, s.reach, math.ldexp(UNEVEN, -f))
+        series = odd_series(function, s.reach, uneven(f))
         made = odd_unit(low, s.u, s.square, series, f)
         beyond = side(low, s.x)
         if beyond is None:
@@ -124,11 +134,13 @@ def ramp(low: Lowering, x: int, function: Real, reach: float) -> int:
     with low.unchecked():
         settled = arith.to_frac(low, arith.settle(low, x), f)
         s = scaled(low, settled, reach)
-        series = even_series(function, s.reach, math.ldexp(UNEVEN, -f))
+        series = even_series(function, s.reach, uneven(f))
         even = evaluate(low, s.square, series, f + 1)
         made = low.emit("add_aa", even, arith.retype(low, s.x.value, f + 1))
         at_zero = float(function(np.zeros(1))[0])
-        if not isinstance(s.x.outside, bool) and at_zero:  # there x counts as 0
+        if s.x.outside is True:
+            made = low.emit("add_ap", made, constant(low, -at_zero, f + 1))
+        elif s.x.outside is not False and at_zero:  # there x counts as 0
             excess = low.emit("b2a", s.x.outside)
             excess = low.emit("mul_ap", excess, constant(low, at_zero, f + 1))
             made = low.emit("sub_aa", made, excess)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.numeric import exponential, logarithm, roots, sigmoid
+from spuvm.compiler.numeric import (
+    exponential,
+    hyperbolic,
+    inverse,
+    logarithm,
+    normal,
+    roots,
+    sigmoid,
+    trigonometric,
+)
 from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, intdiv, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand
-from spuvm.compiler.values import Value, kind_of
+from spuvm.compiler.values import Value, kind_of, lift
 from spuvm.errors import CompileError
 
 
@@ -24,9 +34,9 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         return intdiv.quotient(low, o, x, y)
     if not isinstance(y, Secret):
         c = constant(low, y, o)
-        inverse = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
+        factor = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
         a = operand(low, x, o.shape)
-        made = arith.mul_public(low, a, inverse)
+        made = arith.mul_public(low, a, factor)
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
         return Secret(made, o.dtype)
@@ -134,3 +144,47 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
             return Secret(low.spread(root(low, x.id), out[0].shape), x.dtype)
     base = log(low, out, x) if isinstance(x, Secret) else np.log(np.asarray(x, np.float64))
     return exp(low, out, mul(low, out, base, y))
+
+
+UNARY: dict[str, Callable[[Lowering, int], int]] = {
+    "sin": trigonometric.sin,
+    "cos": trigonometric.cos,
+    "tan": trigonometric.tan,
+    "asin": inverse.asin,
+    "acos": inverse.acos,
+    "atan": inverse.atan,
+    "sinh": hyperbolic.sinh,
+    "cosh": hyperbolic.cosh,
+    "asinh": hyperbolic.asinh,
+    "acosh": hyperbolic.acosh,
+    "atanh": hyperbolic.atanh,
+    "erf": normal.erf,
+    "erf_inv": normal.erf_inv,
+}
+
+
+def _unary(function: Callable[[Lowering, int], int]) -> Callable[..., Secret]:
+    def lowered(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+        return Secret(function(low, x.id), x.dtype)
+
+    lowered.__doc__ = function.__doc__
+    return lowered
+
+
+for _name, _function in UNARY.items():
+    rule(_name)(_unary(_function))
+
+
+@rule("erfc")
+def erfc(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """1 - erf(x), right to the last places in absolute terms."""
+    made = normal.erf(low, x.id)
+    return Secret(arith.add_public(low, made, np.asarray(1.0), sign=-1), x.dtype)
+
+
+@rule("atan2")
+def atan2(low: Lowering, out: list[Out], y: Value, x: Value, **_: Any) -> Secret:
+    """The angle of (x, y)."""
+    (o,) = out
+    a, b = (low.spread(lift(low, v, o.dtype).id, o.shape) for v in (y, x))
+    return Secret(inverse.atan2(low, a, b), o.dtype)

@@ -1,0 +1,79 @@
+"""Every function record: the accuracy contract over its whole domain, in every ring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from function_cases import FUNCTIONS, Function
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sweep import FRACS, Interval, Setting, errors, measure, operands, run, truth
+
+from spuvm.ring import WIDTHS
+
+# An example is thousands of points, so that a third of the usual number will do.
+FEW = settings(max_examples=max(2, settings.default.max_examples // 3))
+
+
+@st.composite
+def intervals(draw: Any, setting: Setting, function: Function) -> tuple[Interval, ...]:
+    """A range to declare for each operand: of any size, about 0 or far from it, or one-sided."""
+    made = []
+    for domain in function.args:
+        lo, hi = setting.clip(domain)
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        ends = np.exp2(rng.uniform(-4, np.log2(setting.fxp.max_float) - 1, 2))
+        ends = ends * rng.choice([-1, 0, 1], 2, p=[0.45, 0.1, 0.45])
+        ends = np.clip(np.sort(ends) if rng.integers(2) else [-1, 1] * np.abs(ends), lo, hi)
+        least = max(ends[0], lo)
+        made.append((float(least), float(max(ends[1], min(hi, least + 2.0**-4)))))
+    return tuple(made)
+
+
+@pytest.mark.parametrize("ring", WIDTHS)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.id)
+@FEW
+@given(seed=st.integers(0, 2**32 - 1))
+def test_over_the_whole_domain(function: Function, ring: int, seed: int) -> None:
+    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])])
+    worst, where = measure(function, setting, seed)
+    assert worst <= setting.tolerance, (setting, where)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.id)
+@FEW
+@given(data=st.data())
+def test_with_declared_ranges(function: Function, data: st.DataObject) -> None:
+    """What is left out where ranges are known changes nothing."""
+    ring = data.draw(st.sampled_from(WIDTHS))
+    plain = Setting(ring, FRACS[ring][0])
+    setting = Setting(ring, plain.frac, data.draw(intervals(plain, function)))
+    worst, where = measure(function, setting, data.draw(st.integers(0, 2**32 - 1)))
+    assert worst <= setting.tolerance, (setting, where)
+
+
+@pytest.mark.parametrize("ring", WIDTHS)
+@pytest.mark.parametrize(
+    "function", [f for f in FUNCTIONS if f.course != "any"], ids=lambda f: f.id
+)
+@FEW
+@given(seed=st.integers(0, 2**32 - 1))
+def test_monotone_functions_do_not_turn_back(function: Function, ring: int, seed: int) -> None:
+    """By no more than 8 units, between any two points of a sweep, segment borders included."""
+    setting = Setting(ring, FRACS[ring][0])
+    rng = np.random.default_rng(seed)
+    (x,) = operands(function, setting, rng)
+    got = run(function, setting, (np.sort(x),), rng)
+    highest = np.maximum.accumulate(got if function.course == "rising" else -got)
+    drop = (highest - (got if function.course == "rising" else -got)) * 2.0**setting.frac
+    assert (drop <= 8 * np.maximum(1, np.abs(got))).all(), drop.max()
+
+
+def test_errors_are_seen() -> None:
+    """The measure itself: a result that is off is found, saturated ones count as equal."""
+    setting = Setting(64, 18)
+    want = np.array([0.0, 1e6, setting.fxp.max_float])
+    assert (errors(setting, want, truth(Function("x", lambda v: v), setting, (want,))) == 0).all()
+    assert errors(setting, want + np.array([0.5, 1e3, 0]), want).max() == 0.5
