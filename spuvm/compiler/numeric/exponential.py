@@ -168,7 +168,7 @@ def _by_bits(low: Lowering, x: int, factor: float, split: _Split, hi: float) -> 
     # y = factor x - first in [guard, 2^places), as precise as one truncation of 32 bits can take
     size = max(map(abs, _bounds(low, x))) * abs(factor) * 2.0 ** -low.frac(x)
     room = low.bits - 4 - math.ceil(math.log2(size + (1 << split.places) + 1))
-    fine, coarse = low.frac(x) + w + 8, low.frac(x) + split.fraction_bits + 12  # of the factor too
+    fine, coarse = low.frac(x) + w + 8, low.frac(x) + split.fraction_bits + 20  # of the factor too
     y = _shifted(low, x, factor, min(max(fine, w + 32), room), -split.first)
     bits = max(coarse, split.fraction_bits + 32)
     rough = _shifted(low, x, factor, min(bits, room), -split.first)
