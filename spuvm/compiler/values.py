@@ -127,6 +127,14 @@ def public_ring(low: Lowering, value: Varying) -> int:
     return place(low, value.with_(low.ring.array(value.table)))
 
 
+def lift_whole(low: Lowering, number: int) -> int:
+    """Shares of one public integer, exactly: more digits than a float has are kept."""
+    ring = low.ring.array(np.array(number, object))
+    made = low.emit("add_ap", zeros(low, (), "a"), low.constant(ring))
+    low.public[made] = ring
+    return made
+
+
 def public_result(low: Lowering, value: Any, dtype: np.dtype[Any]) -> int:
     """A result of a program without secrets: a public constant, that machines keep as shares."""
     c, kind = public(value), kind_of(dtype)

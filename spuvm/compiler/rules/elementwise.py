@@ -17,7 +17,7 @@ from spuvm.compiler.values import (
     encoded_range,
     int_bounds,
     kind_of,
-    lift,
+    lift_whole,
     public,
     wrap_int,
 )
@@ -175,7 +175,7 @@ def _saturated(low: Lowering, x: Secret, dtype: np.dtype[Any]) -> int:
         if bounds is not None:
             inside &= bounds[0] < edge < bounds[1]
         if inside:
-            c = lift(low, np.asarray(float(edge >> low.frac(x.id))), x.dtype).id
+            c = lift_whole(low, edge >> low.frac(x.id))
             made = pick(low, made, low.spread(c, low.shape(made)), x.dtype)
     return made
 
