@@ -18,9 +18,8 @@ from typing import Any, NoReturn
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device
 from spuvm.devices.calls import Call, Slot
-from spuvm.devices.failure import checked
 from spuvm.devices.heudef import Definition, parse
-from spuvm.devices.heuobject import HEUObject, Kind
+from spuvm.devices.heuobject import HEUObject, Kind, public_value
 from spuvm.devices.heuparty import HEUParty, public_key
 from spuvm.devices.pyu import PYUObject
 from spuvm.devices.session import checked_parties, current
@@ -91,8 +90,7 @@ class HEU(Device):
     @property
     def key(self) -> Any:
         """The public key, as this package has it."""
-        (announced,) = checked(self._session.backend.fetch([self._announced]))
-        return public_key(announced, self.safety)
+        return public_key(public_value(self.sk_keeper, self._announced), self.safety)
 
     def __call__(self, fn: Any) -> NoReturn:
         raise UsageError(

@@ -11,7 +11,6 @@ import numpy as np
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import DeviceObject
 from spuvm.devices.calls import Slot
-from spuvm.devices.failure import checked
 from spuvm.devices.heuparty import Facts
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.reporting import disclose
@@ -47,10 +46,7 @@ class HEUObject(DeviceObject):
     def facts(self) -> Facts:
         """Shape, scale and bound, asked from the party; waits for the work behind it."""
         self.check_session()
-        backend = self._session.backend
-        ref = backend.describe(self.ref, f"looking at {self.name}", _same)
-        (found,) = checked(backend.fetch([ref]))
-        return found  # type: ignore[no-any-return]
+        return public_value(self.party, self.ref)  # type: ignore[no-any-return]
 
     def ciphertexts(self) -> list[Any]:
         """phe.EncryptedNumber for every element, in C order; they decrypt with the phe key."""
@@ -59,8 +55,7 @@ class HEUObject(DeviceObject):
         from spuvm.paillier.wire import unseal
 
         sealed = self.device.ask(self.party, "send", self.name, Slot(0), refs=[self.ref])
-        (message,) = checked(self._session.backend.fetch([replace(sealed, origins=())]))
-        ciphers = unseal(message, self.device.key)
+        ciphers = unseal(public_value(self.party, sealed), self.device.key)
         assert isinstance(ciphers, Ciphers)
         return interop.to_phe(ciphers)
 
@@ -276,5 +271,8 @@ def _evaluator(handles: Sequence[HEUObject]) -> str:
     return next((x.party for x in handles if x.party != heu.sk_keeper), heu.evaluators[0])
 
 
-def _same(value: Any) -> Any:
-    return value
+def public_value(party: str, ref: Ref) -> Any:
+    """What everybody may know of a party's value: facts, a public key, sealed ciphertexts."""
+    from spuvm.devices.moves import reveal
+
+    return reveal(PYUObject(PYU(party), replace(ref, origins=())))

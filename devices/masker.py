@@ -8,7 +8,6 @@ long as one other participant keeps its keys to itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 import jax
@@ -25,21 +24,12 @@ Words = npt.NDArray[np.uint64]
 _ROOM = 62  # |sum| stays below 2^62
 
 
-@dataclass(frozen=True, eq=False)
-class Masked:
-    """A masked summand: uniform words, and what is public about them.
-
-    words    all leaves' elements and, last, the weight.
-    tree     the tree with (shape, is_integer) for leaves.
-    frac     fraction bits of floats and of the weight.
-    """
-
-    words: Words
-    tree: Any
-    frac: int
-    weighted: bool
-    axis: int | None
-    participants: int
+Masked = dict[str, Any]
+# A masked summand as it travels: uniform words, and what is public about them.
+#   words         all leaves' elements and, last, the weight.
+#   tree          the tree with an int64 array per leaf: whether it holds integers, size, shape.
+#   frac          fraction bits of floats and of the weight.
+#   weighted, whole_leaves (axis=None), participants
 
 
 class Masker:
@@ -87,11 +77,17 @@ class Masker:
             stream.fill(memoryview(noise).cast("B"), number << 64)
             words = words + noise if name > self._party else words - noise
         kinds = [
-            _Leaf(x.shape if axis == 0 else (), whole, x.size)
+            np.array([whole, x.size, *(x.shape if axis == 0 else ())], np.int64)
             for x, whole in zip(arrays, integers, strict=True)
         ]
-        tree = jax.tree.unflatten(treedef, kinds)
-        return Masked(words, tree, self._frac, weighted, axis, len(self._names))
+        return {
+            "words": words,
+            "tree": jax.tree.unflatten(treedef, kinds),
+            "frac": self._frac,
+            "weighted": weighted,
+            "whole_leaves": axis is None,
+            "participants": len(self._names),
+        }
 
     def _encode(self, x: npt.NDArray[Any], weight: float | None, axis: int | None) -> Words:
         if x.dtype.kind not in "biuf":
@@ -131,13 +127,6 @@ class Masker:
         raise UsageError("keys do not leave the process that made them")
 
 
-@dataclass(frozen=True)
-class _Leaf:
-    shape: tuple[int, ...]
-    whole: bool
-    size: int
-
-
 def unmasked(parts: Sequence[Masked], kind: Literal["sum", "average"]) -> Any:
     """The sum or weighted average behind the summands of all participants.
 
@@ -145,27 +134,31 @@ def unmasked(parts: Sequence[Masked], kind: Literal["sum", "average"]) -> Any:
         UsageError: a summand is missing, or the trees differ.
     """
     first = parts[0]
-    described = {repr((p.tree, p.frac, p.weighted, p.axis, len(p.words))) for p in parts}
-    if len(parts) != first.participants or len(described) != 1:
+    described = {
+        repr([p[name] for name in sorted(p) if name != "words"] + [len(p["words"])]) for p in parts
+    }
+    if len(parts) != first["participants"] or len(described) != 1:
         raise UsageError(
             "the participants' values do not go together",
-            got=f"{len(parts)} of {first.participants}, {len(described)} structures",
+            got=f"{len(parts)} of {first['participants']}, {len(described)} structures",
             expected="one value per participant, all of one tree, shapes and kinds",
         )
-    total = np.add.reduce([part.words for part in parts])
-    mass = total[-1].view(np.int64) / 2.0**first.frac
+    total = np.add.reduce([part["words"] for part in parts])
+    scale = 2.0 ** first["frac"]
+    mass = total[-1].view(np.int64) / scale
     if not mass > 0:
         raise ValueRangeError("the weights add up to 0")
     place = 0
 
-    def read(leaf: _Leaf) -> Any:
+    def read(leaf: npt.NDArray[np.int64]) -> Any:
         nonlocal place
-        count = int(np.prod(leaf.shape, dtype=np.int64))
-        signed = total[place : place + count].view(np.int64).reshape(leaf.shape)
+        whole, size, *shape = leaf.tolist()
+        count = int(np.prod(shape, dtype=np.int64))
+        signed = total[place : place + count].view(np.int64).reshape(shape)
         place += count
-        value: Any = signed if leaf.whole else signed / 2.0**first.frac
+        value: Any = signed if whole else signed / scale
         if kind == "sum":
             return value
-        return value / (mass * (1 if first.axis == 0 else leaf.size))
+        return value / (mass * (size if first["whole_leaves"] else 1))
 
-    return jax.tree.map(read, first.tree, is_leaf=lambda x: isinstance(x, _Leaf))
+    return jax.tree.map(read, first["tree"])

@@ -142,7 +142,7 @@ def test_fixed_point_is_exact(x):
 def test_masked_summands_are_uniform_and_new_every_round():
     made = maskers()
     zeros = np.zeros(4000)
-    first, second = (m.words for m in (made[0].mask(i, zeros, 1.0, False, 0) for i in (1, 2)))
+    first, second = (m["words"] for m in (made[0].mask(i, zeros, 1.0, False, 0) for i in (1, 2)))
     assert not (first == second).any()
     for words in (first, second, first - second):
         for bit in range(64):
@@ -151,7 +151,7 @@ def test_masked_summands_are_uniform_and_new_every_round():
     with pytest.raises(UsageError, match="never used twice"):
         made[0].mask(2, zeros, 1.0, False, 0)
     two = [m.mask(3, zeros, 1.0, False, 0) for m in made[:2]]
-    assert np.count_nonzero(two[0].words + two[1].words) > 3990  # without the third: noise
+    assert np.count_nonzero(two[0]["words"] + two[1]["words"]) > 3990  # without the third: noise
 
 
 def test_maskers_refuse():

@@ -82,8 +82,9 @@ def test_as_a_script(tmp_path):
 def test_columns_of_three_parties(session, tmp_path, scores):
     example = load("vertical_logistic")
     example["write_files"](tmp_path)
-    auc, accuracy, report = example["run"](tmp_path, scores, 512, "insecure", epochs=2)
-    assert auc > 0.97
+    epochs = 1 if session == "ray" else 2
+    auc, accuracy, report = example["run"](tmp_path, scores, 512, "insecure", epochs=epochs)
+    assert auc > 0.96
     assert accuracy > 0.9
     seen = {(one.what, one.to) for one, _ in report}
     assert ("gradient of own columns, a batch", "bob") in seen
