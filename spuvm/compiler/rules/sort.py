@@ -17,8 +17,11 @@ from spuvm.compiler import arith, order, sortplan
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.integer import flipped, width_of
+from spuvm.compiler.rules.reduce import tree
 from spuvm.compiler.values import Value, kind_of, lift, wrap_int
 from spuvm.errors import CompileError
+
+INDEX = np.dtype(np.int32)
 
 
 @rule("sort")
@@ -29,7 +32,8 @@ def sort(
     shape = out[0].shape
     columns = [_column(low, x, o, dimension) for x, o in zip(xs, out, strict=True)]
     if shape[dimension] >= 2 and 0 not in shape:
-        columns = sorted_columns(low, columns, [o.dtype for o in out], num_keys)
+        dtypes = [o.dtype for o in out]
+        columns = sorted_columns(low, columns, dtypes, ("up",) * num_keys)
     return [_placed(low, c, o, dimension) for c, o in zip(columns, out, strict=True)]
 
 
@@ -58,30 +62,44 @@ def sorted_columns(
     low: Lowering,
     columns: Sequence[int],
     dtypes: Sequence[np.dtype[Any]],
-    num_keys: int,
-    direction: str = "up",
+    directions: Sequence[str],
 ) -> list[int]:
-    """Columns [B, n] with the rows of every b sorted by the first ones, stably; n is at least 2."""
+    """Columns [B, n] with the rows of every b sorted by the first ones, stably; n is at least 2.
+
+    `directions`: "up" or "down" per key.
+    """
     groups, n = low.shape(columns[0])
-    keys: list[int] = []
+    made = sorted_rows(
+        low,
+        list(zip(columns, dtypes, directions, strict=False)),
+        [low.reshape(c, (groups, n, 1)) for c in columns],
+    )
+    return [low.reshape(c, (groups, n)) for c in made]
+
+
+def sorted_rows(
+    low: Lowering, keys: Sequence[tuple[int, np.dtype[Any], str]], tables: Sequence[int]
+) -> list[int]:
+    """Tables [B, n, C] with their rows sorted by key columns [B, n] (dtype, "up" or "down")."""
+    groups, n = low.shape(keys[0][0])
+    heads: list[int] = []
     widths: list[int] = []
-    for column, dtype in zip(columns[:num_keys], dtypes, strict=False):
+    for column, dtype, direction in keys:
         for key in _keys(low, column, dtype, direction):
             lo, hi = order.limits(low, key, dtype)
-            keys.append(key)
+            heads.append(low.reshape(key, (groups, n, 1)))
             widths.append(max(1, (hi - lo).bit_length()))
-    joined = list(dict.fromkeys([*keys, *columns]))
+    joined = list(dict.fromkeys([*heads, *tables]))
+    starts = dict(zip(joined, np.cumsum([0, *(low.shape(j)[2] for j in joined)]), strict=False))
     with low.unchecked():
-        rows = [low.reshape(arith.retype(low, c, 0), (groups, n, 1)) for c in joined]
-        table = low.concat(rows, 2)
+        table = low.concat([arith.retype(low, j, 0) for j in joined], 2)
         steps = sortplan.plan(groups, n)
         made = low.emit("sort_a", table, keys=widths, sizes=steps.sizes, pairs=steps.pairs)
         results = []
-        for column in columns:
-            at, t = joined.index(column), low.type(column)
-            one = low.reshape(low.cut(made, 2, at, at + 1), (groups, n))
-            bounds = t.bounds or (None, None)
-            results.append(arith.retype(low, one, t.frac, *bounds))
+        for one in tables:
+            first, t = int(starts[one]), low.type(one)
+            part = low.cut(made, 2, first, first + t.shape[2])
+            results.append(arith.retype(low, part, t.frac, *(t.bounds or (None, None))))
     return results
 
 
@@ -113,60 +131,62 @@ def top_k(
 ) -> Sequence[Secret]:
     """The k largest along an axis, the largest first, and where they are; of equals the first.
 
-    Blocks are sorted and only the first k of each are kept, until one block is left.
+    Of many, the rows are cut in blocks, of which the k with the largest maxima are kept: whatever
+    precedes them has an element that precedes all of theirs.
     """
     values, indices = out
     dimension = axis % len(values.shape)
     n = low.shape(x.id)[dimension]
     shape = tuple(n if i == dimension else m for i, m in enumerate(values.shape))
-    column = _column(low, x, Out(shape, x.dtype), dimension)
     if not k or not math.prod(values.shape):
         raise CompileError("top_k of nothing", next="ask for at least one element")
-    places = np.broadcast_to(np.arange(n, dtype=np.int32), low.shape(column))
-    index = lift(low, places, np.dtype(np.int32)).id
-    best, where = _largest(low, [column, index], x.dtype, k)
+    column = _column(low, x, Out(shape, x.dtype), dimension)
+    groups = low.shape(column)[0]
+    places = np.broadcast_to(np.arange(n, dtype=np.int32), (groups, n))
+    index = lift(low, places, INDEX).id
+    size = _block(groups, n, k)
+    if size < n:
+        column, index = _best_blocks(low, column, x.dtype, size, k)
+    if n > 1:
+        pair, kinds = (column, index), (x.dtype, INDEX)
+        column, index = sorted_columns(low, pair, kinds, ("down", "up"))
+    best, where = (low.cut(c, 1, 0, k) for c in (column, index))
     return [_placed(low, best, values, dimension), _placed(low, where, indices, dimension)]
 
 
-def _largest(low: Lowering, columns: list[int], dtype: np.dtype[Any], k: int) -> list[int]:
-    groups, n = low.shape(columns[0])
-    while n > 1:
-        size = _block(groups, n, k)
-        whole = n // size * size
-        parts = []
-        for start, stop, length in ((0, whole, size), (whole, n, n - whole)):
-            if start == stop:
-                continue
-            cut = [low.reshape(low.cut(c, 1, start, stop), (groups * (stop - start) // length,
-                                                            length)) for c in columns]  # fmt: skip
-            if length > 1:
-                cut = sorted_columns(low, cut, (dtype, np.dtype(np.int32)), 1, "down")
-            kept = min(k, length)
-            parts.append(
-                [low.reshape(low.cut(c, 1, 0, kept), (groups, (stop - start) // length * kept))
-                 for c in cut]
-            )  # fmt: skip
-        columns = [low.concat(list(p), 1) for p in zip(*parts, strict=True)]
-        if size == n:
-            break
-        n = low.shape(columns[0])[1]
-    return [low.cut(c, 1, 0, k) for c in columns]
-
-
-def _block(groups: int, n: int, k: int) -> int:
-    """Rows that are sorted together, so that all stages together are cheap."""
-    return _stages(groups, n, k)[1]
+def _best_blocks(low: Lowering, x: int, dtype: np.dtype[Any], size: int, k: int) -> tuple[int, int]:
+    """Elements [B, m] and their places: all of the k best blocks, and what fills no block."""
+    groups, n = low.shape(x)
+    count = n // size
+    table = low.reshape(low.cut(x, 1, 0, count * size), (groups, count, size))
+    kind = np.dtype(np.uint8) if kind_of(dtype) == "bool" else dtype
+    pick = lambda a, b: order.maximum(low, a, b, kind)  # noqa: E731
+    best = tree(low, low.transpose(table, (2, 0, 1)), pick)
+    numbers = np.broadcast_to(np.arange(count, dtype=np.int32)[:, None], (groups, count, 1))
+    block = lift(low, numbers, INDEX).id
+    table, block = sorted_rows(low, [(best, kind, "down")], [table, block])
+    kept = low.reshape(low.cut(table, 1, 0, k), (groups, k * size))
+    first = low.emit("mul_ap", low.cut(block, 1, 0, k), low.constant(low.ring.array(size)))
+    inside = np.broadcast_to(np.arange(size), (groups, k, size))
+    places = low.emit("add_ap", low.spread(first, (groups, k, size)),
+                      low.constant(low.ring.array(inside)))  # fmt: skip
+    places = low.reshape(low.narrowed(places, 0, n - 1), (groups, k * size))
+    rest = np.broadcast_to(np.arange(count * size, n, dtype=np.int32), (groups, n - count * size))
+    if not rest.size:
+        return kept, places
+    joined = low.concat(arith.align(low, [kept, low.cut(x, 1, count * size, n)]), 1)
+    return joined, low.concat([places, lift(low, rest, INDEX).id], 1)
 
 
 @cache
-def _stages(groups: int, n: int, k: int) -> tuple[int, int]:
-    """(cost of the k largest of n rows, rows of a block in the first stage)."""
-    best = sortplan.cost(groups, n), n
+def _block(groups: int, n: int, k: int) -> int:
+    """Elements per block, so that all together is cheap; n: no blocks."""
+    costs = {n: sortplan.cost(groups, n)}
     size = 4
     while size < n:
-        if size >= 2 * k:
-            blocks = -(-n // size)
-            cost = sortplan.cost(groups * blocks, size) + _stages(groups, blocks * k, k)[0]
-            best = min(best, (cost, size))
+        count = n // size
+        if count > k:
+            cost = sortplan.cost(groups, count) + sortplan.cost(groups, k * size + n % size)
+            costs[size] = cost + 3 * groups * n + sortplan.STEP * size.bit_length()
         size *= 2
-    return best
+    return min(costs, key=lambda size: (costs[size], size))
