@@ -107,7 +107,27 @@ def _full(low: Lowering, op: str, x: int, y: int) -> int:
         surplus += 1
     terms = low.shape(x)[2] if op == "dot_aa" else 1
     narrow = low.magnitude(x) * low.magnitude(y) * terms < low.bound
+    if op == "dot_aa" and not narrow:
+        _doubtful(low, x, y, terms, surplus)
     return low.emit(op, x, y, trunc=surplus, form="narrow" if narrow else "full")
+
+
+def _doubtful(low: Lowering, x: int, y: int, terms: int, surplus: int) -> None:
+    """The full form of a dot product adds up parts of its operands, which have to fit as well.
+
+    Where nothing is known of an operand that is no reason for a warning, but for an error.
+    """
+    limit = low.bound - (terms << surplus // 2 + 1)
+    known = all(low.magnitude(v) < low.bound - (low.bound >> 6) for v in (x, y))
+    if (low.magnitude(x) + low.magnitude(y)) * terms < limit:
+        return
+    if known or low.config.on_overflow == "error":
+        sizes = [low.magnitude(v) / 2.0 ** low.frac(v) for v in (x, y)]
+        low.doubt(
+            "a matrix product may be wrong",
+            f"{terms} products of |x| up to {sizes[0]:g} and |y| up to {sizes[1]:g}",
+            f"their sum of |x| + |y| has to stay below {limit / 2.0**low.f:g}",
+        )
 
 
 # --- public operands -------------------------------------------------------------------------

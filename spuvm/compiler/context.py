@@ -172,17 +172,26 @@ class Lowering:
             return
         lo, hi = (math.ldexp(v, -wide.frac) for v in wide.bounds)
         limit = math.ldexp(self.bound, -t.frac)
-        text = (
-            f"{self.source or 'unknown line'}: values from {lo:g} to {hi:g} are possible, "
-            f"representable is |x| < {limit:g}"
+        self.doubt(
+            "a value may leave the representable range",
+            f"values from {lo:g} to {hi:g} are possible",
+            f"representable is |x| < {limit:g}",
         )
+
+    def doubt(self, message: str, got: str, expected: str) -> None:
+        """A result may be wrong: a warning with the user's line, or an error if so configured.
+
+        Raises:
+            CompileError: on_overflow="error".
+        """
         if self.config.on_overflow == "error":
             raise CompileError(
-                "a value may leave the representable range",
-                got=f"values from {lo:g} to {hi:g}",
-                expected=f"|x| < {limit:g}",
+                message,
+                got=got,
+                expected=expected,
                 next="scale the data, clip it, or state a range with sf.assume_range",
             )
+        text = f"{self.source or 'unknown line'}: {got}, {expected}"
         if text not in self.warnings:
             self.warnings.append(text)
 

@@ -295,3 +295,30 @@ def test_source_lines_are_where_the_user_wrote() -> None:
     lines = {i.source for i in made.program.instructions if i.op == "sort_a"}
     assert len(lines) == 1
     assert lines.pop().startswith("test_compile.py:")
+
+
+OVERFLOWING: dict[str, tuple[Any, str, float]] = {
+    "add": (lambda x: x + x, "float32", 1.2e13),
+    "mul": (lambda x: x * x, "float32", 1e9),
+    "sum": (lambda x: jnp.sum(x), "float32", 1e13),
+    "dot": (lambda x: x @ x, "float32", 1e9),
+    "dot, in parts": (lambda x: x @ jnp.clip(x, -0.5, 0.5), "float32", 8e12),
+    "conversion": (lambda n: n.astype(jnp.float32), "int64", 1e14),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_every_overflow_is_seen(name: str) -> None:
+    """A warning with the line, the range and the bound; an error if so configured."""
+    fn, dtype, most = OVERFLOWING[name]
+    with jax.enable_x64(True):
+        spec = SecretSpec((3,), dtype, "alice", -most, most)
+        texts = build(fn, spec).warnings
+        assert texts
+        assert all(t.startswith("test_compile.py:") for t in texts)
+        with pytest.raises(CompileError) as caught:
+            compile_function(fn, (spec,), config=configuration(64, "error"))
+        assert caught.value.got
+        assert caught.value.expected
+        within = SecretSpec((3,), dtype, "alice", -1e3, 1e3)
+        compile_function(fn, (within,), config=configuration(64, "error"))

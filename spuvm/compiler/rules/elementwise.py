@@ -157,6 +157,14 @@ def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
         return Secret(as_number(low, x), o.dtype)
     if new == "float":
         largest = (low.bound >> low.f) - 1  # what is larger could not be represented as a float
+        bounds = low.type(x.id).bounds
+        declared = bounds is not None and bounds != int_bounds(x.dtype)
+        if bounds is not None and declared and low.magnitude(x.id) > largest:
+            low.doubt(
+                "an integer may leave the representable range of floats",
+                f"integers from {bounds[0]:g} to {bounds[1]:g} are possible",
+                f"representable is |x| < {largest + 1:g}",
+            )
         return Secret(low.narrowed(wrap_int(low, x.id, x.dtype), -largest, largest), o.dtype)
     if o.dtype.itemsize * 8 > low.bits:
         raise CompileError(f"{o.dtype} is wider than the ring", next="use Config(ring=64)")
