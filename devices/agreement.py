@@ -44,6 +44,7 @@ _SMALL: Final = Limits(nbytes=1 << 20, head=1 << 20, nodes=10_000, depth=4)
 _FOREVER: Final = 1e8  # seconds: an announcement comes when the peer's script gets there
 _EDGE: Final = "operation"
 _SLICE: Final = 0.2
+_KEPT: Final = 64  # operations that are kept after everybody has announced them
 _TELL: Final = 30.0  # seconds after which a party that waits says for whom
 
 
@@ -78,8 +79,10 @@ class Agreement:
         self.me = endpoint.name
         self.peers = tuple(party for party in endpoint.parties if party != endpoint.name)
         self._changed = threading.Condition()
-        self._own: list[Operation] = []
-        self._heard: dict[str, list[Operation]] = {peer: [] for peer in self.peers}
+        self._own: dict[int, Operation] = {}  # of these two only what may still be needed
+        self._heard: dict[str, dict[int, Operation]] = {peer: {} for peer in self.peers}
+        self._counts = dict.fromkeys(endpoint.parties, 0)  # announced so far
+        self._over: set[str] = set()  # peers that announced their last operation
         self._failure: SpuvmError | None = None
         self._script = threading.get_ident()
         self._chain = sha256(b"spuvm operations").hexdigest()
@@ -113,7 +116,7 @@ class Agreement:
             )
         self.check()
         self._chain = sha256(f"{self._chain}\n{text}".encode()).hexdigest()
-        number = len(self._own)
+        number = self._counts[self.me]
         source = source_line() if at is None else at
         made = Operation(number, text, source, refusal, notes or {}, self._chain)
         said: dict[str, Any] = {
@@ -126,7 +129,9 @@ class Agreement:
         for peer in self.peers:
             self._send(peer, number, said)
         with self._changed:
-            self._own.append(made)
+            self._own[number] = made
+            self._counts[self.me] = number + 1
+            self._forget()
             self._changed.notify_all()
         if refusal:
             self.fail(self._refused(self.me, made), next=refusal)
@@ -135,13 +140,13 @@ class Agreement:
         self.check()
         return made
 
-    def wait(self, number: int, parties: Iterable[str]) -> None:
-        """Until these parties have announced operation `number`, the same as here.
+    def wait(self, operation: Operation, parties: Iterable[str]) -> None:
+        """Until these parties have announced this operation, the same as here.
 
         Raises:
             SpuvmError: the session failed, or a party did not get there in time.
         """
-        waiting = [party for party in parties if party != self.me]
+        number, waiting = operation.number, [party for party in parties if party != self.me]
         until, told = time.monotonic() + self._patience, time.monotonic() + _TELL
         while True:
             with self._changed:
@@ -149,11 +154,10 @@ class Agreement:
                 self._check()
                 if self._ready(number, waiting):
                     return
-                late = [party for party in waiting if len(self._heard[party]) <= number]
-                mine = self._own[number]
+                late = [party for party in waiting if self._counts[party] <= number]
             if time.monotonic() > until:
                 error = ChannelError(
-                    f"{_names(late)} did not get to {mine.where()}",
+                    f"{_names(late)} did not get to {operation.where()}",
                     expected=f"within {self._patience:g} s",
                     next="see what they are doing; [timing] patience is how long others wait",
                 )
@@ -161,10 +165,10 @@ class Agreement:
                 raise error
             if time.monotonic() > told:
                 told += _TELL
-                log.warning("waiting for %s to get to %s", _names(late), mine.where())
+                log.warning("waiting for %s to get to %s", _names(late), operation.where())
 
     def note(self, number: int, party: str, name: str) -> str:
-        """What a party noted at an operation that it has announced."""
+        """What a party noted at this party's latest operation, which it has announced."""
         with self._changed:
             operations = self._own if party == self.me else self._heard[party]
             return operations[number].notes.get(name, "")
@@ -179,7 +183,7 @@ class Agreement:
         with self._changed:
             if self._failure is not None:
                 return
-            mine = self._own[-1] if self._own else None
+            mine = self._own.get(self._counts[self.me] - 1)
             if mine is not None and error.at is None:
                 error = again(error, at=mine.where())
             self._failure = again(error, next=next) if next else error
@@ -195,18 +199,20 @@ class Agreement:
     def failed(self) -> bool:
         return self._failure is not None
 
-    @property
-    def last(self) -> Operation | None:
-        """This party's latest operation."""
-        return self._own[-1] if self._own else None
-
     def _check(self) -> None:
         if self._failure is not None:
             raise again(self._failure)
 
     def _ready(self, number: int, parties: Iterable[str]) -> bool:
-        heard = all(len(self._heard[party]) > number for party in parties)
-        return self._failure is not None or (heard and len(self._own) > number)
+        heard = all(self._counts[party] > number for party in parties)
+        return self._failure is not None or heard
+
+    def _forget(self) -> None:
+        """Drop what has been compared with everybody."""
+        oldest = min(self._counts.values()) - _KEPT
+        for known in (self._own, *self._heard.values()):
+            for number in [n for n in known if n < oldest]:
+                del known[number]
 
     def _listen(self, peer: str) -> None:
         number = 0
@@ -217,27 +223,26 @@ class Agreement:
                     number, peer, self._endpoint.receive(peer, envelope, deadline=_FOREVER)
                 )
             except SpuvmError as error:
-                if not self._over(peer):
+                if peer not in self._over:
                     self.fail(relayed(error))
                 return
             with self._changed:
-                self._heard[peer].append(heard)
+                self._heard[peer][number] = heard
+                if _is_last(heard):
+                    self._over.add(peer)
+            self._compare(peer, number)  # before anybody who waits for it goes on
+            with self._changed:
+                self._counts[peer] = number + 1
                 self._changed.notify_all()
-            self._compare(peer, number)
             if _is_last(heard):
                 return
             number += 1
 
-    def _over(self, peer: str) -> bool:
-        with self._changed:
-            said = self._heard[peer]
-            return bool(said) and _is_last(said[-1])
-
     def _compare(self, peer: str, number: int) -> None:
         with self._changed:
-            if min(len(self._own), len(self._heard[peer])) <= number:
-                return
-            mine, other = self._own[number], self._heard[peer][number]
+            mine, other = self._own.get(number), self._heard[peer].get(number)
+        if mine is None or other is None:
+            return
         if mine.text != other.text and FAILED in (
             mine.text[: len(FAILED)],
             other.text[: len(FAILED)],

@@ -132,6 +132,7 @@ class PartyBackend(Backend):
         holders = [p for p in self.parties if any(ref.party == p for ref in refs)]
         mine = self.post.run(self.sender, "waiting", lambda: self._tell_failures(operation, refs))
         found: list[Failure] = []
+        self.agreement.wait(operation, self.peers)  # names who is late, whoever waits for whom
         for holder in holders:
             if holder == self.name:
                 found += self.post.settled(mine)
@@ -260,7 +261,7 @@ class PartyBackend(Backend):
                 value = travel.packed(value, ref.what)
             except UsageError as error:
                 value = Told(self.name, ref.what, error)
-        self.agreement.wait(operation.number, {target, *ref.origins})
+        self.agreement.wait(operation, {target, *ref.origins})
         digest, nbytes = self.post.give(operation, target, "value", value, lambda v: v)
         if not isinstance(value, Failure):
             self.post.record(
@@ -269,7 +270,7 @@ class PartyBackend(Backend):
             )  # fmt: skip
 
     def _receive(self, operation: Operation, ref: Ref) -> tuple[Any, ...]:
-        self.agreement.wait(operation.number, [ref.party])
+        self.agreement.wait(operation, [ref.party])
         value = self.post.take(operation, ref.party, "value")
         if isinstance(value, Failure):
             return (value,)
@@ -284,7 +285,7 @@ class PartyBackend(Backend):
             for ref in mine
             if (one := self._failure_of(ref)) is not None
         ]
-        self.agreement.wait(operation.number, self.peers)
+        self.agreement.wait(operation, self.peers)
         said = [travel.failure_to_wire(told) for _, told in found]
         for peer in self.peers:
             self.endpoint.send(peer, Envelope(operation.number, "failures"), said)
@@ -298,6 +299,7 @@ class PartyBackend(Backend):
 
     def _exchange_outcomes(self, refs: Sequence[Ref]) -> list[Any]:
         operation = self.agreement.begin(f"costs of {_names(refs)}")
+        self.agreement.wait(operation, self.peers)
         known: dict[str, Any] = {}
         for ref in refs:
             if ref.party == self.name:
@@ -337,7 +339,7 @@ class PartyBackend(Backend):
     def _finish(self) -> None:
         operation = self.agreement.begin(END)
         self._drain(None)
-        self.agreement.wait(operation.number, self.peers)
+        self.agreement.wait(operation, self.peers)
         head = self._ledger.head
         for peer in self.peers:
             self.endpoint.send(peer, Envelope(operation.number, "ledger"), head)

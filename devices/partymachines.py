@@ -57,7 +57,7 @@ class PartyMachines(Machines):
         rank = self.rank
 
         def meet() -> tuple[None]:
-            backend.agreement.wait(operation.number, plan.parties)
+            backend.agreement.wait(operation, plan.parties)
             channel = backend.endpoint.channel(plan.name, plan.parties)
             self._host.attach(rank, channel, plan.ring_bits, plan.parties)
             return (None,)
@@ -116,7 +116,7 @@ class PartyMachines(Machines):
         item = None
 
         def work() -> tuple[Outcome | Failure]:
-            backend.agreement.wait(operation.number, plan.parties)
+            backend.agreement.wait(operation, plan.parties)
             outcome = self._host.run(order)
             if isinstance(outcome, Outcome):
                 backend.post.record(
@@ -150,7 +150,7 @@ class PartyMachines(Machines):
 
         def part() -> tuple[Any]:
             parts = self._host.open(order)
-            backend.agreement.wait(operation.number, {party, *order.origins})
+            backend.agreement.wait(operation, {party, *order.origins})
             if party != backend.name and (self.rank in senders or isinstance(parts, Failure)):
                 digest, nbytes = backend.post.give(
                     operation, party, "part", parts, travel.parts_to_wire
@@ -163,7 +163,7 @@ class PartyMachines(Machines):
             return (parts,)
 
         def receive() -> tuple[Any]:
-            backend.agreement.wait(operation.number, {*plan.parties, *order.origins})
+            backend.agreement.wait(operation, {*plan.parties, *order.origins})
             parts: list[Any] = [[None] * len(order.names)] * 3
             for rank in senders:
                 peer = plan.parties[rank]
@@ -272,7 +272,7 @@ class PartyMachines(Machines):
         self, operation: Operation, ref: Ref, pieces: Any, plan: MachinePlan, edge: str
     ) -> None:
         backend = self._backend
-        backend.agreement.wait(operation.number, {*plan.parties, *ref.origins})
+        backend.agreement.wait(operation, {*plan.parties, *ref.origins})
         for rank, party in enumerate(plan.parties):
             if party == backend.name:
                 continue
@@ -288,7 +288,7 @@ class PartyMachines(Machines):
         self, operation: Operation, peer: str, edge: str, forms: Sequence[Form]
     ) -> Sequence[Dealt] | Failure:
         backend = self._backend
-        backend.agreement.wait(operation.number, [peer])
+        backend.agreement.wait(operation, [peer])
         got = backend.post.take(operation, peer, edge, travel.pieces_expected(forms))
         return got if isinstance(got, Failure) else travel.pieces_from_wire(got, forms)
 

@@ -91,7 +91,7 @@ class Post:
                 said = travel.tree_to_wire(tree)
             except UsageError as error:
                 tree = Told(self.name, ref.what, error)
-        self.agreement.wait(operation.number, self.peers)
+        self.agreement.wait(operation, self.peers)
         for peer in self.peers:
             self.endpoint.send(
                 peer,
@@ -137,7 +137,7 @@ class Post:
 
     def hear_structure(self, operation: Operation, ref: Ref, form: Form = "public") -> Any:
         """The public structure of a value as its owner tells it, or a Failure."""
-        self.agreement.wait(operation.number, [ref.party])
+        self.agreement.wait(operation, [ref.party])
         said = travel.as_dict(self.hear(ref.party, operation, "structure"))
         failure = travel.failure_in(said)
         if failure is not None:

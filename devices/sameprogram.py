@@ -41,7 +41,7 @@ class SamePrograms:
             return known
         takes = ", ".join(str(given.type.shape) for given in compiled.program.inputs)
         operation = agreement.begin(f"trace {what} of arrays {takes}", notes={"digest": key[1]})
-        agreement.wait(operation.number, self._post.peers)
+        agreement.wait(operation, self._post.peers)
         digests = {
             p: agreement.note(operation.number, p, "digest") for p in self._post.endpoint.parties
         }

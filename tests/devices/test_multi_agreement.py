@@ -1,5 +1,6 @@
 """Scripts that differ, refusals, errors: the same error at every party, at once, with no data."""
 
+import threading
 import time
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import spuvm as sf
 from spuvm.devices.ledger import entries, verify
 from spuvm.devices.policy import Policy, Rule
+from spuvm.devices.session import current, play
+from spuvm.net.endpoint import Envelope
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
 
@@ -282,3 +285,114 @@ def test_the_ledger_says_all(rehearse):
     heads = lines["alice"][-1]["heads"]
     for name in ("bob", "carol"):
         assert verify(done.ledger(name), heads[name])
+
+
+def test_the_same_script_elsewhere(rehearse):
+    """Other folders and line numbers are the same script."""
+
+    def script(me):
+        below = "\n" * (3 if me == "bob" else 0)
+        code = "x = sf.PYU('alice')(two)()\nfound = sf.reveal(x)\n"
+        names = {"sf": sf, "two": two, "__name__": "script"}
+        exec(compile(below + code, f"/home/{me}/script.py", "exec"), names)
+        return names["found"].tolist()
+
+    done = rehearse().run(script)
+    assert not done.errors
+    assert list(done.results.values()) == [[2, 2, 2]] * 3
+
+
+def test_one_thread_drives(rehearse):
+    def script(me):
+        caught = []
+
+        def other():
+            play(session)
+            try:
+                sf.PYU("alice")(two)()
+            except sf.errors.UsageError as error:
+                caught.append(error)
+
+        session = current()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return str(caught[0])
+
+    done = rehearse().run(script)
+    assert not done.errors
+    assert all("from one thread only" in text for text in done.results.values())
+
+
+def test_a_party_that_is_alive_but_does_not_come(rehearse):
+    def script(me):
+        x = sf.PYU("alice")(two)()
+        if me == "bob":
+            time.sleep(4)
+        return sf.reveal(x)
+
+    start = time.monotonic()
+    done = rehearse(patience=1.0).run(script)
+    assert time.monotonic() - start < 15
+    for name in ("alice", "carol"):
+        assert "party 'bob' did not get to operation" in str(done.errors[name])
+    assert "bob" in done.errors
+
+
+def test_many_operations_are_not_kept(rehearse):
+    def script(me):
+        alice = sf.PYU("alice")
+        for _ in range(300):
+            x = alice(two)()
+        sf.wait(x)
+        agreement = current().backend.agreement
+        return len(agreement._own) + sum(map(len, agreement._heard.values()))
+
+    done = rehearse().run(script)
+    assert not done.errors
+    assert all(kept < 1000 for kept in done.results.values())
+
+
+def impostor(folder, say):
+    """alice and carol run a script; bob's process says something else on its links."""
+    rehearsal = Rehearsal(folder, patience=5.0)
+
+    def script(me):
+        spu = sf.SPU(list(PARTIES))
+        return sf.reveal(spu(lambda v: v + 1)(sf.PYU("bob")(two)()))
+
+    bobs = rehearsal._party
+
+    def party(name, script):
+        if name != "bob":
+            return bobs(name, script)
+        endpoint = rehearsal.endpoints[name]
+        endpoint.connect({})
+        rehearsal._met.wait(30)
+        return say(endpoint)
+
+    rehearsal._party = party
+    return rehearsal.run(script)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        [1, 2],
+        {"text": 1},
+        {"text": "x", "source": "", "refused": 0, "notes": {}, "chain": ""},
+        {"text": "x", "source": "", "refused": False, "notes": {"a": 1}, "chain": ""},
+        np.zeros(5),
+    ],
+)
+def test_what_is_not_an_operation(tmp_path, said):
+    def say(endpoint):
+        for peer in ("alice", "carol"):
+            endpoint.send(peer, Envelope(0, "operation"), said)
+
+    done = impostor(tmp_path, say)
+    for name in ("alice", "carol"):
+        assert isinstance(done.errors[name], sf.errors.SpuvmError)
+        assert "not an operation" in str(done.errors[name])
+        assert "party 'bob'" in str(done.errors[name])
