@@ -60,7 +60,8 @@ class Post:
         self.name: str = endpoint.name
         self.endpoint, self.agreement = endpoint, agreement
         self.peers = agreement.peers
-        self._ledger, self._patience = ledger, patience
+        # Twice: who waits for a script to get somewhere gives up first, and names who is late.
+        self._ledger, self._patience = ledger, 2 * patience
 
     def run(self, worker: Worker, what: str, task: Callable[[], Any]) -> Item:
         """Queue a task; an error in it is the session's."""
