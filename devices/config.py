@@ -17,8 +17,9 @@ OnOverflow = Literal["warn", "error"]
 class Config:
     """Numbers and habits of one SPU; equal at all parties.
 
-    ring         width of the ring in bits; 64 unless you know better.
-    frac_bits    fraction bits of the fixed-point encoding; None: 18 for 64, 8 for 32.
+    ring         width of the ring in bits, 32, 64 or 128; 64 unless you know better.
+    frac_bits    fraction bits of the fixed-point encoding, an even number; None: 18 for 64, 8 for
+                 32, 26 for 128 (26 to 40).
     input_range  (lo, hi) that every float input keeps to: checked by its owner's encoder, and used
                  by the compiler to choose cheaper products. None: anything representable.
     on_overflow  what happens when the compiler cannot rule out an overflow: "warn" or "error".
