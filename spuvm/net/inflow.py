@@ -20,6 +20,15 @@ COST: Final = 128
 _BYTE: Final = np.dtype(np.uint8)
 
 
+class Budget:
+    """Bytes that came from one peer on channels that this party has not opened, all together."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 class Inflow:
     """The receiving end of a channel's stream.
 
@@ -40,12 +49,18 @@ class Inflow:
         length: bytes of what was expected last.
         came, taken: bytes that count against the window, and those that count as taken.
         reported: for whoever tells the peer what was taken.
+
+    Args:
+        name: of the peer.
+        window: bytes that may come before they are expected.
+        budget: shared with other channels that this party has not opened, until `claim`.
     """
 
     __slots__ = (
         "_ahead",
         "_arrays",
         "_body",
+        "_budget",
         "_chunk",
         "_chunks",
         "_left",
@@ -65,8 +80,8 @@ class Inflow:
         "window",
     )
 
-    def __init__(self, name: str, window: int) -> None:
-        self.name, self.window = name, window
+    def __init__(self, name: str, window: int, budget: Budget | None = None) -> None:
+        self.name, self.window, self._budget = name, window, budget
         self.received: list[Array] | None = None
         self.arrived = threading.Event()
         self.followed = False
@@ -84,6 +99,13 @@ class Inflow:
         self._chunk: Array | None = None  # where the part in progress goes, if not to the arrays
 
     # ---- who expects
+
+    def claim(self) -> None:
+        """This party has opened the channel too."""
+        with self._lock:
+            if self._budget is not None:
+                self._budget.held -= self.came - self.taken
+                self._budget = None
 
     def expect(self, specs: Sequence[Spec]) -> list[Array] | None:
         """The next frame if it is here.
@@ -147,6 +169,7 @@ class Inflow:
             if self._open:
                 raise self._disorder()
             if specs is None:
+                self._hold(length + COST)
                 self._ahead.append([np.frombuffer(stage, _BYTE, length, begin).copy()])
                 return
             self._specs = None
@@ -165,6 +188,8 @@ class Inflow:
             if specs is not None:
                 self._specs = None
                 self._allocate(specs)
+            else:
+                self._hold(COST)
 
     def target(self, length: int) -> list[memoryview]:
         """Where the next part of the frame in progress goes; the same again until `done`."""
@@ -193,6 +218,7 @@ class Inflow:
             if self._arrays is None:
                 assert self._chunk is not None
                 self._chunks.append(self._chunk)
+                self._hold(length)
             else:
                 self.taken += length
                 if self._chunk is None:
@@ -227,6 +253,12 @@ class Inflow:
             self.taken += cost
         elif self.came - self.taken > self.window:
             raise self._flood()
+
+    def _hold(self, count: int) -> None:
+        if self._budget is not None:
+            self._budget.held += count
+            if self._budget.held > self.window:
+                raise self._flood()
 
     def _disorder(self) -> ChannelError:
         return ChannelError(f"{self.name} sent parts of a frame that do not belong together")

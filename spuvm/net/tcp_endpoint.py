@@ -19,7 +19,7 @@ from spuvm.net.endpoint import Endpoint, Envelope, check_members, check_peer
 from spuvm.net.frame import ABORT_BYTES, READ_AHEAD, abort_text
 from spuvm.net.greeting import NONCE, Greeting
 from spuvm.net.handshake import listen
-from spuvm.net.inflow import Inflow
+from spuvm.net.inflow import Budget, Inflow
 from spuvm.net.keeper import Keeper
 from spuvm.net.link import Link, Owner
 from spuvm.net.link_channel import LinkChannel, Outflow
@@ -78,6 +78,7 @@ class TcpEndpoint(Endpoint, Owner, House):
             for peer, link in self._links.items()
         }
         self._streams: dict[tuple[str, str], _Stream] = {}  # by peer and label
+        self._budgets = {peer: Budget() for peer in peers}
         self._numbered: dict[tuple[str, int], _Stream] = {}
         self._channels: dict[str, LinkChannel] = {}
         self._door = Door(self, settings, self._links)
@@ -290,6 +291,7 @@ class TcpEndpoint(Endpoint, Owner, House):
             self._channels[label] = channel
             for peer, stream in streams.items():
                 stream.channel = channel
+                stream.inflow.claim()
                 if stream.end is not None:
                     channel.ended(names.index(peer), *stream.end)
         payload = memoryview(wire.encode([label, list(names)], _OPEN).head)
@@ -302,7 +304,7 @@ class TcpEndpoint(Endpoint, Owner, House):
         found = self._streams.get((peer, label))
         if found is None:
             who = party(members.index(peer), members)
-            found = _Stream(members, Inflow(who, self._window))
+            found = _Stream(members, Inflow(who, self._window, self._budgets[peer]))
             if self._links[peer].left:
                 found.end = (None,)
             self._streams[peer, label] = found

@@ -31,7 +31,7 @@ OFFERS: Final = 4096
 SMALL_BYTES: Final = 16 << 20
 """Bytes of small values within those offers; beyond it small values are treated as large."""
 
-_DESCRIPTION: Final = wire.Limits(nbytes=1 << 14, head=1 << 14, nodes=16, depth=1)
+_DESCRIPTION: Final = wire.Limits(nbytes=1 << 12, head=1 << 12, nodes=16, depth=1)
 _SLICE: Final = 0.05
 
 _Key = tuple[int | str, str]  # operation, edge

@@ -215,6 +215,14 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         ),
         "float64[4]",
     ),
+    "channels that nobody opens here": (
+        lambda e, x: b"".join(
+            raw(x, packet.OPEN, wire.encode([f"c{i}", list(NAMES)]).head, stream=9 + i, ahead=2 * i)
+            + raw(x, packet.DATA, bytes(1 << 17), stream=9 + i, extra=1 << 17, ahead=2 * i + 1)
+            for i in range(9)
+        ),
+        "sent more than it may",
+    ),
     "a wrong channel": (lambda e, x: raw(x, packet.OPEN, b"N", stream=7), "makes no sense"),
     "the same channel twice": (
         lambda e, x: raw(x, packet.OPEN, wire.encode(["spu0", list(NAMES)]).head, stream=7),
