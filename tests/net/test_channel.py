@@ -109,7 +109,7 @@ def test_any_common_schedule_works(transport: str, seed: int) -> None:
         run(*(lambda c=c: party(c) for c in channels))
 
 
-@pytest.mark.parametrize("name", ["uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("name", ["uint8", "uint16", "uint32", "uint64", "V16"])
 def test_dtypes_and_sizes(channels: Channels, name: str) -> None:
     dtype = np.dtype(name)
     for sizes in ([0], [1], [3, 0, 5], [], [70_000], [1, 70_000, 1], [1] * 1500, [9_000] * 600):

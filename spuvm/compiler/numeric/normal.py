@@ -29,8 +29,8 @@ def erf(low: Lowering, x: int) -> int:
 
 
 def _reach(f: int) -> float:
-    """Where erfc is 2^((f - 8) / 4) units."""
-    return _crossing(2.0 ** (-f + (f - 8) / 4))
+    """Where erfc is 2^((f - 8) / 4) units, at most 16: inside the 2^6 that are promised."""
+    return _crossing(2.0 ** (-f + min((f - 8) / 4, 4.0)))
 
 
 @cache
