@@ -15,7 +15,6 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 import spuvm as sf
-from spuvm.devices.reporting import disclosed
 
 PARTIES = ["alice", "bob", "carol"]
 
@@ -44,7 +43,7 @@ def run(folder, scores="shares", key_bits=2048, safety="standard", epochs=3):
     model = sf.ml.FLogisticRegressionVertical(heu, spu, scores=scores, epochs=epochs)
     model.fit(scaler.transform(train), train_y.values)
     rest = scaler.transform(test)
-    return model.auc(rest, test_y.values), model.score(rest, test_y.values), disclosed()
+    return model.auc(rest, test_y.values), model.score(rest, test_y.values), sf.disclosed()
 
 
 if __name__ == "__main__":

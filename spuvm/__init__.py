@@ -18,6 +18,7 @@ _HOME = {
     "SPUObject": "spuvm.devices.spu",
     "assume_range": "spuvm.compiler",
     "bounded_while": "spuvm.compiler",
+    "disclosed": "spuvm.devices.reporting",
     "init": "spuvm.devices.session",
     "proxy": "spuvm.devices.proxy",
     "reveal": "spuvm.devices.moves",
@@ -40,6 +41,7 @@ __all__ = [
     "assume_range",
     "bounded_while",
     "data",
+    "disclosed",
     "errors",
     "functions",
     "init",
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from spuvm.devices.proxy import proxy as proxy
     from spuvm.devices.pyu import PYU as PYU
     from spuvm.devices.pyu import PYUObject as PYUObject
+    from spuvm.devices.reporting import disclosed as disclosed
     from spuvm.devices.session import init as init
     from spuvm.devices.session import shutdown as shutdown
     from spuvm.devices.simulate import simulate as simulate

@@ -1,13 +1,13 @@
 """`spuvm demo --mixed-lr`: its result and what it prints; with parties as threads and on Ray."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from spuvm import demo_mixed
+from spuvm import cli, demo_mixed
+from tests.devices.sessions import ray_started
+
+__all__ = ["ray_started"]
 
 
 def test_in_one_process(capsys, monkeypatch):
@@ -23,15 +23,13 @@ def test_in_one_process(capsys, monkeypatch):
 
 
 @pytest.mark.ray
-def test_as_a_command(tmp_path):
-    """With keys of 2048 bits."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spuvm.cli", "demo", "--mixed-lr"],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=Path(__file__).parents[1],
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "RESULT auc_secure=0.99" in done.stdout
+def test_on_ray(ray_started, capsys):
+    assert demo_mixed.main("ray", 512, "insecure").auc_secure >= 0.99
+    assert "RESULT auc_secure=0.99" in capsys.readouterr().out
+
+
+def test_the_command(monkeypatch):
+    seen = []
+    monkeypatch.setattr(demo_mixed, "main", lambda *args: seen.append(args))
+    assert cli.main(["demo", "--mixed-lr", "--backend", "inprocess"]) == 0
+    assert seen == [("inprocess",)]

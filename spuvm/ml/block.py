@@ -118,7 +118,7 @@ class Block:
                 scores.append(worker.partial_score(low, high).to(self.owner))
         r = owner.residual(low, high, *scores)
         owner.step_with(r, low, high)
-        self._evaluators_step(r.to(self._heu), low, high)
+        self._evaluators_step(self._heu.receive(r, (-1.0, 1.0)), low, high)
 
     def _shared_step(self, low: int, high: int) -> None:
         spu, keeper = self._spu, PYU(self._heu.sk_keeper)

@@ -51,17 +51,21 @@ def inverses(values: Sequence[mpz], modulus: mpz) -> list[mpz]:
 
 
 def powers(bases: Sequence[mpz], exponents: Sequence[int], bits: int, modulus: mpz) -> list[mpz]:
-    """Every base to its own exponent e, |e| < 2^bits: base^(e + 2^bits) / base^(2^bits).
+    """Every base to its own exponent e, |e| < 2^bits; negative ones by the base's inverse.
 
-    The work depends on `bits` alone.
+    The work depends on `bits` alone: every digit is multiplied in, also where it is 0.
     """
+    window = _window(1, bits)
+    turned = inverses(bases, modulus)
 
-    def piece(part: Sequence[tuple[mpz, int]]) -> list[mpz]:
-        return [gmpy2.powmod(c, mpz(e) + (1 << bits), modulus) for c, e in part]
+    def piece(part: Sequence[tuple[mpz, mpz, int]]) -> list[mpz]:
+        found = []
+        for base, inverse, e in part:
+            tables = _tables([inverse if e < 0 else base], window, modulus)
+            found += _straus([[abs(e)]], tables, bits, window, modulus)
+        return found
 
-    raised = in_pieces(piece, list(zip(bases, exponents, strict=True)))
-    excess = inverses(power(bases, 1 << bits, modulus), modulus)
-    return [a * b % modulus for a, b in zip(raised, excess, strict=True)]
+    return in_pieces(piece, list(zip(bases, turned, exponents, strict=True)))
 
 
 def weighted_products(
@@ -81,8 +85,10 @@ def weighted_products(
     for start in range(0, len(bases), BLOCK):
         part = bases[start : start + BLOCK]
         tables = in_pieces(functools.partial(_tables, window=window, modulus=modulus), part)
-        rows = [row[start : start + BLOCK] for row in weights]
-        work = functools.partial(_straus, tables=tables, bits=bits, window=window, modulus=modulus)
+        rows = [[int(w) + (1 << bits) for w in row[start : start + BLOCK]] for row in weights]
+        work = functools.partial(
+            _straus, tables=tables, bits=bits + 1, window=window, modulus=modulus
+        )
         found = in_pieces(work, rows)
         totals = [a * b % modulus for a, b in zip(totals, found, strict=True)]
     shift = gmpy2.powmod(product(bases, modulus), mpz(1) << bits, modulus)
@@ -107,12 +113,12 @@ def _straus(
     window: int,
     modulus: mpz,
 ) -> list[mpz]:
+    """For every row of exponents below 2^bits: the product of the bases to these powers."""
     found = []
-    offset, digit = 1 << bits, (1 << window) - 1
-    top = -(-(bits + 1) // window) * window - window
+    digit = (1 << window) - 1
+    top = (-(-bits // window) - 1) * window
     square = 1 << window
-    for row in rows:
-        exponents = [int(w) + offset for w in row]
+    for exponents in rows:
         total = mpz(1)
         for shift in range(top, -1, -window):
             total = gmpy2.powmod(total, square, modulus)
