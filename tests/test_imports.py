@@ -84,3 +84,9 @@ def test_ciphertexts_need_neither_jax_nor_ray_nor_phe() -> None:
     loaded = modules_after(WALK.format(packages=["spuvm.paillier"]))
     assert "gmpy2" in loaded
     assert not loaded & {"jax", "jaxlib", "ray", "phe", "numba"}
+
+
+def test_what_runs_inside_a_party_loads_little() -> None:
+    loaded = modules_after("import spuvm.ml.worker, spuvm.data.local, spuvm.devices.heuparty")
+    assert {"pandas", "gmpy2"} <= loaded
+    assert not loaded & {"jax", "ray", "phe"}

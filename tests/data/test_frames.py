@@ -6,6 +6,7 @@ import pytest
 
 import spuvm as sf
 from spuvm import data as sd
+from spuvm.data import local
 from spuvm.devices.session import current
 from spuvm.errors import UsageError
 
@@ -264,7 +265,7 @@ def test_bad_tables(pyus):
 
 def test_a_row_digest_hides_small_differences_only_by_its_key():
     """Without the parties' key the same column has another digest every time."""
-    salt = [sd.frames.local.fresh_salt() for _ in range(2)]
-    first, second = (sd.frames.local.row_digest(TABLE, "id", s) for s in salt)
+    salt = [local.fresh_salt() for _ in range(2)]
+    first, second = (local.row_digest(TABLE, "id", s) for s in salt)
     assert not np.array_equal(first, second)
-    assert np.array_equal(first, sd.frames.local.row_digest(TABLE.copy(), "id", salt[0]))
+    assert np.array_equal(first, local.row_digest(TABLE.copy(), "id", salt[0]))
