@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 from jax.extend import source_info_util
 
-from spuvm.compiler.fresh import fresh
+from spuvm.compiler.fresh import fresh, shuffled
 from spuvm.errors import UsageError
 
 source_info_util.register_exclusion(__file__)
@@ -101,18 +101,43 @@ def normal(shape: Shape = (), *, like: Any = None) -> jax.Array:
 
 
 def permutation(x: Any, axis: int = 0, *, like: Any = None) -> jax.Array:
-    """`x` in a random order along an axis; an int n means arange(n).
+    """`x` in a uniform random order along an axis; an int n means arange(n).
 
-    Sorted by keys of 30 random bits. Equal keys keep their order, so that the distance of n
-    elements from a uniform order is at most n^2 2^-31.
+    A shuffle: 48 bytes per element and three rounds. A gradient goes back by sorting.
     """
     x = jnp.arange(x) if isinstance(x, int | np.integer) else jnp.asarray(x)
     if not x.ndim:
         raise UsageError("permutation: an array, or a number of elements", got=f"shape {x.shape}")
     moved = jnp.moveaxis(x, axis, 0)
-    n = moved.shape[0]
-    keys = fresh("below", (n,), np.int32, like, below=1 << 30)
-    columns = moved.reshape(n, -1)
-    ordered = lax.sort((keys, *columns.T), num_keys=1)[1:]
+    return jnp.moveaxis(_permuted(moved, like), 0, axis)
+
+
+@jax.custom_vjp
+def _permuted(x: jax.Array, like: Any) -> jax.Array:
+    return shuffled([x], like)[0]
+
+
+def _permuted_forward(x: jax.Array, like: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    made, places = shuffled([x, jnp.arange(x.shape[0])], like)
+    return made, (places, like)
+
+
+def _permuted_backward(kept: tuple[jax.Array, Any], slope: jax.Array) -> tuple[jax.Array, Any]:
+    """Rows back to where they came from."""
+    places, like = kept
+    columns = slope.reshape(slope.shape[0], -1)
+    ordered = lax.sort((places, *columns.T), num_keys=1)[1:]
     made = jnp.stack(ordered, 1) if ordered else columns
-    return jnp.moveaxis(made.reshape(moved.shape), 0, axis)
+    return made.reshape(slope.shape), jax.tree.map(_zero, like)
+
+
+def _zero(x: Any) -> Any:
+    x = jnp.asarray(x)
+    return (
+        jnp.zeros_like(x)
+        if jnp.issubdtype(x.dtype, jnp.floating)
+        else np.zeros(x.shape, jax.dtypes.float0)
+    )
+
+
+_permuted.defvjp(_permuted_forward, _permuted_backward)

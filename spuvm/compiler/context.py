@@ -141,6 +141,10 @@ class Lowering:
             "random_b", source=self.source, shape=tuple(shape), width=width, draw=next(self._draws)
         )
 
+    def shuffle(self, x: int) -> int:
+        """Rows [B, n, C] in an order that no party knows; every call is another one."""
+        return self.builder.emit("shuffle_a", x, source=self.source, draw=next(self._draws))
+
     @contextmanager
     def one_line(self) -> Iterator[None]:
         """Inside, everything counts to the user's line that is being lowered."""

@@ -1,7 +1,7 @@
-"""``fresh``: values that no party knows, drawn when the program runs, as a primitive of JAX.
+"""``fresh``, ``shuffled``: what no party knows, drawn when the program runs, as primitives of JAX.
 
-The primitive has an effect, so that JAX neither drops it nor repeats it: `jax.checkpoint`, which
-would draw twice what must be one value, refuses it.
+The primitives have an effect, so that JAX neither drops nor repeats them: `jax.checkpoint`, which
+would draw twice what must be one value, refuses them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ effects.control_flow_allowed_effects.add_type(Fresh)
 effects.custom_derivatives_allowed_effects.add_type(Fresh)
 
 fresh_p = core.Primitive("fresh")
+shuffled_p = core.Primitive("shuffled")
+shuffled_p.multiple_results = True
 
 
 @fresh_p.def_effectful_abstract_eval  # type: ignore[untyped-decorator]
@@ -38,6 +40,12 @@ def _shape(*like: Any, shape: Any, dtype: Any, kind: str, below: int) -> Any:
     return jax.core.ShapedArray(shape, np.dtype(dtype)), {FRESH}
 
 
+@shuffled_p.def_effectful_abstract_eval  # type: ignore[untyped-decorator]
+def _same_shapes(*operands: Any, count: int, lead: int) -> Any:
+    return [x.update(weak_type=False) for x in operands[:count]], {FRESH}
+
+
+@shuffled_p.def_impl  # type: ignore[untyped-decorator]
 @fresh_p.def_impl  # type: ignore[untyped-decorator]
 def _refuse(*like: Any, **params: Any) -> Any:
     raise UsageError(
@@ -56,6 +64,19 @@ def _batched(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Any:
 batching.primitive_batchers[fresh_p] = _batched
 
 
+def _shuffled_batch(args: Sequence[Any], dims: Sequence[Any], *, count: int, lead: int) -> Any:
+    """Every member of a batch gets an order of its own."""
+    (size,) = {a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None}
+    moved = [
+        jax.numpy.broadcast_to(a, (size, *a.shape)) if d is None else jax.numpy.moveaxis(a, d, 0)
+        for a, d in zip(args, dims, strict=True)
+    ]
+    return shuffled_p.bind(*moved, count=count, lead=lead + 1), [0] * count
+
+
+batching.primitive_batchers[shuffled_p] = _shuffled_batch
+
+
 def fresh(
     kind: str, shape: Sequence[int], dtype: Any, like: Any = None, *, below: int = 0
 ) -> jax.Array:
@@ -70,4 +91,13 @@ def fresh(
     made: jax.Array = fresh_p.bind(
         *operands, shape=tuple(shape), dtype=np.dtype(dtype).name, kind=kind, below=below
     )
+    return made
+
+
+def shuffled(arrays: Sequence[jax.Array], like: Any = None) -> list[jax.Array]:
+    """The arrays in one random order along axis 0, the same for all; `like` as in `fresh`."""
+    operands = (
+        () if like is None else tuple(jax.lax.stop_gradient(x) for x in jax.tree.leaves(like))
+    )
+    made: list[jax.Array] = shuffled_p.bind(*arrays, *operands, count=len(arrays), lead=0)
     return made

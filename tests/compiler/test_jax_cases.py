@@ -47,7 +47,7 @@ def test_every_rule_has_a_record() -> None:
                "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "lt_to", "le_to", "eq_to",
                "copy", "copy_p", "optimization_barrier", "reduce_precision", "scatter_add",
                "scatter_mul", "scatter_min", "scatter_max",
-               "assume_range", "unstack", "fresh"}  # fmt: skip
+               "assume_range", "unstack", "fresh", "shuffled"}  # fmt: skip
     elsewhere = (
         {word for name in CHECKS for word in name.split()} | {"custom_linear_solve"} | REFUSED
     )

@@ -101,6 +101,30 @@ def test_permutation():
     assert sorted(map(tuple, rows)) == sorted(map(tuple, table))
     columns = sampled(lambda x: sf.random.permutation(jnp.asarray(table) + x, axis=1))
     assert sorted(map(tuple, columns.T)) == sorted(map(tuple, table.T))
+    flags = sampled(lambda x: sf.random.permutation(jnp.asarray(table[:, 0] > 3) ^ (x > 1)))
+    assert flags.dtype == bool
+    assert flags.sum() == 3
+
+
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_permutations_of_a_batch_differ_and_slopes_go_back(bits):
+    def batch(x):
+        rows = jnp.zeros((40, 5)) + jnp.arange(5.0) + x
+        return jax.vmap(lambda r: sf.random.permutation(r, like=r))(rows)
+
+    rows = sampled(batch, bits)
+    assert (np.sort(rows, 1) == np.arange(5)).all()
+    assert len(set(map(tuple, rows.tolist()))) > 20
+
+    def weighted(x):
+        def loss(v):
+            made = sf.random.permutation(v)
+            return jnp.sum(made * jnp.arange(4.0)), made
+
+        return jax.value_and_grad(loss, has_aux=True)(jnp.arange(4.0) + x)
+
+    (_, made), slope = sampled(weighted, bits)
+    np.testing.assert_allclose(slope[made.astype(int)], np.arange(4.0), atol=1e-2)
 
 
 def test_every_draw_is_another_one():

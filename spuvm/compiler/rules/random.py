@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric import logarithm
 from spuvm.compiler.rules import Out, rule
-from spuvm.compiler.values import Value
+from spuvm.compiler.values import Value, lift
 from spuvm.errors import CompileError
 
 TWO_LN_2 = np.asarray(2 * np.log(2.0))
@@ -45,6 +46,36 @@ def fresh(low: Lowering, out: list[Out], *like: Value, kind: str, below: int, **
         )
     below = -(1 << max(0, f - 4))  # the logarithm may be off by a few units
     return Secret(low.narrowed(arith.settle(low, made), below, 4 * f << f), o.dtype)
+
+
+@rule("shuffled")
+def shuffled(
+    low: Lowering, out: list[Out], *operands: Value, count: int, lead: int, **_: Any
+) -> list[Secret]:
+    """Arrays [*lead, n, ...] in one uniform secret order along axis `lead`, each batch its own."""
+    groups, n = math.prod(out[0].shape[:lead]), out[0].shape[lead]
+    ids = [lift(low, x, o.dtype).id for x, o in zip(operands[:count], out, strict=True)]
+    ids = [low.emit("b2a", i) if low.type(i).kind == "b" else i for i in ids]
+    if n < 2 or not all(math.prod(o.shape) for o in out):
+        return [_bits_again(low, i, o) for i, o in zip(ids, out, strict=True)]
+    with low.unchecked():
+        tables = []
+        for i in ids:
+            columns = low.type(i).size // (groups * n)
+            tables.append(low.reshape(arith.retype(low, i, 0), (groups, n, columns)))
+        made = low.shuffle(low.concat(tables, 2))
+        results, start = [], 0
+        for i, o, table in zip(ids, out, tables, strict=True):
+            t, width = low.type(i), low.shape(table)[2]
+            part = low.reshape(low.cut(made, 2, start, start + width), o.shape)
+            part = arith.retype(low, part, t.frac, *(t.bounds or (None, None)))
+            results.append(_bits_again(low, part, o))
+            start += width
+    return results
+
+
+def _bits_again(low: Lowering, x: int, o: Out) -> Secret:
+    return Secret(low.emit("a2b", x, bits=1) if o.dtype == np.bool_ else x, o.dtype)
 
 
 def _below(low: Lowering, o: Out, n: int) -> int:
