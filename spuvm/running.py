@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from spuvm.devices.ledger import entries, verify
-from spuvm.devices.session import Role, assign, shutdown
 from spuvm.errors import UsageError
 
 
 def run(party: str, cluster: str, backend: Any, script: str, args: Sequence[str]) -> None:
     """Run a Python file as `python FILE ARGS...` would, as one party of a cluster."""
+    from spuvm.devices.session import Role, assign, shutdown  # imports JAX: not for ledgers
+
     path = Path(script)
     if not path.is_file():
         raise UsageError("no such script", got=script)

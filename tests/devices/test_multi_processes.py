@@ -142,8 +142,8 @@ def test_three_organisations(tmp_path):
         return done.stdout
 
     out = run("--epochs", "10")
-    out = run("--epochs", "5", "--resume")
-    first, second, right = plain_training(tmp_path / "run" / "data", 15)
+    out = run("--epochs", "2", "--resume")
+    first, second, right = plain_training(tmp_path / "run" / "data", 12)
     logs = {name: (tmp_path / "run" / f"{name}.log").read_text() for name in HOSPITAL_PARTIES}
 
     def numbers(name, whose):
