@@ -146,6 +146,10 @@ class HEU(Device):
         """A message to another party: ciphertexts and masked integers, which show nothing."""
         return self._session.backend.move(replace(ref, origins=()), target)
 
+    def carry_to_open(self, ref: Ref, target: str, what: str, origins: Sequence[str]) -> Ref:
+        """A message that lets `target` see a value: all whose data it depends on may refuse."""
+        return self._session.backend.move(replace(ref, what=what, origins=tuple(origins)), target)
+
     def drop(self, party: str, name: str) -> None:
         """Forget a value with the next call; may be called while garbage is collected."""
         self._dropped[party].append(name)

@@ -50,12 +50,15 @@ class HEUObject(DeviceObject):
 
     def ciphertexts(self) -> list[Any]:
         """phe.EncryptedNumber for every element, in C order; they decrypt with the phe key."""
+        from spuvm.devices.moves import reveal
         from spuvm.paillier import interop
         from spuvm.paillier.arrays import Ciphers
         from spuvm.paillier.wire import unseal
 
         sealed = self.device.ask(self.party, "send", self.name, Slot(0), refs=[self.ref])
-        ciphers = unseal(public_value(self.party, sealed), self.device.key)
+        # Whoever gets them may be the key holder: as much an opening as decryption.
+        message = reveal(PYUObject(PYU(self.party), replace(sealed, origins=self.origins)))
+        ciphers = unseal(message, self.device.key)
         assert isinstance(ciphers, Ciphers)
         return interop.to_phe(ciphers)
 
@@ -116,7 +119,8 @@ class HEUObject(DeviceObject):
             if set(self.origins) != {party}:
                 record(self, party)
         elif party == heu.sk_keeper:
-            message = heu.carry(self._sealed(), party)
+            opened = f"output of {heu.name}"
+            message = heu.carry_to_open(self._sealed(), party, opened, self.origins)
             ref = heu.ask(party, "decrypt", Slot(0), refs=[message])
             record(self, party)
         else:
@@ -151,9 +155,10 @@ class HEUObject(DeviceObject):
         shown = heu.ask(
             heu.sk_keeper, "decrypt_masked", Slot(0), refs=[heu.carry(message, heu.sk_keeper)]
         )
-        back = heu.carry(shown, self.party)
+        opened = what or f"output of {heu.name}"
+        back = heu.carry_to_open(shown, self.party, opened, self.origins)
         ref = heu.ask(self.party, "unmask", mask, Slot(0), refs=[back])
-        record(self, self.party, what)
+        record(self, self.party, opened)
         return self._result(self.party, ref)
 
     def _result(self, party: str, ref: Ref) -> PYUObject:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import spuvm as sf
+from spuvm.devices.policy import Policy
 from spuvm.ml import plain
 from tests.devices.rehearsal import Rehearsal
 
@@ -69,3 +70,37 @@ def test_masked_sums(rehearse):
     for total in results(rehearse(script)):
         np.testing.assert_allclose(total["w"], X[:3].sum(0), atol=1e-5)
         assert int(total["n"]) == 3
+
+
+@pytest.mark.parametrize("way", ["decrypt", "open"])
+def test_owners_may_refuse(tmp_path, way):
+    """Whoever's data a value depends on decides, also where it travels encrypted or masked."""
+    x, m = np.array([1.5, -2.25, 3.0]), np.arange(6.0).reshape(3, 2) / 4
+    refusing = {"decrypt": BOB, "open": ALICE}[way]
+
+    def script(me):
+        alice, bob = sf.PYU(ALICE), sf.PYU(BOB)
+        heu = sf.HEU(ALICE, [BOB], 512, safety="insecure", input_range=(-99, 99))
+        product = alice(lambda: x)().to(heu) @ bob(lambda: m)().to(heu)
+        sf.wait(product.to(alice) if way == "decrypt" else product.opened_here())
+
+    policies = {refusing: Policy(refusing, open=())}
+    done = Rehearsal(tmp_path, policies=policies).run(script)
+    assert set(done.errors) == {ALICE, BOB, CAROL}
+    assert all(isinstance(e, sf.errors.PolicyError) for e in done.errors.values())
+    assert any("output of heu0" in str(e) for e in done.errors.values())
+
+
+def test_crossings_open_nothing(tmp_path):
+    """Parties that let nothing out still compute between ciphertexts and shares."""
+    x = np.array([1.5, -2.25, 3.0])
+
+    def script(me):
+        alice, bob = sf.PYU(ALICE), sf.PYU(BOB)
+        heu = sf.HEU(ALICE, [BOB], 512, safety="insecure", input_range=(-99, 99))
+        spu = sf.SPU([ALICE, BOB, CAROL])
+        y = (alice(lambda: x)().to(heu) * bob(lambda: x)().to(heu)).to(spu)
+        sf.wait(y.to(heu))
+
+    policies = {name: Policy(name, open=()) for name in (ALICE, BOB)}
+    assert not Rehearsal(tmp_path, policies=policies).run(script).errors
