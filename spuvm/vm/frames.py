@@ -20,11 +20,10 @@ from spuvm.bytecode.program import Instruction, Program
 from spuvm.errors import ProtocolError, SpuvmError
 from spuvm.net.channel import Spec
 from spuvm.protocol.aby3.prss import Masks, Stream
-from spuvm.protocol.aby3.share import AShare, BShare
+from spuvm.protocol.aby3.rows import Stack, row
 from spuvm.protocol.base import Exchange, Party, Protocol, Received, Steps
 from spuvm.ring import Ring
 from spuvm.vm.schedule import Schedule
-from spuvm.wide import elements
 
 Array = npt.NDArray[Any]
 Path = tuple[int, ...]
@@ -152,11 +151,11 @@ class Executor:
         plan = frame.plan.bodies[number]
         captured, carried = args[: loop.first_carry], args[loop.first_carry : loop.first_row]
         scanned = args[loop.first_row :]
-        stacks = [_Stack(loop.trip) for _ in loop.body.outputs[loop.carries :]]
+        stacks = [Stack(loop.trip) for _ in loop.body.outputs[loop.carries :]]
         path = (*frame.path, number)
         for step, i in enumerate(loop.iterations()):
             index = self.ring.array(np.asarray(i))
-            given = [index, *captured, *carried, *(_row(x, i) for x in scanned)]
+            given = [index, *captured, *carried, *(row(x, i) for x in scanned)]
             inner = Frame(
                 loop.body, plan, dict(enumerate(given)), dict(plan.uses),
                 place + step * plan.span, path,
@@ -184,41 +183,6 @@ def _finish(frame: Frame, instruction: Instruction, value: Any) -> None:
         left[argument] -= 1
         if not left[argument]:
             del values[argument]
-
-
-def _row(value: Any, i: int) -> Any:
-    """Row `i` along the leading axis."""
-    if isinstance(value, AShare):
-        return AShare(value.x0[i], value.x1[i])
-    if isinstance(value, BShare):
-        return BShare(value.x0[i], value.x1[i], value.width)
-    return np.asanyarray(value[i])
-
-
-class _Stack:
-    """Rows of a result, written where they belong as they come."""
-
-    __slots__ = ("_arrays", "_like", "_trip")
-
-    def __init__(self, trip: int) -> None:
-        self._trip = trip
-        self._arrays: list[Array] = []
-        self._like: Any = None
-
-    def put(self, i: int, value: Any) -> None:
-        parts = [value.x0, value.x1] if isinstance(value, AShare | BShare) else [value]
-        if self._like is None:
-            self._like = value
-            self._arrays = [elements(np.empty((self._trip, *a.shape), a.dtype)) for a in parts]
-        for array, part in zip(self._arrays, parts, strict=True):
-            array[i] = part
-
-    def value(self) -> Any:
-        like = self._like
-        first, last = self._arrays[0], self._arrays[-1]
-        if isinstance(like, AShare):
-            return AShare(first, last)
-        return BShare(first, last, like.width) if isinstance(like, BShare) else first
 
 
 def _joined(active: Sequence[_Active]) -> Exchange:
