@@ -126,6 +126,11 @@ def scatter(
 ) -> Secret:
     """`x` with elements replaced; of several updates of one place the last counts."""
     (o,) = out
+    if params["update_jaxpr"] is not None:
+        raise CompileError(
+            "x.at[i].apply(f) applies f as often as i names a place",
+            next="use x.at[i].set(f(x[i])), or jnp.where(mask, f(x), x)",
+        )
     if isinstance(indices, Secret):
         return secretscatter.scatter(low, o, x, indices, update, "set", **params)
     places = _places(low, x)

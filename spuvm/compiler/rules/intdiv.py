@@ -151,15 +151,17 @@ def _magnitude_by_public(low: Lowering, n: int, c: Array, top: int) -> int:
     rest = low.emit("sub_aa", n, low.emit("mul_ap", first, by))
     reach = below * max(values)
     rest = low.narrowed(rest, -reach, reach)
-    terms = [first]
+    terms, surely = [first], 0
     for k in range(1 - below, below if below > 1 else 1):
         edge = low.constant(low.ring.array(np.asarray(-k * c, object)))
         under = order.negative(low, low.emit("add_ap", rest, edge))
         if isinstance(under, bool):
-            raise AssertionError("a correction decides something")
-        terms.append(low.emit("b2a", low.emit("not_b", under)))
+            surely += not under
+        else:
+            terms.append(low.emit("b2a", low.emit("not_b", under)))
     made = low.emit("lincomb_a", *terms, coefficients=[1] * len(terms))
-    made = low.emit("add_ap", made, low.constant(low.ring.array(-below)))
+    if surely != below:
+        made = low.emit("add_ap", made, low.constant(low.ring.array(surely - below)))
     return low.narrowed(made, 0, top // min(values))
 
 

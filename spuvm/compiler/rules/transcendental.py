@@ -21,9 +21,8 @@ from spuvm.compiler.numeric import (
 )
 from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, intdiv, rule
-from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand
+from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
 from spuvm.compiler.values import Value, kind_of, lift
-from spuvm.errors import CompileError
 
 
 @rule("div")
@@ -46,13 +45,29 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
 
 @rule("rem")
 def rem(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
-    """The remainder of integers, with the sign of x."""
-    if kind_of(out[0].dtype) != "int":
-        raise CompileError(
-            "remainders of secret floats are not supported",
-            next="use x - y * jnp.trunc(x / y)",
-        )
-    return intdiv.remainder(low, out[0], x, y)
+    """The remainder with the sign of x; of floats right while |x / y| < 2^20."""
+    (o,) = out
+    if kind_of(o.dtype) == "int":
+        return intdiv.remainder(low, o, x, y)
+    a = low.spread(lift(low, x, o.dtype).id, o.shape)
+    sign, size = order.negative(low, a), order.absolute(low, a)
+    by: Value
+    if isinstance(y, Secret):
+        by = Secret(low.spread(order.absolute(low, y.id), o.shape), o.dtype)
+    else:
+        by = np.abs(constant(low, y, o))
+    whole = toward_zero(low, arith.settle(low, div(low, out, Secret(size, o.dtype), by).id))
+    divisor = low.spread(lift(low, by, o.dtype).id, o.shape)
+    with low.unchecked():  # the quotient may be off by one
+        rest = arith.sub(low, size, arith.mul(low, whole, divisor))
+        rest = arith.add(low, rest, order.times(low, order.negative(low, rest), divisor))
+        below = order.negative(low, arith.sub(low, rest, divisor))
+        rest = arith.sub(low, rest, order.times(low, order.negate(low, below), divisor))
+        opposite = order.times(low, sign, rest)
+        made = low.emit("lincomb_a", *arith.align(low, (rest, opposite)), coefficients=(1, -2))
+    top = low.magnitude(divisor)
+    return Secret(low.narrowed(made, -top, top) if low.frac(made) == low.frac(divisor) else made,
+                  o.dtype)  # fmt: skip
 
 
 def reciprocal(low: Lowering, out: list[Out], x: Secret) -> Secret:
@@ -129,21 +144,85 @@ def cbrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 
 @rule("pow")
 def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
-    """x ** y: by squaring for a public integer y, a root for 1/2, else exp(y log x), x > 0."""
+    """x ** y: by squaring for public integers y, a root for 1/2, else exp(y log x), x > 0.
+
+    Where y is an integer that is secret, or large, exp(y log |x|) with the sign of x ** y.
+    """
+    (o,) = out
+    whole = isinstance(y, Secret) and kind_of(y.dtype) == "int"
     if not isinstance(y, Secret):
         exponents = np.unique(np.asarray(y, np.float64))
-        if exponents.size == 1 and float(exponents[0]).is_integer():
+        whole = bool((exponents == np.rint(exponents)).all())
+        if exponents.size == 1 and whole:
             n = int(exponents[0])
             if n == 0:
-                return np.ones(out[0].shape, out[0].dtype)
+                return np.ones(o.shape, o.dtype)
             if isinstance(x, Secret):
                 made = integer_pow(low, out, x, y=n)
-                return Secret(low.spread(made.id, out[0].shape), made.dtype)
+                return Secret(low.spread(made.id, o.shape), made.dtype)
         root = {0.5: roots.sqrt, -0.5: roots.rsqrt}.get(float(exponents[0]))
         if exponents.size == 1 and root is not None and isinstance(x, Secret):
-            return Secret(low.spread(root(low, x.id), out[0].shape), x.dtype)
-    base = log(low, out, x) if isinstance(x, Secret) else np.log(np.asarray(x, np.float64))
-    return exp(low, out, mul(low, out, base, y))
+            return Secret(low.spread(root(low, x.id), o.shape), x.dtype)
+        if whole and isinstance(x, Secret) and exponents.min() >= 0 and exponents.max() <= 64:
+            return _small_powers(low, o, x, np.asarray(y).astype(np.int64))
+    if whole and isinstance(x, Secret):
+        return _whole_power(low, o, x, y)
+    if isinstance(x, Secret):
+        return exp(low, out, mul(low, out, log(low, out, x), y))
+    base = np.asarray(x, np.float64)
+    made = exp(low, out, mul(low, out, np.log(np.abs(base)), y))
+    if not (whole and (base < 0).any() and isinstance(y, Secret)):
+        return made
+    odd = low.spread(low.emit("a2b", y.id, bits=1), o.shape)
+    mask = np.broadcast_to(base < 0, o.shape).astype(np.uint8)
+    return _negated(low, made, low.emit("and_bp", odd, low.constant(mask, 0, 1)))
+
+
+def _small_powers(low: Lowering, o: Out, x: Secret, y: Any) -> Secret:
+    """x ** y for public y from 0 on, by squaring."""
+    from spuvm.compiler.rules.compare import select_n
+
+    y = np.broadcast_to(y, o.shape)
+    base = Secret(low.spread(x.id, o.shape), o.dtype)
+    made: Value = np.ones(o.shape, o.dtype)
+    for i in range(int(y.max()).bit_length()):
+        factor = select_n(low, [o], (y >> i & 1).astype(np.bool_), np.ones((), o.dtype), base)
+        made = factor if i == 0 else mul(low, [o], made, factor)
+        if y.max() >> i + 1:
+            base = mul(low, [o], base, base)
+    assert isinstance(made, Secret)
+    return made
+
+
+def _whole_power(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
+    size = Secret(logarithm.log(low, order.absolute(low, x.id)), o.dtype)
+    least = lift(low, np.asarray(-2.0 * low.f), o.dtype).id  # for log 0, so that 0 ** y is 0
+    size = Secret(order.maximum(low, size.id, low.spread(least, low.shape(size.id)), o.dtype),
+                  o.dtype)  # fmt: skip
+    made = exp(low, [o], mul(low, [o], size, y))
+    sign = order.negative(low, x.id)
+    if sign is False:
+        return made
+    if isinstance(y, Secret):
+        odd = low.spread(low.emit("a2b", y.id, bits=1), o.shape)
+        if sign is not True:
+            odd = low.emit("and_bb", odd, low.spread(sign, o.shape))
+        return _negated(low, made, odd)
+    odd_mask = np.broadcast_to(np.asarray(y).astype(np.int64) & 1, o.shape).astype(np.uint8)
+    if sign is True:
+        return mul(low, [o], made, 1.0 - 2.0 * odd_mask)
+    bit = low.spread(sign, o.shape)
+    return _negated(low, made, low.emit("and_bp", bit, low.constant(odd_mask, 0, 1)))
+
+
+def _negated(low: Lowering, x: Secret, bit: int) -> Secret:
+    """-x where the bit is set."""
+    made = low.emit("lincomb_a", x.id, low.emit("mul_ba", bit, x.id), coefficients=(1, -2))
+    bounds = low.type(x.id).bounds
+    if bounds is not None:
+        top = max(abs(bounds[0]), abs(bounds[1]))
+        made = low.narrowed(made, -top, top)
+    return Secret(made, x.dtype)
 
 
 UNARY: dict[str, Callable[[Lowering, int], int]] = {
