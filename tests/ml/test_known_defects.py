@@ -12,8 +12,10 @@ from attack import BITS, recovered
 
 import spuvm as sf
 from spuvm.devices import heuparty
+from spuvm.devices.local import LocalBackend, value
 from spuvm.ml.worker import Worker, sigmoid
 from spuvm.paillier import masking
+from spuvm.paillier.arrays import Ciphers
 from spuvm.paillier.encoding import Plain
 
 ALICE, BOB = "alice", "bob"
@@ -114,3 +116,44 @@ def test_gradients_are_randomised_before_they_leave(inprocess, monkeypatch):
     # Neither sum with the mask: (1 + m n) c for any mask m leaves c's residue class in place.
     classes = {pow(c, 1, int(key.n)) for c in computed}
     assert not classes & {c % int(key.n) for c in sent}
+
+
+@pytest.mark.parametrize("scores", ["shares", "clear"])
+def test_what_travels_in_training(inprocess, monkeypatch, scores):
+    """Typed arrays only; no ciphertext leaves that an operation made, and none leaves twice."""
+    computed, sent, leaving = set(), [], []
+    keep, move = heuparty.HEUParty._keep, LocalBackend.move
+
+    def kept(self, name, value):
+        if isinstance(value, Ciphers) and not value.fresh:
+            received = set(leaving)
+            computed.update({int(c) for c in value.data.reshape(-1)} - received)
+        return keep(self, name, value)
+
+    def moved(self, ref, target):
+        if ref.what.startswith("heu"):
+            message = value(ref)
+            sent.append(message)
+            if "slot" in message:
+                leaving.extend(int.from_bytes(row.tobytes()) for row in message["body"])
+        return move(self, ref, target)
+
+    monkeypatch.setattr(heuparty.HEUParty, "_keep", kept)
+    monkeypatch.setattr(LocalBackend, "move", moved)
+    heu = sf.HEU(ALICE, [BOB, "carol"], key_bits=512, safety="insecure")
+    spu = sf.SPU([ALICE, BOB, "carol"])
+    x = sf.data.FedNdarray(
+        {sf.PYU(n): sf.to(sf.PYU(n), X[:, [i]]) for i, n in enumerate((ALICE, BOB, "carol"))}
+    )
+    model = sf.ml.FLogisticRegressionVertical(heu, spu, scores=scores, epochs=2, batch_size=16)
+    sf.wait(list(model.fit(x, sf.to(sf.PYU(ALICE), Y)).coef_.values()))
+    assert len(sent) > 20
+    for message in sent:
+        assert type(message) is dict
+        assert all(type(v) is np.ndarray and v.dtype.kind in "iub" for v in message.values())
+    assert leaving
+    assert not computed & set(leaving)
+    if scores == "shares":
+        assert len(set(leaving)) == len(leaving)
+    else:  # a fresh encryption of the residual goes to both evaluators as it is
+        assert len(leaving) - len(set(leaving)) <= 2 * len(Y)
