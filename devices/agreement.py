@@ -44,6 +44,7 @@ _SMALL: Final = Limits(nbytes=1 << 20, head=1 << 20, nodes=10_000, depth=4)
 _FOREVER: Final = 1e8  # seconds: an announcement comes when the peer's script gets there
 _EDGE: Final = "operation"
 _SLICE: Final = 0.2
+_AFTERMATH: Final = 1.0  # seconds that a broken link waits for what the peer said last
 _KEPT: Final = 64  # operations that are kept after everybody has announced them
 _TELL: Final = 30.0  # seconds after which a party that waits says for whom
 
@@ -82,7 +83,7 @@ class Agreement:
         self._own: dict[int, Operation] = {}  # of these two only what may still be needed
         self._heard: dict[str, dict[int, Operation]] = {peer: {} for peer in self.peers}
         self._counts = dict.fromkeys(endpoint.parties, 0)  # announced so far
-        self._over: set[str] = set()  # peers that announced their last operation
+        self._last: dict[str, Operation] = {}  # of peers that announced their last operation
         self._failure: SpuvmError | None = None
         self._script = threading.get_ident()
         self._chain = sha256(b"spuvm operations").hexdigest()
@@ -173,14 +174,19 @@ class Agreement:
             operations = self._own if party == self.me else self._heard[party]
             return operations[number].notes.get(name, "")
 
-    def fail(self, error: SpuvmError, next: str | None = None) -> None:
+    def fail(self, error: SpuvmError, next: str | None = None, *, at_once: bool = False) -> None:
         """Remember the first failure and tell everybody; later ones are ignored.
 
         Args:
             error: must not contain anybody's data: its text is sent to all parties.
             next: advice for this party alone.
+            at_once: do not look for a better explanation of a broken link: that a party's script
+                failed, and the party left.
         """
         with self._changed:
+            if isinstance(error, ChannelError) and not at_once:
+                self._changed.wait_for(lambda: self._failure or self._failed_peers(), _AFTERMATH)
+                error = self._why_gone() or error
             if self._failure is not None:
                 return
             mine = self._own.get(self._counts[self.me] - 1)
@@ -223,13 +229,14 @@ class Agreement:
                     number, peer, self._endpoint.receive(peer, envelope, deadline=_FOREVER)
                 )
             except SpuvmError as error:
-                if peer not in self._over:
-                    self.fail(relayed(error))
+                if peer not in self._last:
+                    self.fail(relayed(error), at_once=True)
                 return
             with self._changed:
                 self._heard[peer][number] = heard
                 if _is_last(heard):
-                    self._over.add(peer)
+                    self._last[peer] = heard
+                    self._changed.notify_all()
             self._compare(peer, number)  # before anybody who waits for it goes on
             with self._changed:
                 self._counts[peer] = number + 1
@@ -248,15 +255,7 @@ class Agreement:
             other.text[: len(FAILED)],
         ):
             here = mine.text.startswith(FAILED)
-            name, one, rest = (self.me, mine, other) if here else (peer, other, mine)
-            self.fail(
-                PartyError(
-                    f"party {name!r}: {one.text}",
-                    at=one.source or None,
-                    got=f"at {peer if here else self.me}: {rest.where()}",
-                    next=f"see the log of party {name!r}",
-                )
-            )
+            self.fail(_script_failed(self.me, mine) if here else _script_failed(peer, other))
         elif mine.text != other.text or mine.chain != other.chain:
             self.fail(
                 AgreementError(
@@ -271,6 +270,14 @@ class Agreement:
             )
         elif other.refusal:
             self.fail(self._refused(peer, mine))
+
+    def _failed_peers(self) -> list[str]:
+        return [peer for peer, last in self._last.items() if last.text.startswith(FAILED)]
+
+    def _why_gone(self) -> SpuvmError | None:
+        """With the lock held: the error of a peer whose script failed, if there is one."""
+        failed = self._failed_peers()
+        return _script_failed(failed[0], self._last[failed[0]]) if failed else None
 
     def _refused(self, party: str, operation: Operation) -> PolicyError:
         return PolicyError(
@@ -322,6 +329,14 @@ def source_line() -> str:
             return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
         frame = frame.f_back
     return ""
+
+
+def _script_failed(party: str, last: Operation) -> PartyError:
+    return PartyError(
+        f"party {party!r}: {last.text}",
+        at=last.source or None,
+        next=f"see the log of party {party!r}",
+    )
 
 
 def _is_last(operation: Operation) -> bool:

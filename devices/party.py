@@ -63,6 +63,7 @@ class PartyBackend(Backend):
         self._programs = SamePrograms(self.post)
         self._told: set[tuple[str, str]] = set()
         self._closed = threading.Lock()
+        self._left = False
         self.agreement.start()
 
     # ---- functions of parties
@@ -161,7 +162,7 @@ class PartyBackend(Backend):
         try:
             if error is not None:
                 self.leave(error)
-            elif not self.agreement.failed:
+            elif not (self._left or self.agreement.failed):
                 self._finish()
         finally:
             for machines in list(self._machines):
@@ -178,6 +179,7 @@ class PartyBackend(Backend):
         Its text stays here. What was asked for before is still carried out, so that the others hear
         of what they may be waiting for.
         """
+        self._left = True
         at = travel.without_folder(line_of(error))
         with contextlib.suppress(SpuvmError):
             self.agreement.begin(f"{FAILED} {type(error).__name__}", at=at)

@@ -38,10 +38,10 @@ def test_ciphertexts(tmp_path):
         np.testing.assert_allclose(total, [1, 2, 3], atol=1e-4)
         np.testing.assert_allclose(back, [0, 1, 2], atol=1e-4)
     clear = [e for e in entries(done.ledger("bob")) if e["form"] == "clear"]
-    assert {(e["direction"], e["what"]) for e in clear} == {
-        ("in", "<lambda>"),
-        ("in", "heu0 decrypt"),
-    }
+    # The revealed results; and, on its way to the key holder, what alice may decrypt.
+    learned = {"<lambda>", "heu0 decrypt"}
+    assert {e["what"] for e in clear if e["direction"] == "in"} == learned
+    assert {e["what"] for e in clear if e["direction"] == "out"} <= {"output of heu0"}
 
 
 def test_a_vertical_model(tmp_path, vertical):

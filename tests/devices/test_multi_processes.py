@@ -112,6 +112,29 @@ def test_policies_and_scripts_that_differ(tmp_path):
         assert "{ what" not in done[party].out
 
 
+def test_scripts_that_join_themselves(tmp_path):
+    """Without `spuvm run`, without sf.shutdown; bob's fails in the end."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nimport spuvm as sf\n"
+        "me = os.environ['PARTY']\n"
+        "sf.init(party=me, cluster='cluster.toml', backend='inprocess')\n"
+        "print('RESULT', sf.reveal(sf.PYU('alice')(lambda: 7)()), flush=True)\n"
+        "if me == 'bob':\n    raise ValueError('secret text')\n"
+        "sf.wait(sf.PYU('carol')(lambda: 8)())\n"
+    )
+    deployment = Deployment(tmp_path)
+    running = {party: deployment.start_plainly(party, script) for party in PARTIES}
+    outs = {party: process.communicate(timeout=150)[0] for party, process in running.items()}
+    assert all("RESULT 7" in out for out in outs.values()), outs
+    assert "ValueError: secret text" in outs["bob"]
+    for party in ("alice", "carol"):
+        assert "party 'bob': the script ended with ValueError" in outs[party]
+        assert "script.py:7" in outs[party]
+        assert "secret text" not in outs[party]
+        assert running[party].returncode == 1
+
+
 def plain_training(folder, epochs):
     """The same steps in clear: weights of both, and the share that is right."""
     example = runpy.run_path(str(EXAMPLES / "three_organisations" / "train.py"), run_name="example")
