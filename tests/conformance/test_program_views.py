@@ -14,7 +14,7 @@ from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
 from spuvm.protocol.aby3.prss import Masks
 from spuvm.ring import Ring
-from spuvm.vm import machine
+from spuvm.vm import frames
 
 N = 2048
 SECRETS = ((0, (0, 1000)), (0, (-1000, 7)), (0, (5, -1)), (1, (0, 1)))
@@ -56,12 +56,12 @@ def test_views_are_uniform(trio, bits: int) -> None:
 
 
 def test_masks_reused_between_instructions_are_seen(trio, monkeypatch) -> None:
-    monkeypatch.setattr(machine, "Masks", lambda streams, run, number: Masks(streams, run, 0))
+    monkeypatch.setattr(frames, "Masks", lambda streams, run, number: Masks(streams, run, 0))
     assert next(watch(trio(32)), "")
 
 
 def test_masks_reused_in_a_loop_are_seen(trio, monkeypatch) -> None:
-    monkeypatch.setattr(machine, "Masks", lambda streams, run, number: Masks(streams, 0, number))
+    monkeypatch.setattr(frames, "Masks", lambda streams, run, number: Masks(streams, 0, number))
     assert next(watch(trio(32)), "")
 
 
