@@ -396,3 +396,24 @@ def test_what_is_not_an_operation(tmp_path, said):
         assert isinstance(done.errors[name], sf.errors.SpuvmError)
         assert "not an operation" in str(done.errors[name])
         assert "party 'bob'" in str(done.errors[name])
+
+
+def test_shares_that_are_passed_on(rehearse):
+    """To the machines of another SPU, among them a party that may not hold them."""
+
+    def script(me):
+        first = sf.SPU(list(PARTIES))
+        second = sf.SPU(["bob", "carol", "dave"])
+        x = sf.PYU("alice")(two)().to(first)
+        sf.wait(x)
+        return sf.reveal(second(lambda v: v + 1)(x))
+
+    everybody = (*PARTIES, "dave")
+    done = rehearse(parties=everybody).run(script)
+    assert not done.errors
+    assert all(value.tolist() == [3, 3, 3] for value in done.results.values())
+    policy = Policy("alice", None, PARTIES)
+    done = rehearse(parties=everybody, policies={"alice": policy}).run(script)
+    assert '"dave"]' in str(done.errors["alice"])
+    assert all(isinstance(done.errors[n], sf.errors.PolicyError) for n in everybody)
+    assert all("pass v0.0 of spu0 on to spu1" in str(done.errors[n]) for n in everybody)
