@@ -69,6 +69,7 @@ class HEU(Device):
         self.name = self._session.fresh("heu")
         self._names = itertools.count()
         self._dropped: dict[str, deque[str]] = {p: deque() for p in self.parties}
+        self._session.held.append(self)
         backend = self._session.backend
         keeper = self._create(self.sk_keeper, said.key_bits, [])
         self._residents = {self.sk_keeper: keeper}

@@ -36,6 +36,7 @@ class Session:
         self.parties = parties
         self.backend = backend
         self.opened: dict[Disclosure, int] = {}
+        self.held: list[object] = []  # devices whose processes hold values that are on their way
         self._counters: dict[str, itertools.count[int]] = {}
         self._dropped: queue.SimpleQueue[tuple[Machines, str] | None] = queue.SimpleQueue()
         threading.Thread(target=self._free, name="spuvm-free", daemon=True).start()
@@ -52,6 +53,7 @@ class Session:
         """End all work."""
         self._dropped.put(None)
         self.backend.close()
+        self.held.clear()
 
     def _free(self) -> None:
         while (first := self._dropped.get()) is not None:

@@ -140,6 +140,7 @@ class SecureAggregator(Aggregator):
         origins = {name for x in data for name in x.ref.origins}
         disclose(f"{kind} of {len(data)} participants", self._device.party, origins)
         found: PYUObject = self._device(join_masked)(sent, kind)
+        found.keeps = self  # the summands are in the participants' instances
         return found
 
 

@@ -87,7 +87,9 @@ def test_owners_may_refuse(tmp_path, way):
     policies = {refusing: Policy(refusing, open=())}
     done = Rehearsal(tmp_path, policies=policies).run(script)
     assert set(done.errors) == {ALICE, BOB, CAROL}
-    assert all(isinstance(e, sf.errors.PolicyError) for e in done.errors.values())
+    assert isinstance(done.errors[refusing], sf.errors.PolicyError)
+    said = f"the policy of party {refusing!r} does not allow operation"
+    assert all(said in str(e) for e in done.errors.values())
     assert any("output of heu0" in str(e) for e in done.errors.values())
 
 
