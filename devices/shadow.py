@@ -26,7 +26,9 @@ from spuvm.fxp import Fxp
 
 Array = npt.NDArray[Any]
 # What is not a function of its operands, or has a meaning of its own here.
-UNCHECKED = frozenset({"fresh", "reduce_precision", "stop_gradient", "optimization_barrier"})
+UNCHECKED = frozenset(
+    {"fresh", "shuffled", "reduce_precision", "stop_gradient", "optimization_barrier"}
+)
 
 
 def tolerance(fxp: Fxp) -> float:

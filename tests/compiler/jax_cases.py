@@ -180,6 +180,8 @@ CASES = [
            "unique"),
     Case("sort", lambda x: jnp.quantile(x, 0.3, axis=0), (SMALL,), WITH_AXIS, name="quantile"),
     _exact("top_k", lambda x: lax.top_k(x, 2), (I,), alike(1, ((2,), (7,), (2, 40)))),
+    Case("approx_top_k", lambda x: (lax.approx_max_k(x, 2)[0], lax.approx_min_k(x, 2)[0]), (F,),
+         alike(1, ((3,), (2, 9)))),
     Case("top_k", lambda x: lax.top_k(x, 3)[0], (F,), alike(1, ((3,), (8,), (2, 50))),
          name="floats"),
     Case("sort", lambda x: jnp.median(x, 0), (Arg(power=0.8),), WITH_AXIS, name="median"),

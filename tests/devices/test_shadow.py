@@ -48,6 +48,12 @@ def overflowing(x):
     return jnp.tanh(cube)
 
 
+def test_sorts_and_secret_draws_pass():
+    x = np.arange(6, dtype=np.float32)
+    made = sf.simulate(lambda v: sf.random.permutation(jnp.sort(-v)), check="shadow")(x)
+    assert sorted(made) == sorted(-x)
+
+
 def test_the_first_wrong_result_is_named():
     with (
         pytest.warns(sf.errors.RangeWarning),

@@ -154,6 +154,31 @@ def top_k(
     return [_placed(low, best, values, dimension), _placed(low, where, indices, dimension)]
 
 
+@rule("approx_top_k")
+def approx_top_k(
+    low: Lowering,
+    out: list[Out],
+    x: Secret,
+    *,
+    k: int,
+    reduction_dimension: int,
+    is_max_k: bool,
+    aggregate_to_topk: bool,
+    **_: Any,
+) -> Sequence[Secret]:
+    """lax.approx_max_k and approx_min_k of floats, exactly."""
+    if not aggregate_to_topk:
+        raise CompileError(
+            "approx_max_k without aggregation has a result per device",
+            next="leave out aggregate_to_topk=False, or use lax.top_k",
+        )
+    if is_max_k:
+        return top_k(low, out, x, k=k, axis=reduction_dimension)
+    turned = Secret(low.emit("neg_a", x.id), x.dtype)
+    values, places = top_k(low, out, turned, k=k, axis=reduction_dimension)
+    return Secret(low.emit("neg_a", values.id), values.dtype), places
+
+
 def _best_blocks(low: Lowering, x: int, dtype: np.dtype[Any], size: int, k: int) -> tuple[int, int]:
     """Elements [B, m] and their places: all of the k best blocks, and what fills no block."""
     groups, n = low.shape(x)
