@@ -5,6 +5,8 @@
     SPU          Joiner, at the receiver     pass_on: shares of shares    Joiner, at the driver
     driver       sf.to, in clear             refused: give it to a PYU    -
 
+Ciphertexts (HEU): heumoves.py. Masked ring elements cross here too, as RingDealer and RingJoiner.
+
 The owner's process encodes and deals; the receiver's process reconstructs and decodes. Values given
 to an SPU call directly by the driver are public constants of the program.
 """
