@@ -23,7 +23,7 @@ TALKING = sorted(ABY3.steps)
 
 
 def test_every_instruction_has_a_record() -> None:
-    bodies = {"loop"}  # bodies are programs: test_loops.py
+    bodies = {"loop"}  # bodies are programs: test_loop_instruction.py
     assert set(RECORDS) == set(OPS) - DRAWING - bodies  # those: test_random_bits.py
 
 
