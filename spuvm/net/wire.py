@@ -258,7 +258,8 @@ def read_head(
 
     Raises:
         ChannelError: the head is malformed, describes something else than what is expected, or
-            more than the limits allow. Nothing larger than the head was allocated.
+            more than the limits allow. No array was allocated; the tree takes at most 120 bytes
+            for each of the values that the limits allow, beside the head's own bytes.
     """
     if len(head) > limits.head:
         raise ChannelError(
@@ -323,10 +324,7 @@ class _Reader:
     def _value(self, expected: Structure | None, depth: int) -> object:
         self._nodes += 1
         if self._nodes > self._limits.nodes or depth > self._limits.depth:
-            raise ChannelError(
-                "a value is too large or too deeply nested",
-                expected=f"at most {self._limits.nodes} values, {self._limits.depth} levels",
-            )
+            raise self._excess()
         tag = chr(self._take(1)[0])
         if tag in "ltd":
             return self._container(tag, expected, depth)
@@ -338,6 +336,12 @@ class _Reader:
         if expected is not None and expected != ScalarOf(kind):
             raise _other(kind, expected)
         return self._scalar(tag)
+
+    def _excess(self) -> ChannelError:
+        return ChannelError(
+            "a value is too large or too deeply nested",
+            expected=f"at most {self._limits.nodes} values, {self._limits.depth} levels",
+        )
 
     def _scalar(self, tag: str) -> object:
         match tag:
@@ -397,6 +401,8 @@ class _Reader:
         count = self._number(_U32)
         if count > len(self._head) - self._at:
             raise ChannelError("a value's structure is truncated")
+        if count > self._limits.nodes - self._nodes:
+            raise self._excess()
         if tag == "d":
             return self._dict(count, expected, depth)
         wanted: Iterable[Structure | None] = itertools.repeat(None, count)

@@ -180,6 +180,22 @@ def test_bad_heads_are_refused_without_memory(name: str) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "item", [b"d" + bytes(4), b"l" + bytes(4), b"f" + bytes(8), b"I\t\0\0\0" + b"\1" * 9]
+)
+def test_the_worst_tree_is_bounded_too(item: bytes) -> None:
+    """As many values as the limits allow, then one that is wrong: the memory that is said."""
+    nodes, last = 5_000, b"p"
+    head = b"l" + struct.pack("<I", nodes) + item * (nodes - 1) + last
+    tracemalloc.start()
+    try:
+        with pytest.raises(ChannelError, match="unknown type"):
+            read_head(head, limits=Limits(nodes=nodes + 1))
+        assert tracemalloc.get_traced_memory()[1] < 120 * nodes
+    finally:
+        tracemalloc.stop()
+
+
 def test_contents_are_checked_too() -> None:
     head, body = coded(np.array([True, False]))
     with pytest.raises(ChannelError, match="boolean"):
