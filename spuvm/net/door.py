@@ -73,7 +73,9 @@ class Door:
 
     def __init__(self, house: House, settings: Links, links: Mapping[str, Link]) -> None:
         self._house, self._settings, self._links = house, settings, links
-        self._contexts = None if settings.tls is None else Contexts(settings.tls)
+        self._contexts = (
+            None if settings.tls is None else Contexts(settings.tls, settings.addresses)
+        )
         self._strangers = threading.Semaphore(STRANGERS)
         self._admitting = {peer: threading.Lock() for peer in links}
         self._mending: set[str] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +24,16 @@ _CHUNK: Final = 1 << 16
 class Contexts:
     """What TLS needs to know for connections in both directions.
 
+    Args:
+        files: see `Tls`.
+        parties: names that no authority may have.
+
     Raises:
-        UsageError: a file is missing, unreadable, wrong, or the key may be read by others.
+        UsageError: a file is missing, unreadable, wrong, or the key may be read by others; or one
+            of the accepted certificates would let its owner be any party.
     """
 
-    def __init__(self, files: Tls) -> None:
+    def __init__(self, files: Tls, parties: Collection[str] = ()) -> None:
         for path in (files.ca, files.cert, files.key):
             if not Path(path).is_file():
                 raise UsageError(
@@ -45,6 +51,7 @@ class Contexts:
         self._server = _context(ssl.PROTOCOL_TLS_SERVER, files)
         self._server.num_tickets = 0
         self._client = _context(ssl.PROTOCOL_TLS_CLIENT, files)
+        _no_party_signs_others(self._client, files, parties)
 
     def secure(
         self, sock: socket.socket, *, server: bool, until: float
@@ -90,6 +97,24 @@ def _context(protocol: int, files: Tls) -> ssl.SSLContext:
     return context
 
 
+def _no_party_signs_others(context: ssl.SSLContext, files: Tls, parties: Collection[str]) -> None:
+    """Refuse a list in which a party's own certificate could sign one with another party's name.
+
+    Who gives the others a certificate that is an authority's could be any party to them.
+    """
+    names = [_common_names(authority) for authority in context.get_ca_certs()]
+    theirs = sorted({name for found in names for name in found if name in parties})
+    count = context.cert_store_stats()
+    if theirs or 0 < count["x509_ca"] < count["x509"]:
+        raise UsageError(
+            "an accepted certificate could sign those of other parties",
+            got=f"{files.ca} has an authority"
+            + (f" named {', '.join(theirs)}" if theirs else " beside certificates of parties"),
+            expected="certificates of parties, none an authority; or authorities alone",
+            next="have its owner make it with `spuvm certs --own NAME`, or with CA:FALSE",
+        )
+
+
 def _send(sock: socket.socket, outgoing: ssl.MemoryBIO, until: float) -> None:
     if outgoing.pending:
         sock.settimeout(max(0.001, until - time.monotonic()))
@@ -106,9 +131,12 @@ def _receive(sock: socket.socket, incoming: ssl.MemoryBIO, until: float) -> None
 
 def _name(tls: ssl.SSLObject) -> str:
     """The party that the peer's certificate names; it was verified before."""
-    certificate = tls.getpeercert() or {}
-    subject: Any = certificate.get("subject", ())
-    names = [value for part in subject for key, value in part if key == "commonName"]
+    names = _common_names(tls.getpeercert() or {})
     if len(names) != 1:
         raise ChannelError("a certificate does not name exactly one party", got=str(names))
-    return str(names[0])
+    return names[0]
+
+
+def _common_names(certificate: Mapping[str, Any]) -> list[str]:
+    subject = certificate.get("subject", ())
+    return [str(value) for part in subject for key, value in part if key == "commonName"]

@@ -61,6 +61,37 @@ def test_parties_that_make_their_own(tmp_path: Path) -> None:
     run(*(end.close for end in ends.values()))
 
 
+def test_a_party_whose_certificate_is_an_authority(tmp_path: Path) -> None:
+    """Pinned by the others, it could sign itself one with the name of any of them."""
+    for party in ("alice", "carol"):
+        certs.own(tmp_path, party)
+    bob = certs.issue("bob", 30, authority=True)
+    forged = certs.issue("alice", 30, bob)
+    pinned = [(tmp_path / party / "cert.pem").read_bytes() for party in ("alice", "carol")]
+    path = tmp_path / "pretender"
+    path.mkdir()
+    (path / "cert.pem").write_bytes(forged.pem() + bob.pem())
+    certs.write_private(path / "key.pem", forged.key_pem())
+    (path / "ca.pem").write_bytes(b"".join(pinned))
+    carol = tmp_path / "carol" / "ca.pem"
+    other = certs.issue("somebody", 30, authority=True)
+    for accepted, text in (
+        ([*pinned, bob.pem()], "authority named bob"),
+        ([bob.pem()], "authority named bob"),
+        ([*pinned, other.pem()], "an authority beside certificates of parties"),
+    ):
+        carol.write_bytes(b"".join(accepted))
+        with pytest.raises(UsageError, match=text):
+            Contexts(tls_in(carol.parent), PARTIES)
+    carol.write_bytes(b"".join(pinned))  # and if carol leaves it out, TLS itself refuses
+    files = {"alice": tls_in(path), "carol": tls_in(carol.parent)}
+    ends = tcp_endpoints(("alice", "carol"), files, connect_deadline=1)
+    got = outcomes(*(end.connect for end in ends.values()))
+    assert all("certificate" in str(error) for error in got)
+    carol.write_bytes(other.pem() + certs.issue("another", 30, authority=True).pem())
+    Contexts(tls_in(carol.parent), PARTIES)  # authorities of several organisations
+
+
 def test_misuse(tmp_path: Path) -> None:
     for parties in (["alice", "alice"], [], ["a b"], ["../x"], ["x" * 70]):
         with pytest.raises(UsageError):
