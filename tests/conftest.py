@@ -1,6 +1,7 @@
 """Hypothesis profiles (HYPOTHESIS_PROFILE=quick|fuzz), test helpers, machines for all tests."""
 
 import os
+import re
 import sys
 
 # Many small matrix products on a shared machine: threads of the linear algebra only wait.
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
+STATISTICS = "hypothesis_statistics"  # where the plugin of hypothesis leaves them, as text
 for folder in ("conformance", "bytecode", "ml"):
     if str(HERE / folder) not in sys.path:
         sys.path.insert(0, str(HERE / folder))
@@ -40,3 +42,28 @@ def trio() -> Iterator[Callable[[int], object]]:
     yield get
     for made in alive.values():
         made.close()
+
+
+# --- examples that property tests ran -------------------------------------------------------------
+
+RAN = {"examples": 0, "tests": 0}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
+    """Count the examples of a test with properties, as hypothesis reports them."""
+    report = yield
+    if call.when == "call":
+        found = re.findall(r"(\d+) passing.*?(\d+) failing", getattr(item, STATISTICS, ""))
+        RAN["examples"] += sum(int(n) for pair in found for n in pair)
+        RAN["tests"] += bool(found)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line: how many examples the properties were tested on."""
+    if RAN["tests"]:
+        terminalreporter.write_line(
+            f"hypothesis: {RAN['examples']:,} examples of {RAN['tests']} tests, "
+            f"profile {os.environ.get('HYPOTHESIS_PROFILE', 'quick')}"
+        )

@@ -9,8 +9,8 @@ from function_cases import FUNCTIONS
 from hypothesis import given
 from hypothesis import strategies as st
 from jax_cases import CASES, Case
+from linalg_cases import CHECKS
 from reference import check, compile_case, drawn, run_case
-from test_linalg import CHECKS
 
 from spuvm.bytecode.text import parse, to_text
 from spuvm.bytecode.verify import verify
