@@ -16,6 +16,7 @@ from spuvm.compiler import varying
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.fresh import FRESH
+from spuvm.compiler.refused import REFUSED
 from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out
 from spuvm.compiler.values import Value, lift
 from spuvm.compiler.varying import Varying
@@ -126,6 +127,10 @@ def _rule(low: Lowering, eqn: Any, operands: list[Value]) -> Any:
                 operands[i] = lift(low, value, np.dtype(atom.aval.dtype))
     if name in RULES:
         return RULES[name]
+    if name in REFUSED:
+        raise UnsupportedPrimitive(
+            f"no lowering rule for jax primitive {name!r}", next=REFUSED[name]
+        )
     near = difflib.get_close_matches(name, RULES, n=8, cutoff=0.5)
     raise UnsupportedPrimitive(
         f"no lowering rule for jax primitive {name!r}",
