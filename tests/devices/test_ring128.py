@@ -28,7 +28,7 @@ def test_every_primitive_on_the_real_protocol(case: Case) -> None:
     rng = np.random.default_rng(0)
     shapes = max(case.shapes, key=lambda s: (len(s[0]) <= 2, sum(map(np.prod, s))))
     args = [
-        sample(arg, shape, configuration(128), rng, "uniform", arg.dtypes[-2])[0]
+        sample(arg, shape, configuration(128), rng, "uniform", arg.dtypes[-2:][0])[0]
         for arg, shape in zip(case.args, shapes, strict=True)
     ]
     f = sf.simulate(case.fn, config=CONFIG)
