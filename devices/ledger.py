@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 from spuvm.errors import UsageError
 
 START: Final = "0" * 64
-Direction = Literal["out", "in", "note"]
+Direction = Literal["out", "in", "consent", "note"]
 Form = Literal["clear", "masked", "public"]
 """clear: data; public: shapes, counts; masked: shares, rounds of a protocol, masked or encrypted
 values, which show nothing of anybody."""
@@ -32,7 +32,8 @@ values, which show nothing of anybody."""
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that left this party ("out"), that it learned ("in"), or that happened ("note").
+    """One thing that left this party ("out"), that it learned ("in"), that its policy let become
+    clear elsewhere because it depends on its data ("consent"), or that happened ("note").
 
     what       name of the function that made the value, or of what happened.
     operation  number in the order of the script, the same at all parties.
@@ -138,12 +139,14 @@ def check(file: Any, name: str, head: str | None = None) -> tuple[int, str]:
     previous, count, seen = START, 0, head in (None, START)
     for count, text in enumerate(file, start=1):
         where = f"{name}, line {count}"
+        if not text.endswith("\n"):
+            raise _broken(f"{where}: the entry is cut off, by a crash or by somebody")
         line = _object(text, where)
         claimed = line.pop("hash", None)
         if line.get("number") != count - 1 or line.get("previous") != previous:
-            raise UsageError(f"{where}: entries before this one were removed, inserted or moved")
-        if _seal(line) != claimed or not text.endswith("\n"):
-            raise UsageError(f"{where}: this entry was changed")
+            raise _broken(f"{where}: entries before this one were removed, inserted or moved")
+        if _seal(line) != claimed:
+            raise _broken(f"{where}: this entry was changed")
         previous = claimed
         seen = seen or claimed == head
     if not seen:
@@ -166,8 +169,12 @@ def _object(text: str, where: str) -> dict[str, Any]:
     except ValueError:
         line = None
     if not isinstance(line, dict):
-        raise UsageError(f"{where}: not an entry of a ledger")
+        raise _broken(f"{where}: not an entry of a ledger")
     return line
+
+
+def _broken(message: str) -> UsageError:
+    return UsageError(message, next="keep this file; for a new session name another [local] ledger")
 
 
 def _seal(line: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from spuvm.compiler.config import Compiled
@@ -26,10 +27,11 @@ from spuvm.devices import travel
 from spuvm.devices.agreement import END, FAILED, Agreement, Operation
 from spuvm.devices.backend import Backend, MachinePlan, Ref
 from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.checkpoints import Loaded
 from spuvm.devices.cluster import Cluster
 from spuvm.devices.crossings import Describer
 from spuvm.devices.failure import Failure, Told, line_of
-from spuvm.devices.ledger import Entry, Form, Ledger
+from spuvm.devices.ledger import Direction, Entry, Form, Ledger
 from spuvm.devices.local import Item, Worker
 from spuvm.devices.partymachines import PartyMachines
 from spuvm.devices.post import Post, handle
@@ -99,6 +101,8 @@ class PartyBackend(Backend):
             f"describe {_names([ref])} ({ref.what}) of {ref.party}",
             refusal=next(filter(None, refusals), ""),
         )
+        if not shapes:
+            self.consents(operation, ref, self.parties)
         form: Form = "public" if shapes else _form(ref)
 
         def tell() -> tuple[Any, ...]:
@@ -113,6 +117,7 @@ class PartyBackend(Backend):
         operation = self.agreement.begin(
             f"move {_names([ref])} ({ref.what}) from {ref.party} to {target}", refusal=refusal
         )
+        self.consents(operation, ref, [target])
         item = None
         if ref.party == self.name:
             self.post.run(self.sender, ref.what, lambda: self._send(operation, ref, target))
@@ -141,7 +146,9 @@ class PartyBackend(Backend):
             said = self.post.hear(holder, operation, "failures")
             if not isinstance(said, list):
                 raise ProtocolError(f"party {holder!r} sent something that is not a list")
-            found += map(travel.failure_from_wire, said)
+            for told in map(travel.failure_from_wire, said):
+                self.post.record_failure(operation, "in", told, [holder])
+                found.append(told)
         return found
 
     def start_machines(self, plan: MachinePlan) -> PartyMachines:
@@ -226,6 +233,15 @@ class PartyBackend(Backend):
             return ""
         return self.policy.refuses_opening(ref.what, target) or ""
 
+    def consents(self, operation: Operation, ref: Ref, targets: Sequence[str]) -> None:
+        """Write down that others will see a value that depends on this party's data.
+
+        Not where this party sends it itself in clear: that is an entry of its own.
+        """
+        peers = [party for party in targets if party != self.name]
+        if self.name in ref.origins and ref.party != self.name and peers:
+            self.post.record(operation, "consent", "clear", ref, peers)
+
     # ---- private
 
     def _call_of(
@@ -289,6 +305,8 @@ class PartyBackend(Backend):
         ]
         self.agreement.wait(operation, self.peers)
         said = [travel.failure_to_wire(told) for _, told in found]
+        for _, told in found:
+            self.post.record_failure(operation, "out", told, self.peers)
         for peer in self.peers:
             self.endpoint.send(peer, Envelope(operation.number, "failures"), said)
         return ([one for one, _ in found],)
@@ -307,6 +325,7 @@ class PartyBackend(Backend):
             if ref.party == self.name:
                 outcome = self.post.settled(ref.handle.item)
                 said = None if isinstance(outcome, Failure) else travel.public_to_wire(outcome)
+                self._record_costs(operation, "out", ref, outcome, self.peers)
                 for peer in self.peers:
                     head = {**travel.head(outcome), "outcome": said}
                     self.endpoint.send(peer, Envelope(operation.number, ref.handle.id), head)
@@ -315,8 +334,21 @@ class PartyBackend(Backend):
             if ref.party != self.name:
                 said = travel.as_dict(self.post.hear(ref.party, operation, ref.handle.id))
                 failure = travel.failure_in(said)
-                known[ref.party] = failure or travel.public_from_wire(said.get("outcome"))
+                outcome = failure or travel.public_from_wire(said.get("outcome"))
+                self._record_costs(operation, "in", ref, outcome, [ref.party])
+                known[ref.party] = outcome
         return [known[ref.party] for ref in refs]
+
+    def _record_costs(
+        self, operation: Operation, direction: Direction, ref: Ref, found: Any, peers: Sequence[str]
+    ) -> None:
+        if isinstance(found, Failure):
+            self.post.record_failure(operation, direction, found, peers)
+        else:
+            text = "what it loaded" if isinstance(found, Loaded) else "rounds, bytes, seconds"
+            self.post.record(
+                operation, direction, "public", replace(ref, origins=()), peers, shape=text
+            )
 
     def _seen(self, ref: Ref) -> Any:
         if ref.handle.item is None:

@@ -98,7 +98,7 @@ class PartyMachines(Machines):
                 self._host.put(name, pieces[0][rank])
             else:
                 forms = [self._form(spec, owner_rank) for spec in leaves_of(tree)[0]]
-                self._host.put(name, self._take_pieces(operation, owner, "pieces", forms))
+                self._host.put(name, self._take_pieces(operation, ref, owner, "pieces", forms))
 
         backend.post.run(self._worker, what, take)
         return fact
@@ -145,6 +145,7 @@ class PartyMachines(Machines):
             f"run {order.run_id}, bits {order.bits}",
             refusal=backend.refuses_opening(made, party),
         )
+        backend.consents(operation, made, [party])
         senders, forms = self._openers(order), _parts_of(order)
         own: Item | None = None
 
@@ -222,7 +223,7 @@ class PartyMachines(Machines):
                         got = mine.result()
                         got = got if isinstance(got, Failure) else got[target.rank]
                     else:
-                        got = self._take_pieces(operation, peer, f"pieces {i}", forms)
+                        got = self._take_pieces(operation, ref, peer, f"pieces {i}", forms)
                     target._host.put(name, got)
 
             backend.post.run(target._worker, "passing on", take)
@@ -285,12 +286,19 @@ class PartyMachines(Machines):
                 )  # fmt: skip
 
     def _take_pieces(
-        self, operation: Operation, peer: str, edge: str, forms: Sequence[Form]
+        self, operation: Operation, ref: Ref, peer: str, edge: str, forms: Sequence[Form]
     ) -> Sequence[Dealt] | Failure:
         backend = self._backend
         backend.agreement.wait(operation, [peer])
         got = backend.post.take(operation, peer, edge, travel.pieces_expected(forms))
-        return got if isinstance(got, Failure) else travel.pieces_from_wire(got, forms)
+        if isinstance(got, Failure):
+            return got
+        digest, nbytes = travel.digest(got)
+        backend.post.record(
+            operation, "in", "masked", ref, [peer],
+            shape=f"shares of {len(forms)} arrays", nbytes=nbytes, digest=digest,
+        )  # fmt: skip
+        return travel.pieces_from_wire(got, forms)
 
     def _form(self, spec: ArraySpec, owner: int | None) -> Form:
         assert self.rank is not None

@@ -99,8 +99,10 @@ class Post:
                 Envelope(operation.number, "structure"),
                 {**travel.head(tree), "tree": said},
             )
-        shape = "" if said is None else _facts(tree, form)
-        self.record(operation, "out", form, ref, self.peers, shape=shape)
+        if isinstance(tree, Failure):
+            self.record_failure(operation, "out", tree, self.peers)
+        else:
+            self.record(operation, "out", form, ref, self.peers, shape=_facts(tree, form))
         return tree
 
     def give(
@@ -109,6 +111,7 @@ class Post:
         """Send a value after its head, or only the head of a Failure; digest and bytes."""
         self.endpoint.send(peer, Envelope(operation.number, f"{edge} head"), travel.head(value))
         if isinstance(value, Failure):
+            self.record_failure(operation, "out", value, [peer])
             return "", 0
         payload = pack(value)
         self.endpoint.send(peer, Envelope(operation.number, edge), payload)
@@ -119,6 +122,7 @@ class Post:
         said = self.hear(peer, operation, f"{edge} head")
         failure = travel.failure_in(said)
         if failure is not None:
+            self.record_failure(operation, "in", failure, [peer])
             return failure
         return self.receive(peer, Envelope(operation.number, edge, expected))
 
@@ -142,6 +146,7 @@ class Post:
         said = travel.as_dict(self.hear(ref.party, operation, "structure"))
         failure = travel.failure_in(said)
         if failure is not None:
+            self.record_failure(operation, "in", failure, [ref.party])
             return failure
         tree = travel.tree_from_wire(said.get("tree"))
         self.record(operation, "in", form, ref, [ref.party], shape=_facts(tree, form))
@@ -166,6 +171,15 @@ class Post:
                 tuple(peers), shape, nbytes, digest,
             )
         )  # fmt: skip
+
+    def record_failure(
+        self, operation: Operation, direction: Direction, failure: Failure, peers: Iterable[str]
+    ) -> None:
+        """Write to the ledger what was told of an error, instead of a value."""
+        said = travel.failure_to_wire(failure)
+        ref = Ref(failure.party, failure.what, None)
+        text = f"{said['kind']}: {said['message']}"
+        self.record(operation, direction, "public", ref, peers, shape=text[:500])
 
     def settled(self, item: Item) -> Any:
         """The result of a task, for the script: raises when the session fails meanwhile."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from spuvm.compiler.config import Compiled
 from spuvm.devices.agreement import Operation
+from spuvm.devices.backend import Ref
 from spuvm.devices.host import PROGRAMS
 from spuvm.devices.post import Post
 from spuvm.devices.recent import Recent
@@ -62,7 +63,10 @@ class SamePrograms:
         post = self._post
         first = post.endpoint.parties[0]
         log.info("%s: constants differ between the parties; taking those of %s", what, first)
+        ref = Ref(first, what, None)
+        text = f"{len(compiled.constants)} constants of its program"
         if post.name == first:
+            post.record(operation, "out", "public", ref, post.peers, shape=text)
             for peer in post.peers:
                 constants = list(compiled.constants)
                 post.endpoint.send(peer, Envelope(operation.number, "constants"), constants)
@@ -72,6 +76,7 @@ class SamePrograms:
         limits = Limits(size, size, 100_000, 1)
         envelope = Envelope(operation.number, "constants", limits=limits)
         said = post.receive(first, envelope)
+        post.record(operation, "in", "public", ref, [first], shape=text)
         reason = None
         try:
             if not isinstance(said, list) or not all(isinstance(c, np.ndarray) for c in said):

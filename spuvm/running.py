@@ -53,7 +53,8 @@ def _line(entry: dict[str, Any]) -> str:
     peers = ", ".join(entry["peers"])
     if entry["direction"] == "note":
         return f"{entry['what']} with {peers}"
-    verb, way = ("sent", "to") if entry["direction"] == "out" else ("learned", "from")
+    words = {"out": ("sent", "to"), "consent": ("allowed", "to")}
+    verb, way = words.get(entry["direction"], ("learned", "from"))
     origins = f", data of {', '.join(entry['origins'])}" if entry["origins"] else ""
     size = f", {entry['nbytes']} bytes" if entry["nbytes"] else ""
     return (

@@ -64,7 +64,8 @@ def resealed(lines):
         (lambda lines: lines[1:], "line 1: entries before this one"),
         (lambda lines: [*lines, "{}\n"], "line 6: entries before this one"),
         (lambda lines: [*lines, "nonsense\n"], "line 6: not an entry"),
-        (lambda lines: [*lines[:-1], lines[-1][:-1]], "line 5: this entry was changed"),
+        (lambda lines: [*lines[:-1], lines[-1][:40]], "line 5: the entry is cut off"),
+        (lambda lines: [*lines[:-1], lines[-1][:-1]], "line 5: the entry is cut off"),
     ],
 )
 def test_tampering_shows(tmp_path, change, text):
