@@ -97,6 +97,12 @@ class Programs:
                 constants=constants,
                 watch=self._watch,
             )
+        except CompileError as error:
+            if error.at or not (line := line_of(error.__cause__ or error)):
+                raise
+            raise type(error)(
+                error.message, at=line, got=error.got, expected=error.expected, next=error.next
+            ) from error
         except SpuvmError:
             raise
         except Exception as error:  # the user's own, or JAX's about shapes and dtypes

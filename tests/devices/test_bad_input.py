@@ -82,6 +82,9 @@ def test_wrong_shapes_and_dtypes(spu):
     with pytest.raises(sf.errors.CompileError, match="incompatible shapes") as caught:
         spu(lambda a, b: a + b)(x, y)
     assert "test_bad_input.py" in caught.value.at
+    with pytest.raises(sf.errors.CompileError, match="value of a secret") as caught:
+        spu(lambda a: a if a[0] > 1 else -a)(x)
+    assert "test_bad_input.py" in caught.value.at
     with pytest.raises(sf.errors.SpuvmError, match="public argument"):
         spu(lambda a, b: a)(x, "text")
     with pytest.raises(sf.errors.UsageError, match="instance at a party is not a value"):
