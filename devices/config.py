@@ -22,7 +22,8 @@ class Config:
                  32, 26 for 128 (26 to 40).
     input_range  (lo, hi) that every float input keeps to: checked by its owner's encoder, and used
                  by the compiler to choose cheaper products. None: anything representable.
-    on_overflow  what happens when the compiler cannot rule out an overflow: "warn" or "error".
+    on_overflow  "warn": a RangeWarning with line, range and bound where declared ranges do not rule
+                 out an overflow; "error": a CompileError there, and wherever nothing is declared.
     deadline     seconds without progress after which a party gives up on its peers.
 
     Raises:

@@ -47,7 +47,8 @@ class Lowering:
         watched: equations in the order they were lowered, None where nobody asked for them.
         trips: iterations of the loops around, outermost first.
         numbers: ids of the numbers of their present iterations.
-        unbounded: carries of loops, by body, whose bounds do not hold for themselves.
+        unbounded: carries of loops, by body, whose bounds do not hold for themselves, and how large
+            they may become, 0 if that is not known.
     """
 
     def __init__(self, config: CompileConfig, given: Sequence[Array] | None = None) -> None:
@@ -67,7 +68,7 @@ class Lowering:
         self.facts: dict[int, Any] = {}
         self.trips: tuple[int, ...] = ()
         self.numbers: list[int] = []
-        self.unbounded: set[tuple[int, int]] = set()
+        self.unbounded: dict[tuple[int, int], float] = {}
         self._known: dict[tuple[Any, ...], int] = {}
         self._draws = count(1)
         self.watched: list[Watched] | None = None

@@ -68,6 +68,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         return _lower_body(low, spec, part, secret, wanted, strict)
 
     body = _settle(low, spec, types, attempt)
+    _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
     made = iter(
@@ -94,6 +95,19 @@ def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
 
 def _carried(low: Lowering, value: Secret) -> int:
     return arith.to_frac(low, value.id, low.f) if kind_of(value.dtype) == "float" else value.id
+
+
+def _doubt_carries(low: Lowering, spec: LoopSpec, secret: Sequence[int]) -> None:
+    """Warn of float carries that leave the representable range if they grow as they started."""
+    for k, number in enumerate(secret):
+        size = low.unbounded.get((id(spec.body), k), 0.0)
+        if size >= low.bound and spec.body.out_avals[number].dtype.kind == "f":
+            low.doubt(
+                "a value carried by a loop may leave the representable range",
+                f"values up to {size / 2.0**low.f:.3g} are possible after {spec.length} iterations "
+                f"if carry {number} of the loop grows on as in the first ones",
+                f"representable is |x| < {low.config.fxp.max_float:g}",
+            )
 
 
 # --- bounds of carries ------------------------------------------------------------------------
@@ -133,6 +147,18 @@ class _Guess:
                 return _join((-size, size), self.start)
         return None
 
+    def grown(self, trip: int) -> float:
+        """How large the carry becomes if it grows on as in the trials; 0 where none shows it."""
+        sizes = [(_size(x), _size(y)) for x, y in self.tried if x and y]
+        if not sizes:
+            return 0.0
+        (x0, y0), (x1, y1) = sizes[0], sizes[-1]
+        slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
+        size = float(x0)
+        for _ in range(min(trip, 1 << 16)):
+            size = min(max(size, slope * size + y1 - slope * x1), 1e300)
+        return size
+
 
 def _settle(
     low: Lowering,
@@ -164,10 +190,10 @@ def _settle(
                     settled and not guess.probing and guess.bounds is None and bounds[k] is None
                 )
                 if guess.bounds is None and not guess.probing:
-                    low.unbounded.add((key, k))
+                    low.unbounded[key, k] = guess.grown(spec.length)
         if settled:
-            if body.low.warnings and low.config.on_overflow == "error" and not last:
-                return attempt(bounds, "final")  # raises with the line of the first of them
+            if low.config.on_overflow == "error" and not last:
+                return attempt(bounds, "final")  # raises with the line of what is not proven
             return body
 
 

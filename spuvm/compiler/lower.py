@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.extend import core, source_info_util
 
-from spuvm.compiler import varying
+from spuvm.compiler import overflow, varying
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.fresh import FRESH
@@ -80,6 +80,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         seen = len(low.watched) if low.watched is not None else 0
         made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)
         results = made if isinstance(made, (tuple, list)) else (made,)
+        overflow.prove(low, eqn.primitive.name, operands, results)
         if low.watched is not None and len(low.watched) == seen:  # nothing inside was seen
             low.watched.append(
                 Watched(eqn, debug_info, tuple(operands), tuple(results), low.source)

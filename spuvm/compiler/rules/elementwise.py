@@ -117,9 +117,8 @@ def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -
         # This way round: x^n may leave the range where x^-n is small and representable.
         inverse = reciprocal(low, out, x).id
         if y < -1:
-            most = (
-                math.floor(math.ldexp(low.config.fxp.max_float ** (-1 / y), low.frac(inverse))) - 2
-            )
+            end = low.config.fxp.max_float ** (-1 / y) * (1 - 2.0**-30)  # roundings stay below
+            most = math.floor(math.ldexp(end, low.frac(inverse))) - 2
             inverse = clamped(low, inverse, -most, most)
         return integer_pow(low, out, Secret(inverse, x.dtype), y=-y)
     if y == 0:
@@ -158,8 +157,9 @@ def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     if new == "float":
         largest = (low.bound >> low.f) - 1  # what is larger could not be represented as a float
         bounds = low.type(x.id).bounds
-        declared = bounds is not None and bounds != int_bounds(x.dtype)
-        if bounds is not None and declared and low.magnitude(x.id) > largest:
+        known = bounds not in (None, int_bounds(x.dtype)) or low.config.on_overflow == "error"
+        bounds = bounds or int_bounds(x.dtype)
+        if known and max(-bounds[0], bounds[1]) > largest:
             low.doubt(
                 "an integer may leave the representable range of floats",
                 f"integers from {bounds[0]:g} to {bounds[1]:g} are possible",

@@ -1,0 +1,227 @@
+"""Where values may leave the representable range: a warning or an error, and only there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from reference import configuration, decode_all, encode_all
+
+from spuvm.compiler import SecretSpec, assume_range, compile_function
+from spuvm.errors import CompileError
+from spuvm.protocol.plain import run_plain
+
+X = SecretSpec((3,), "float32", "alice")
+N = SecretSpec((3,), "int32", "bob")
+
+
+def within(most: float, shape: tuple[int, ...] = (3,), dtype: str = "float32") -> SecretSpec:
+    """An operand with a declared range."""
+    return SecretSpec(shape, dtype, "alice", -most, most)
+
+
+def warnings_of(fn: Any, *specs: Any, ring: int = 64) -> tuple[str, ...]:
+    """What compiling says."""
+    return compile_function(fn, specs, config=configuration(ring)).warnings
+
+
+def strictly(fn: Any, *specs: Any, ring: int = 64) -> Any:
+    """Compile with on_overflow="error"."""
+    return compile_function(fn, specs, config=configuration(ring, "error"))
+
+
+def loop(step: Any, trips: int) -> Any:
+    """A loop with one carry that starts as the operand."""
+    return lambda x: lax.fori_loop(0, trips, lambda i, v: step(v, x), x)
+
+
+# Name: the function, its dtype, the range with which it may leave the representable numbers.
+OVERFLOWING: dict[str, tuple[Any, str, float]] = {
+    "add": (lambda x: x + x, "float32", 1.2e13),
+    "subtract": (lambda x: x - jnp.flip(x), "float32", 1.2e13),
+    "mul": (lambda x: x * x, "float32", 1e9),
+    "mul by a public number": (lambda x: x * 1e6, "float32", 1e9),
+    "power": (lambda x: x**4, "float32", 1e5),
+    "sum": (lambda x: jnp.sum(x), "float32", 1e13),
+    "mean": (lambda x: jnp.mean(x), "float32", 1e13),
+    "variance": (lambda x: jnp.var(x), "float32", 1e7),
+    "product": (lambda x: jnp.prod(x), "float32", 1e6),
+    "cumulative sum": (lambda x: jnp.cumsum(x), "float32", 1e13),
+    "dot": (lambda x: x @ x, "float32", 1e9),
+    "dot, in parts": (lambda x: x @ jnp.clip(x, -0.5, 0.5), "float32", 8e12),
+    "convolution": (lambda x: jnp.convolve(x, x), "float32", 1e9),
+    "scatter": (lambda x: x.at[jnp.array([0, 0])].add(x[0]), "float32", 1e13),
+    "conversion": (lambda n: n.astype(jnp.float32), "int64", 1e14),
+    "a carry that doubles": (loop(lambda v, x: v * 2, 50), "float32", 100.0),
+    "a carry that is squared": (loop(lambda v, x: v * v, 9), "float32", 2000.0),
+    "a carry that is added to": (loop(lambda v, x: v + x, 5000), "float32", 1e10),
+    "in a loop": (loop(lambda v, x: jnp.tanh(v + (x + x)), 4), "float32", 1.2e13),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_every_overflow_is_seen(name: str) -> None:
+    """A warning with the line, the range and the bound; an error if so configured."""
+    fn, dtype, most = OVERFLOWING[name]
+    with jax.enable_x64(True):
+        spec = within(most, dtype=dtype)
+        texts = warnings_of(fn, spec)
+        assert texts
+        assert all(t.startswith("test_overflow.py:") for t in texts)
+        assert any("1.75922e+13" in t or "sum of |x| + |y|" in t for t in texts)
+        with pytest.raises(CompileError) as caught:
+            strictly(fn, spec)
+        assert "test_overflow.py:" in (caught.value.at or "")
+        assert caught.value.got
+        assert caught.value.expected
+        assert warnings_of(fn, within(1.0, dtype=dtype)) == () or "carry" in name
+
+
+@pytest.mark.parametrize("name", [n for n in OVERFLOWING if "carry" not in n])
+def test_small_ranges_are_proven(name: str) -> None:
+    """The same functions: with 1,000 there is nothing to report, not even to who asks for proof."""
+    fn, dtype, _ = OVERFLOWING[name]
+    with jax.enable_x64(True):
+        strictly(fn, within(1e3, dtype=dtype))
+
+
+def test_the_warning_has_line_range_and_bound() -> None:
+    (text,) = warnings_of(lambda x: x * x, within(1e9))
+    assert "test_overflow.py:" in text
+    assert "1e+18" in text
+    assert "1.75922e+13" in text
+
+
+def test_a_carry_is_followed_to_the_last_iteration() -> None:
+    doubled = loop(lambda v, x: v * 2, 12)
+    assert warnings_of(doubled, within(100.0)) == ()
+    (text,) = warnings_of(loop(lambda v, x: v * 2, 40), within(100.0))
+    assert "1.1e+14 are possible after 40 iterations" in text
+    nested = lambda x: lax.fori_loop(0, 20, lambda i, v: loop(lambda u, _: u * 2, 3)(v), x)  # noqa: E731
+    with pytest.raises(CompileError, match="nothing proves"):
+        strictly(nested, within(100.0))
+
+
+# --- where there is nothing to report --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x * x + jax.nn.relu(x) - jnp.abs(x),
+        lambda x: x.mean() + x.sum(),
+        lambda x: jnp.where(x > 1, x, -x) @ x,
+        lambda n: n * n * n + 7,
+        lambda n: n.astype(jnp.float32) * 2.0,
+        lambda x: lax.fori_loop(0, 5, lambda i, v: v * 2.0, x),
+    ],
+)
+def test_no_warning_where_nothing_was_declared(fn: Any) -> None:
+    assert warnings_of(fn, N if "n" in fn.__code__.co_varnames[:1] else X) == ()
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x * x,
+        lambda x: x + x,
+        lambda x: x.mean(),
+        lambda x: x @ x,
+        lambda x: jnp.exp(x) * 2,
+        lambda x: lax.fori_loop(0, 5, lambda i, v: v * 2.0, x),
+    ],
+)
+def test_a_proof_needs_ranges(fn: Any) -> None:
+    """on_overflow="error" refuses what is not proven, so also where nothing was declared."""
+    with pytest.raises(CompileError, match=r"range|may be wrong"):
+        strictly(fn, X)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x * 0.3,
+        lambda x: jnp.clip(x, -9, 9) ** 3,
+        lambda x: assume_range(x, -2.0, 5.0) * 7,
+        lambda x: (jax.nn.sigmoid(x) + jnp.tanh(x)) * 100,
+        lambda x: lax.fori_loop(0, 99, lambda i, v: jnp.clip(v * v, -3, 3), jnp.clip(x, -3, 3)),
+        lambda x: jnp.sort(jnp.maximum(-x, 0)),
+        lambda x: jnp.where(x > 0, x, -x),
+        lambda x: jnp.log(x) + jnp.sin(x),
+    ],
+)
+def test_what_is_proven_without_declarations_passes(fn: Any) -> None:
+    strictly(fn, X)
+
+
+def dense(x: Any, layers: Any) -> Any:
+    for w, b in layers[:-1]:
+        x = jax.nn.relu(x @ w + b)
+    return x @ layers[-1][0] + layers[-1][1]
+
+
+def training_step(layers: Any, x: Any, y: Any) -> Any:
+    def loss(layers: Any) -> Any:
+        scores = jax.nn.log_softmax(dense(x, layers))
+        return -jnp.mean(jnp.take_along_axis(scores, y[:, None], 1))
+
+    return jax.tree.map(lambda a, g: a - 0.1 * g, layers, jax.grad(loss)(layers))
+
+
+def logistic_regression(x: Any, y: Any, w: Any) -> Any:
+    def loss(w: Any) -> Any:
+        return jnp.mean(jnp.logaddexp(0.0, -(x @ w) * (2 * y - 1)))
+
+    return lax.fori_loop(0, 10, lambda i, w: w - 0.5 * jax.grad(loss)(w), w)
+
+
+def attention(x: Any, w: Any) -> Any:
+    q, k, v = jnp.split(x @ w, 3, -1)
+    mixed = jax.nn.softmax(q @ k.T / 4.0) @ v
+    centred = mixed - mixed.mean(-1, keepdims=True)
+    return centred * lax.rsqrt(centred.var(-1, keepdims=True) + 1e-3)
+
+
+MODELS: dict[str, tuple[Any, ...]] = {
+    "mlp training step": (
+        training_step,
+        [(within(8.0, s), within(8.0, s[1:])) for s in ((20, 32), (32, 32), (32, 10))],
+        within(8.0, (16, 20)),
+        SecretSpec((16,), "int32", "bob"),
+    ),
+    "logistic regression": (
+        logistic_regression, within(8.0, (50, 6)), within(8.0, (50,)), within(8.0, (6,)),
+    ),
+    "attention": (attention, within(8.0, (6, 16)), within(8.0, (16, 48))),
+    "standardise": (lambda x: (x - x.mean(0)) / x.std(0), within(1e3, (100, 4))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_ordinary_models_with_declared_ranges_warn_of_nothing(name: str) -> None:
+    fn, *specs = MODELS[name]
+    assert warnings_of(fn, *specs) == ()
+    assert warnings_of(fn, *specs, ring=128) == ()
+
+
+# --- what the ranges say is true -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1e10, 8e12])
+def test_a_matrix_product_is_right_where_its_parts_fit(most: float) -> None:
+    """The full form adds up |x| + |y|: below the bound that is proven, above it is reported."""
+    terms = 256
+    config = configuration(64)
+    specs = (within(most, (terms,)), within(0.5, (terms, 16)))
+    made = compile_function(lambda x, y: x @ y, specs, config=config)
+    x = np.full(terms, np.rint(most * (1 - 2.0**-20)))
+    y = np.full((terms, 16), 257 * 2.0**-18)  # as far from what its high digits say as can be
+    rng = np.random.default_rng(1)
+    encoded = encode_all(made, [x, y], config)
+    (got,) = decode_all(made, run_plain(made.program, encoded, rng, "off"), config)
+    right = np.abs(got - x @ y) <= 2.0**-12 * np.maximum(1, np.abs(x @ y))
+    assert right.all() == (made.warnings == ())
