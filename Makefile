@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Processes that share the tests, file by file; each takes up to 4 GB.
+WORKERS ?= 2
 
 .PHONY: demo test check lint types pytest fuzz test-net bench bench-peers clean
 
@@ -28,7 +30,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 pytest: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-net: $(STAMP)
 	SPUVM_NET=long $(BIN)/python -m pytest tests/net/test_wan.py

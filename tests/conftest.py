@@ -7,7 +7,7 @@ import sys
 # Many small matrix products on a shared machine: threads of the linear algebra only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,17 +47,27 @@ def trio() -> Iterator[Callable[[int], object]]:
 # --- examples that property tests ran -------------------------------------------------------------
 
 RAN = {"examples": 0, "tests": 0}
+EXAMPLES = "hypothesis_examples"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
-    """Count the examples of a test with properties, as hypothesis reports them."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report carries its test's number of examples, also from another process."""
     report = yield
-    if call.when == "call":
-        found = re.findall(r"(\d+) passing.*?(\d+) failing", getattr(item, STATISTICS, ""))
-        RAN["examples"] += sum(int(n) for pair in found for n in pair)
-        RAN["tests"] += bool(found)
+    found = re.findall(r"(\d+) passing.*?(\d+) failing", getattr(item, STATISTICS, ""))
+    if call.when == "call" and found:
+        report.user_properties.append((EXAMPLES, sum(int(n) for pair in found for n in pair)))
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the examples of all tests."""
+    for examples in (value for name, value in report.user_properties if name == EXAMPLES):
+        if report.when == "call":
+            RAN["examples"] += int(str(examples))
+            RAN["tests"] += 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
