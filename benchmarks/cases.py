@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import models
+from benchmarks.elementwise import between, distinct, magnitudes
 from spuvm.functions import average, logistic_gradient, logistic_loss, weighted_average
 
 Form = Literal["declared", "full"]
+PeerMode = Literal["default", "EXP_PADE"]
 Range = tuple[float, float]
 
 
@@ -36,6 +38,7 @@ class Case:
             declared, because the peer silently assumes |x*y| < 2^26; comparisons in both.
     public  positions of arguments that are public constants, in both systems.
     scope   ``run``: inputs already shared, result stays shared; ``io``: with sharing and revealing.
+    peer    the algorithm of the peer's exponential: its default, or its accurate one.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Case:
     public: tuple[int, ...] = ()
     scope: Literal["run", "io"] = "run"
     note: str = ""
+    peer: PeerMode = "default"
 
     def inputs(self) -> tuple[Any, ...]:
         """The arguments: float32, always the same for the same name."""
@@ -89,10 +93,13 @@ def digest(args: Sequence[Any]) -> str:
     return h.hexdigest()[:16]
 
 
-def max_error(got: Sequence[Any], want: Sequence[Any]) -> float:
-    """Largest absolute difference over all results."""
-    pairs = zip(got, want, strict=True)
-    return max(float(np.abs(np.asarray(g, np.float64) - w).max()) for g, w in pairs)
+def accuracy(got: Sequence[Any], want: Sequence[Any]) -> dict[str, float]:
+    """Largest differences: `error` absolute, `scaled_error` over max(1, |want|)."""
+    pairs = [(np.asarray(g, np.float64) - w, w) for g, w in zip(got, want, strict=True)]
+    return {
+        "error": max(float(np.abs(d).max()) for d, _ in pairs),
+        "scaled_error": max(float((np.abs(d) / np.maximum(1, np.abs(w))).max()) for d, w in pairs),
+    }
 
 
 # --- the functions -----------------------------------------------------------------------------
@@ -119,6 +126,11 @@ def smaller(x: Any, y: Any) -> Any:
 def column_maximum(x: Any) -> Any:
     """Maximum over the first axis."""
     return jnp.max(x, axis=0)
+
+
+def largest_ten(x: Any) -> Any:
+    """The ten largest values, in descending order."""
+    return jax.lax.top_k(x, 10)[0]
 
 
 # --- the inputs --------------------------------------------------------------------------------
@@ -158,6 +170,12 @@ BOTH: tuple[Form, ...] = ("declared", "full")
 MODEL = (-8.0, 8.0)  # model weights
 # The widest inputs for which |sum of products| < 2^26: what the peer silently assumes.
 PRODUCT = (-8000.0, 8000.0)
+# exp: from results below the last place to the largest that is representable.
+EXP = (between(-14, 30), ((-14.0, 30.0),))
+POSITIVE = (magnitudes(2**-10, 2**16), ((2.0**-10, 2.0**16),))
+SIGNED = (magnitudes(2**-6, 2**10, signed=True), ((-(2.0**10), 2.0**10),))
+RATIO = (-(2.0**10), 2.0**10)
+SORTED = (-128.0, 128.0)
 
 
 def _dot_range(terms: int) -> Range:
@@ -220,6 +238,19 @@ CASES: tuple[Case, ...] = (
     Case("less + where 1e6", smaller, _uniform((10**6,), (10**6,)), (PRODUCT,) * 2, 5, BOTH),
     Case("relu 1e6", jax.nn.relu, _uniform((10**6,)), (PRODUCT,), 5, BOTH),
     Case("max over 10x1e5", column_maximum, _uniform((10, 10**5)), (PRODUCT,), 5, BOTH),
+    Case("exp 1e5, full range", jnp.exp, *EXP, 1, BOTH),
+    Case("exp 1e5, full range, accurate peer", jnp.exp, *EXP, 8, BOTH, peer="EXP_PADE"),
+    Case("exp 1e5, small", jnp.exp, between(-2, 2), ((-2, 2),), None, BOTH),
+    Case("log 1e5", jnp.log, *POSITIVE, 5, BOTH),
+    Case("sigmoid 1e5", jax.nn.sigmoid, between(-16, 16), ((-16, 16),), 5, BOTH),
+    Case("tanh 1e5", jnp.tanh, between(-8, 8), ((-8, 8),), 5, BOTH),
+    Case("reciprocal 1e5", jnp.reciprocal, *SIGNED, 5, BOTH),
+    Case("divide 1e5", jnp.divide, magnitudes(2**-6, 2**10, 2, signed=True), (RATIO,) * 2, 5, BOTH),
+    Case("sqrt 1e5", jnp.sqrt, *POSITIVE, 5, BOTH),
+    Case("rsqrt 1e5", jax.lax.rsqrt, *POSITIVE, 5, BOTH),
+    Case("sort 1e4", jnp.sort, distinct(10**4), (SORTED,), 4, BOTH),
+    Case("argmax 1e5", jnp.argmax, distinct(10**5), (SORTED,), 4, BOTH),
+    Case("top_k(10) of 1e5", largest_ten, distinct(10**5), (SORTED,), 4, BOTH),
     Case("softmax 1000x100", models.softmax, models.rows, (MODEL,), 4),
     Case("layer norm 1000x100", models.layer_norm, models.rows, (MODEL,), 4),
     Case("gelu 1000x100", jax.nn.gelu, models.rows, (MODEL,), 4),

@@ -74,8 +74,8 @@ regression_in_closed_form = training_by(logistic_gradient)
 
 
 def rows(rng: Rng) -> tuple[Any, ...]:
-    """1000 rows of 100 numbers."""
-    return (rng.normal(0, 2, (1000, 100)),)
+    """1000 rows of 100 numbers in [-8, 8]."""
+    return (np.clip(rng.normal(0, 2, (1000, 100)), -8, 8),)
 
 
 def _dense(rng: Rng, *widths: int) -> list[Any]:

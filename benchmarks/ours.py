@@ -113,14 +113,14 @@ class Server:
         work = Work.of(program, static_cost(program))
         return {**asdict(self._parties.timed("light", work)[1]), "work": work.summary()}
 
-    def finish(self, form: Form = "declared") -> dict[str, Any]:
+    def finish(self, form: Form = "declared") -> dict[str, float]:
         """Compare the last result with the plaintext and free it."""
-        from benchmarks.cases import max_error
+        from benchmarks.cases import accuracy
 
         got = self._reconstruct(form, self._parties.call("reveal", form))
         self._parties.call("free_outputs", form)
         self._live.discard(form)
-        return {"error": max_error(got, self._case.reference(self._args))}
+        return accuracy(got, self._case.reference(self._args))
 
     def close(self) -> None:
         """Free everything of the case."""

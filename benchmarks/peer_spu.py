@@ -1,4 +1,5 @@
-"""SPU 0.9.5 as three processes over TCP loopback: ABY3, 64-bit ring, its default configuration.
+"""SPU 0.9.5 as three processes over TCP loopback: ABY3, 64-bit ring, its default configuration
+unless a case asks for its accurate exponential.
 
 Runs in the peer's own environment: ``python -m benchmarks.peer_spu`` serves JSON lines (see
 `harness.serve`) to `benchmarks.peers`. Imports nothing of spuvm.
@@ -26,12 +27,15 @@ FORM = "full"  # the peer knows no declared ranges
 LINK_DETAILS = re.compile(r"Link details: total send bytes (\d+), .*send actions (\d+)")
 
 
-def _runtime_config(profile: bool = False) -> Any:
+def _runtime_config(mode: str = "default", profile: bool = False) -> Any:
+    """The default configuration; `mode` may name another algorithm of its exponential."""
     from spu import libspu
 
     config = libspu.RuntimeConfig(
         protocol=libspu.ProtocolKind.ABY3, field=libspu.FieldType.FM64, fxp_fraction_bits=18
     )
+    if mode != "default":
+        config.fxp_exp_mode = getattr(libspu.RuntimeConfig.ExpMode, mode)
     config.enable_pphlo_profile = profile
     return config
 
@@ -52,12 +56,16 @@ class Party:
             desc.add_party(f"party{i}", f"127.0.0.1:{port}")
         self._link = libspu.link.create_brpc(desc, rank)
         self._api, self._libspu = api, libspu
+        self._mode = "default"
         self._plain = api.Runtime(self._link, _runtime_config())
         self._executable: Any = None
         self._shares: list[Any] = []
 
-    def program(self, executable: bytes) -> None:
-        """Take a compiled program."""
+    def program(self, executable: bytes, mode: str) -> None:
+        """Take a compiled program and the configuration that it is to run with."""
+        if mode != self._mode:
+            self._mode = mode
+            self._plain = self._api.Runtime(self._link, _runtime_config(mode))
         self._executable = self._libspu.Executable()
         self._executable.ParseFromString(executable)
 
@@ -72,7 +80,7 @@ class Party:
 
     def count(self) -> tuple[int, int]:
         """One run in a runtime that logs: bytes sent and messages sent by this party."""
-        runtime = self._api.Runtime(self._link, _runtime_config(profile=True))
+        runtime = self._api.Runtime(self._link, _runtime_config(self._mode, profile=True))
         for name, share in zip(self._executable.input_names, self._shares, strict=True):
             runtime.set_var(name, share)
         runtime.run(self._executable)
@@ -138,7 +146,7 @@ class Server:
             lambda outputs: [f"out{i}" for i in range(len(outputs))],
         )
         self._compile_s = time.perf_counter() - start
-        self._parties.call("program", executable.SerializeToString())
+        self._parties.call("program", executable.SerializeToString(), self._case.peer)
         self._share()
         return {"digest": digest(self._args)}
 
@@ -170,13 +178,13 @@ class Server:
             self._io.reconstruct(list(parts))
         return io_answer(load, run, reveal, share_ms, move_ms, 1e3 * (time.perf_counter() - start))
 
-    def finish(self, form: str = FORM) -> dict[str, Any]:
+    def finish(self, form: str = FORM) -> dict[str, float]:
         """Compare the last result with the plaintext."""
-        from benchmarks.cases import max_error
+        from benchmarks.cases import accuracy
 
         shares = self._parties.call("reveal")
         got = [self._io.reconstruct(list(parts)) for parts in zip(*shares, strict=True)]
-        return {"error": max_error(got, self._case.reference(self._args))}
+        return accuracy(got, self._case.reference(self._args))
 
     def close(self) -> None:
         """Free everything of the case."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,16 @@ def compare(case: Case, forms: Sequence[Form], ours: System, peer: System, runs:
         peer_runs.append(peer.ask("run"))
         for form in prepared:
             our_runs[form].append(ours.ask("run", form=form))
-    peer_error = peer.ask("finish")["error"]
+    peer_error = peer.ask("finish")
     rows = []
     for form in forms:
         row = {"case": case.name, "form": form, "target": _target(case, form), "note": case.note}
+        row["peer_mode"] = case.peer
         row |= _side("peer", theirs, peer_runs, peer_error)
         if form in failures:
             row |= {"ours_ms": None, "ratio": None, "failure": failures[form]}
         else:
-            error = ours.ask("finish", form=form)["error"]
+            error = ours.ask("finish", form=form)
             row |= _side("ours", prepared[form], our_runs[form], error)
             row["ratio"] = row["peer_ms"] / row["ours_ms"]
         rows.append(row)
@@ -61,7 +62,9 @@ def _target(case: Case, form: Form) -> float | None:
     return case.target if form in case.holds else None
 
 
-def _side(name: str, prepared: Any, runs: Sequence[Any], error: float) -> dict[str, Any]:
+def _side(
+    name: str, prepared: Any, runs: Sequence[Any], error: Mapping[str, float]
+) -> dict[str, Any]:
     def middle(field: str) -> float:
         return statistics.median(run[field] for run in runs)
 
@@ -73,7 +76,7 @@ def _side(name: str, prepared: Any, runs: Sequence[Any], error: float) -> dict[s
         "messages": prepared["messages"],
         "cpu_s": middle("cpu_s"),
         "peak_mb": max(run["peak_mb"] for run in runs),
-        "error": error,
+        **error,
         "compile_s": prepared["compile_s"],
     }
     if "steps_ms" in runs[0]:

@@ -41,7 +41,7 @@ def peers_table(rows: Sequence[Any]) -> Table:
     table.add_column("form")
     for column in ("ours ms", "SPU ms", "ratio", "target", "MB sent", "rounds"):
         table.add_column(column, justify="right")
-    for column in ("CPU s", "peak MB", "max abs error"):
+    for column in ("CPU s", "peak MB", "max abs error", "/ max(1, |x|)"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
@@ -55,7 +55,10 @@ def peers_table(rows: Sequence[Any]) -> Table:
             _number(row.get("ours_rounds"), 0),
             _pair(row, "cpu_s", 2),
             _pair(row, "peak_mb", 0),
-            f"{_small(row.get('ours_error'))} / {_small(row.get('peer_error'))}",
+            *(
+                f"{_small(row.get(f'ours_{kind}'))} / {_small(row.get(f'peer_{kind}'))}"
+                for kind in ("error", "scaled_error")
+            ),
         )
     table.caption = _failures(rows)
     return table

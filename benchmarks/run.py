@@ -39,7 +39,7 @@ def measure(case: Case, forms: Sequence[Form], ours: System, runs: int) -> list[
                 "first_run_ms": prepared["first_run_ms"],
                 "compile_s": prepared["compile_s"],
                 "work": pairs[0][1]["work"],
-                "ours_error": ours.ask("finish", form=form)["error"],
+                **{f"ours_{k}": v for k, v in ours.ask("finish", form=form).items()},
             }
             alone = [run.get("steps_ms", {}).get("run", run["ms"]) for run, _ in pairs]
             row["fraction"] = row["light_ms"] / statistics.median(alone)
