@@ -6,6 +6,7 @@ function crosses as its type, party and line: its text may hold data and stays w
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -25,6 +26,8 @@ from spuvm.wide import WIDE, elements
 
 _HALF = np.dtype("<u8")
 _PLAIN = (bool, int, float, str, bytes)
+_SHARED = {dtype.name for dtype in wire.DTYPES} | {"bfloat16"}
+_ELEMENTS = 1 << 40
 
 
 def packed(value: Any, what: str) -> Any:
@@ -180,7 +183,7 @@ def tree_from_wire(said: Any) -> Any:
         case {"fact": bool() | int() | float() | str() | bytes() as fact}:
             return fact
         case {"array": list() as shape, "dtype": str() as dtype} if len(said) == 2:
-            if all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
+            if dtype in _SHARED and _small(shape):
                 return ArraySpec(tuple(shape), dtype)
         case {"none": 0}:
             return None
@@ -191,6 +194,14 @@ def tree_from_wire(said: Any) -> Any:
         case {"dict": dict() as entries}:
             return {key: tree_from_wire(part) for key, part in entries.items()}
     raise ChannelError("a peer sent something that is not the structure of a value")
+
+
+def _small(shape: Sequence[Any]) -> bool:
+    """Whether numbers are a shape of no more elements than there can be, and of few dimensions."""
+    if len(shape) > 32 or not all(type(n) is int and 0 <= n < _ELEMENTS for n in shape):
+        return False
+    count: int = math.prod(max(n, 1) for n in shape)
+    return count < _ELEMENTS
 
 
 def public_to_wire(found: Any) -> Any:
