@@ -19,6 +19,7 @@
     listen = "0.0.0.0:9700"
     ledger = "ledger-{party}.jsonl"
     checkpoint_key = "certs/{party}.checkpoint.key"
+    largest_value = 4294967296             # bytes that it sends or accepts at once
 
     [policy.alice]                         # read by alice alone; see policy.py
     open = [{ what = "train", to = ["bob"] }]
@@ -39,6 +40,7 @@ from typing import Any
 from spuvm.devices.clusterdef import host_and_port
 from spuvm.devices.policy import Policy, Rule
 from spuvm.errors import UsageError
+from spuvm.net.schema import DEFAULT
 from spuvm.net.settings import Links, Tls
 
 _SECTIONS = ("parties", "tls", "timing", "local", "policy")
@@ -64,6 +66,7 @@ class Cluster:
 
     checkpoint_key  file of the key that this party's saved shares are encrypted with; it is made
                     when it is first needed.
+    largest_value   bytes of one value, or of the shares of one, that are sent or accepted.
     """
 
     party: str
@@ -73,6 +76,7 @@ class Cluster:
     policy: Policy
     ledger: Path
     checkpoint_key: Path
+    largest_value: int = DEFAULT.nbytes
 
 
 def load(path: str | Path, party: str) -> Cluster:
@@ -105,7 +109,7 @@ def parse(text: str, party: str, folder: Path, name: str = "cluster.toml") -> Cl
             next=f'add {party} = "host:port" under [parties], or correct party=',
         )
     local = _table(name, data, "local")
-    _known("[local]", local, ("listen", "ledger", "checkpoint_key"))
+    _known("[local]", local, ("listen", "ledger", "checkpoint_key", "largest_value"))
 
     def file(section: str, entry: Any) -> Path:
         return folder / _text(section, entry).replace("{party}", party)
@@ -127,6 +131,7 @@ def parse(text: str, party: str, folder: Path, name: str = "cluster.toml") -> Cl
         _policy(_table(name, data, "policy"), party, parties),
         file("[local] ledger", local.get("ledger", "ledger-{party}.jsonl")),
         file("[local] checkpoint_key", local.get("checkpoint_key", "{party}.checkpoint.key")),
+        _bytes("[local] largest_value", local.get("largest_value", DEFAULT.nbytes)),
     )
 
 
@@ -161,6 +166,12 @@ def _timing(table: Mapping[str, Any]) -> Timing:
         if not number or not 0 < value < math.inf:
             raise UsageError(f"[timing] {name} is a number of seconds", got=repr(value))
     return Timing(**{name: float(value) for name, value in table.items()})
+
+
+def _bytes(title: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise UsageError(f"{title} is a number of bytes", got=repr(value))
+    return value
 
 
 def _policy(table: Mapping[str, Any], party: str, parties: Mapping[str, Any]) -> Policy:

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
+import jax
+
 from spuvm.devices.backend import Backend
 from spuvm.devices.cluster import Cluster
 from spuvm.devices.ledger import Entry, Ledger
@@ -56,6 +58,7 @@ def settings(cluster: Cluster) -> dict[str, str]:
     return {
         "spuvm": str(sys.modules["spuvm"].__version__),  # the name would import everything
         "jax": version("jax"),
+        "64-bit types of jax": str(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
         "deadline": f"{timing.deadline:g} s",
         "patience": f"{timing.patience:g} s",
         "links": "TLS" if cluster.links.tls is not None else "plain",

@@ -56,7 +56,7 @@ class PartyBackend(Backend):
         self.policy, patience = cluster.policy, cluster.timing.patience
         self.peers = tuple(party for party in self.parties if party != self.name)
         self.agreement = Agreement(endpoint, patience)
-        self.post = Post(endpoint, self.agreement, ledger, patience)
+        self.post = Post(endpoint, self.agreement, ledger, patience, cluster.largest_value)
         self.sender = Worker(self.name, "send")
         self.receiver = Worker(self.name, "receive")
         self._starter = Worker(self.name, "start")

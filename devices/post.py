@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from spuvm.devices import travel
@@ -22,6 +22,7 @@ from spuvm.devices.local import Item, Worker
 from spuvm.devices.structure import describe
 from spuvm.errors import ChannelError, ProtocolError, SpuvmError, UsageError
 from spuvm.net.endpoint import Endpoint, Envelope, Limits
+from spuvm.net.schema import DEFAULT
 
 log = logging.getLogger("spuvm")
 
@@ -56,12 +57,20 @@ def _facts(tree: Any, form: Form) -> str:
 class Post:
     """Sends, hears and records for one party; errors of links are errors of the session."""
 
-    def __init__(self, endpoint: Endpoint, agreement: Agreement, ledger: Ledger, patience: float):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        agreement: Agreement,
+        ledger: Ledger,
+        patience: float,
+        largest: int,
+    ) -> None:
         self.name: str = endpoint.name
         self.endpoint, self.agreement = endpoint, agreement
         self.peers = agreement.peers
         # Twice: who waits for a script to get somewhere gives up first, and names who is late.
         self._ledger, self._patience = ledger, 2 * patience
+        self._limits = replace(DEFAULT, nbytes=largest)
 
     def run(self, worker: Worker, what: str, task: Callable[[], Any]) -> Item:
         """Queue a task; an error in it is the session's."""
@@ -114,7 +123,7 @@ class Post:
             self.record_failure(operation, "out", value, [peer])
             return "", 0
         payload = pack(value)
-        self.endpoint.send(peer, Envelope(operation.number, edge), payload)
+        self.endpoint.send(peer, Envelope(operation.number, edge, limits=self._limits), payload)
         return travel.digest(payload)
 
     def take(self, operation: Operation, peer: str, edge: str, expected: Any = None) -> Any:
@@ -124,7 +133,7 @@ class Post:
         if failure is not None:
             self.record_failure(operation, "in", failure, [peer])
             return failure
-        return self.receive(peer, Envelope(operation.number, edge, expected))
+        return self.receive(peer, Envelope(operation.number, edge, expected, self._limits))
 
     def receive(self, peer: str, envelope: Envelope) -> Any:
         """What a peer sends; an error of the link, or the peer's, is the session's."""

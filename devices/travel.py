@@ -25,6 +25,7 @@ from spuvm.protocol.aby3.io import Dealt, Form
 from spuvm.wide import WIDE, elements
 
 _HALF = np.dtype("<u8")
+_ANY_SIZE = wire.Limits(nbytes=1 << 62)
 _PLAIN = (bool, int, float, str, bytes)
 _SHARED = {dtype.name for dtype in wire.DTYPES} | {"bfloat16"}
 _ELEMENTS = 1 << 40
@@ -63,7 +64,7 @@ def packed(value: Any, what: str) -> Any:
 
 def digest(value: Any) -> tuple[str, int]:
     """SHA-256 and number of bytes of an encoded value, for ledgers."""
-    encoded = wire.encode(value)
+    encoded = wire.encode(value, _ANY_SIZE)
     found = sha256(encoded.head)
     for part in encoded.body:
         found.update(part)

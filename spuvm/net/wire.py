@@ -168,6 +168,7 @@ def encode(value: WireValue, limits: Limits = DEFAULT) -> Encoded:
             "a value is too large to be sent",
             got=f"{nbytes} bytes",
             expected=f"at most {limits.nbytes}, of these {limits.head} outside of arrays",
+            next="send it in parts, or raise the limit at both ends (docs/deployment.md)",
         )
     return Encoded(bytes(head), tuple(body), nbytes)
 

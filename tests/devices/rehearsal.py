@@ -25,6 +25,7 @@ class Rehearsal:
     policies: dict = field(default_factory=dict)
     patience: float = 20.0
     deadline: float = 10.0
+    largest: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
     errors: dict = field(default_factory=dict)
     endpoints: dict = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Rehearsal:
             self.policies.get(name, Policy(name)),
             self.ledger(name),
             self.folder / f"{name}.key",
+            self.largest.get(name, 1 << 30),
         )
         endpoint.connect({})
         self._met.wait(30)

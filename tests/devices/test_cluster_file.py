@@ -45,6 +45,7 @@ start_wait = 2.5
 [local]
 listen = "0.0.0.0:9700"
 ledger = "/var/{party}.jsonl"
+largest_value = 1000
 [policy.alice]
 open = [{ what = "train", to = ["bob", "c*"] }]
 share = ["alice", "bob", "carol"]
@@ -58,6 +59,7 @@ anything = "is bob's own business"
     assert cluster.links.listen == ("0.0.0.0", 9700)
     assert (cluster.links.deadline, cluster.links.connect_deadline) == (5, 2.5)
     assert cluster.ledger == Path("/var/alice.jsonl")
+    assert cluster.largest_value == 1000
     assert cluster.policy.open == (Rule("train", ("bob", "c*")),)
     with pytest.raises(UsageError, match=r"\[tls\] cert is not a file"):
         load(tmp_path / "cluster.toml", "carol")

@@ -249,6 +249,22 @@ def test_what_cannot_travel(rehearse):
         assert "set" in str(done.errors[name])
 
 
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_values_larger_than_a_party_wants(rehearse, who):
+    """The sender's limit and the receiver's: nothing larger is taken in."""
+
+    def script(me):
+        alice, bob, _ = map(sf.PYU, PARTIES)
+        return sf.reveal(alice(lambda: np.zeros(300))().to(bob), to=["bob"])
+
+    done = rehearse(largest={who: 2000}).run(script)
+    for name in PARTIES:
+        assert "too large" in str(done.errors[name])
+        assert "2000" in str(done.errors[name])
+    assert not [e for e in entries(done.ledger("bob")) if e["form"] == "clear"]
+    assert not rehearse(largest={who: 3000}).run(script).errors
+
+
 def test_the_ledger_says_all(rehearse):
     def script(me):
         alice, bob, _ = map(sf.PYU, PARTIES)

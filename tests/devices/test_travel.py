@@ -64,7 +64,7 @@ DECODERS = {
 def test_anything_is_understood_or_refused(name):
     decode, strategy = DECODERS[name]
 
-    @settings(max_examples=max(200, settings().max_examples))
+    @settings(max_examples=max(60, settings().max_examples))
     @given(strategy)
     def check(value):
         try:
