@@ -41,7 +41,8 @@ class Watched:
     """An equation of the traced function that was lowered by a rule of its own.
 
     Operands and results are Secret or public; `source` is the user's line; `debug_info` is that of
-    the function it stands in.
+    the function it stands in. Inside of loops with `trips` iterations, outermost first, they have a
+    leading axis for each.
     """
 
     equation: Any
@@ -49,6 +50,7 @@ class Watched:
     operands: tuple[Any, ...]
     results: tuple[Any, ...]
     source: str
+    trips: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

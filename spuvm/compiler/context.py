@@ -82,6 +82,7 @@ class Lowering:
         made = Lowering(config)
         made.source, made.trips, made.unbounded = self.source, (*self.trips, trip), self.unbounded
         made.lines, made.folded, made._draws = self.lines, self.folded, self._draws
+        made.watched = None if self.watched is None else []
         return made
 
     def input(self, type: Type, origin: str) -> int:

@@ -10,13 +10,14 @@ import numpy as np
 
 from spuvm.bytecode.verify import verify
 from spuvm.compiler import arith
-from spuvm.compiler.config import CompileConfig, Compiled, Watched
+from spuvm.compiler.config import CompileConfig, Compiled
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.passes import PASSES, everywhere
 from spuvm.compiler.trace import Traced, trace
 from spuvm.compiler.values import Value, kind_of, lift, public_result, type_of_input
+from spuvm.compiler.watching import values_of
 
 
 def compile_function(
@@ -53,7 +54,7 @@ def compile_function(
     results = lower_closed(low, traced.closed, secrets)
     specs = _outputs(low, traced, results)
     watched = tuple(low.watched or ())
-    values = _values_of(watched)
+    values = values_of(watched)
     for value, dtype in values.items():
         low.builder.output(value, str(dtype), f"value {value}")
         specs += ((low.shape(value), "float64" if kind_of(dtype) == "float" else str(dtype)),)
@@ -75,13 +76,6 @@ def compile_function(
         watched=watched,
         watched_values=tuple(values),
     )
-
-
-def _values_of(watched: Sequence[Watched]) -> dict[int, np.dtype[Any]]:
-    """Ids and dtypes of everything that the watched equations take and give."""
-    return {
-        v.id: v.dtype for w in watched for v in (*w.operands, *w.results) if isinstance(v, Secret)
-    }
 
 
 def _outputs(

@@ -16,7 +16,7 @@ import numpy as np
 
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
-from spuvm.compiler import arith, varying
+from spuvm.compiler import arith, varying, watching
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.public import PublicPart, public_part
@@ -82,10 +82,12 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         Secret(next(made), np.dtype(a.dtype)) if k in secret else part.final[k]
         for k, a in enumerate(spec.body.out_avals[: len(spec.carry)])
     ]
-    return carries + [
+    stacks = [
         row if row is not None else Secret(next(made), np.dtype(a.dtype))
         for row, a in zip(part.rows, spec.body.out_avals[len(spec.carry) :], strict=True)
     ]
+    watching.take_rows(low, body.low, made, spec.length)
+    return carries + stacks
 
 
 def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
@@ -273,4 +275,5 @@ def _lower_body(
         if kind_of(dtype) == "float":
             value = arith.settle(body, value)
         body.builder.output(value, str(dtype), "")
+    watching.emit_rows(body)
     return _Body(body, body.builder.build(), tuple(made))

@@ -96,6 +96,87 @@ def test_a_wrong_rule_is_found(monkeypatch):
     assert line_of(model, "jnp.tanh") in caught.value.at
 
 
+# --- inside loops ------------------------------------------------------------------------------
+
+
+def training(x, y):
+    def loss(w):
+        return jnp.mean(jnp.logaddexp(0.0, x @ w) - y * (x @ w))
+
+    def step(i, w):
+        return w - 2.0 / (i + 1) * jax.grad(loss)(w)
+
+    return lax.fori_loop(0, 6, step, jnp.zeros(x.shape[1]))
+
+
+def nested(x):
+    def outer(total, row):
+        inner = lax.fori_loop(0, 3, lambda i, v: jnp.where(v > i, v * 0.5, v + i), row)
+        return total + inner, lax.cond(inner[0] > 0, jnp.exp, jnp.negative, inner)
+
+    return lax.scan(outer, jnp.zeros(4), x, reverse=True)
+
+
+@pytest.mark.parametrize("ring", [32, 64, 128])
+def test_loops_are_sound_in_every_ring(ring):
+    """Equation by equation, so that what roundings add up to in many iterations is no matter."""
+    config = sf.Config(ring=ring)
+    y = np.float32([0, 1, 1])
+    got = sf.simulate(training, config, check="shadow")(X, y)
+    np.testing.assert_allclose(got, training(X, y), atol=0.2 if ring == 32 else 1e-3)
+    total, _ = sf.simulate(nested, config, check="shadow")(X)
+    np.testing.assert_allclose(total, nested(X)[0], atol=0.1 if ring == 32 else 1e-4)
+
+
+def many_roundings(x):
+    return lax.fori_loop(0, 300, lambda i, v: v * 0.3 - v * 0.3 + v, x)
+
+
+def test_errors_that_add_up_are_no_errors():
+    sf.simulate(many_roundings, sf.Config(frac_bits=10), check="shadow")(X[0, :2])
+
+
+def growing(x):
+    def step(i, v):
+        return v * 30.0 + 1.0
+
+    return lax.fori_loop(0, 12, step, x)
+
+
+@pytest.mark.parametrize(("ring", "iteration"), [(32, 4), (64, 8)])
+def test_the_iteration_that_goes_wrong_is_named(ring, iteration):
+    with pytest.raises(sf.errors.ShadowError, match=f"in iteration {iteration}") as caught:
+        sf.simulate(growing, sf.Config(ring=ring), check="shadow")(np.float32([2.0]))
+    assert line_of(growing, "v * 30.0") in caught.value.at
+
+
+def promised_in_a_loop(x):
+    def inner(j, v):
+        return v + 1.0
+
+    def outer(i, v):
+        v = lax.fori_loop(0, 2, inner, v)
+        return sf.assume_range(v, -8.0, 6.4)
+
+    return lax.fori_loop(0, 4, outer, x)
+
+
+@pytest.mark.parametrize("ring", [32, 64, 128])
+def test_a_promise_that_breaks_in_a_loop_is_named(ring):
+    check = sf.simulate(promised_in_a_loop, sf.Config(ring=ring), check="shadow")
+    with pytest.raises(sf.errors.ShadowError, match=r"assume_range .* in iteration 2") as caught:
+        check(np.float32([0.0, 1.0]))
+    assert caught.value.got == "1 of 2 elements outside of it"
+    assert line_of(promised_in_a_loop, "assume_range") in caught.value.at
+    np.testing.assert_allclose(check(np.float32([-2.0, -3.0])), [6, 5], atol=1e-3)
+
+
+def test_saturated_results_are_meant():
+    """1 / (1 + e^-x) far from 0: the exponential is the largest number, the result right."""
+    got = sf.simulate(lambda x: 1 / (1 + jnp.exp(-x) / 2), check="shadow")(np.float32([-60, 60]))
+    np.testing.assert_allclose(got, [0, 1], atol=1e-5)
+
+
 def test_the_word_is_checked():
     with pytest.raises(sf.errors.UsageError, match="unknown check"):
         sf.simulate(sound, check="light")

@@ -15,7 +15,7 @@ from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
-from spuvm.wide import cast, zeros
+from spuvm.wide import cast, elements, zeros
 
 Value = AShare | BShare | Array
 
@@ -111,7 +111,7 @@ def take(p: Party, x: Any, index: Array, *, shape: tuple[int, ...]) -> Any:
 
 
 def _place(x: Array, start: Array, sizes: tuple[int, ...]) -> tuple[slice, ...]:
-    first = [int(a) for a in start]
+    first = [int(a) for a in elements(start).astype(np.int64)]
     if any(a + n > m for a, n, m in zip(first, sizes, x.shape, strict=False)):
         raise ProtocolError("a public start is out of range", got=f"{first} of {x.shape}")
     return tuple(slice(a, a + n) for a, n in zip(first, sizes, strict=True))
