@@ -85,7 +85,9 @@ class Party:
 def tcp_party(rank: int, ports: list[int], ring_bits: int = RING) -> Party:
     """A party that talks over TCP loopback, in a process of its own."""
     from spuvm.net import tcp
+    from spuvm.net.memory import keep_large_blocks
 
+    keep_large_blocks()
     return Party(rank, tcp.connect(rank, [("127.0.0.1", port) for port in ports]), ring_bits)
 
 

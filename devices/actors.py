@@ -24,6 +24,7 @@ from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
 from spuvm.devices.warmup import warm_up
 from spuvm.errors import ChannelError, PartyError, SpuvmError
 from spuvm.kernels.warm import samples
+from spuvm.net.memory import keep_large_blocks
 from spuvm.net.tcp import connect, listen
 from spuvm.protocol.aby3.io import Dealt
 from spuvm.ring import Ring
@@ -135,6 +136,7 @@ class MachineProcess:
     def __init__(self, party: str) -> None:
         logging.getLogger("spuvm").setLevel(logging.INFO)
         warm_up()
+        keep_large_blocks()
         self._host = Host(party)
         self._listener: Any = None
         self._deadline = 0.0

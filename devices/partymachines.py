@@ -27,6 +27,7 @@ from spuvm.devices.post import handle
 from spuvm.devices.structure import ArraySpec, leaves_of
 from spuvm.errors import UsageError
 from spuvm.kernels.arith import small_dtype
+from spuvm.net.memory import keep_large_blocks
 from spuvm.protocol.aby3.io import Dealt, Form, form_of
 from spuvm.protocol.aby3.packing import packed_size
 from spuvm.ring import Ring
@@ -50,6 +51,7 @@ class PartyMachines(Machines):
         self._close: Any = None
         if self.rank is None:
             return
+        keep_large_blocks()
         self._host = Host(backend.name, backend.cluster.checkpoint_key)
         self._worker = Worker(backend.name, plan.name)
         self.workers.append(self._worker)
