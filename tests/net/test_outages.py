@@ -202,16 +202,6 @@ def test_a_party_that_dies_ends_the_session_and_cannot_come_back_to_it() -> None
                 party.communicate()
 
 
-def test_three_parties_are_connected_over_tls_in_two_seconds() -> None:
-    files = tls_files(NAMES)
-    addresses = dict(zip(NAMES, free_addresses(), strict=True))
-    ends = [TcpEndpoint(name, Links(addresses, files[name])) for name in NAMES]
-    begin = time.monotonic()
-    run(*(end.connect for end in ends))
-    assert time.monotonic() - begin < 2
-    run(*(end.close for end in ends))
-
-
 def test_late_starters_are_waited_for_and_the_missing_one_is_named() -> None:
     addresses = dict(zip(NAMES, free_addresses(), strict=True))
 

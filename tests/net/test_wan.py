@@ -89,12 +89,13 @@ def clean(net: Network) -> Iterator[None]:
     net.join()
 
 
-@pytest.mark.parametrize(("delay", "rounds"), [(0.02, 50), (0.08, 50)] if LONG else [(0.02, 25)])
+@pytest.mark.parametrize(("delay", "rounds"), [(0.02, 50), (0.08, 50)] if LONG else [(0.08, 12)])
 def test_a_round_takes_one_latency(net: Network, delay: float, rounds: int) -> None:
+    """At least one, and less than two; how much less is measured by benchmarks/wan.py."""
     net.shape = Shape(delay)
     with walking(net, rounds=rounds) as walkers:
         for said in walkers.outcomes().values():
-            assert rounds * delay * 0.95 < said["rounds"] < rounds * (delay * 1.1 + 0.003) + delay
+            assert rounds * delay * 0.95 < said["rounds"] < (rounds + 1) * delay * 1.9
 
 
 @pytest.mark.parametrize("cut", [5.0] if LONG else [1.0])

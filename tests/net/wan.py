@@ -1,9 +1,10 @@
 """A wide-area network on one machine: a network namespace per party, and a router between them.
 
 Every namespace has a tun device whose packets this process reads, delays, drops, holds to a
-bandwidth and passes on, so that the parties' own TCP meets real latency, loss and cuts. Where
-namespaces or tun devices cannot be made, `network` says so and gives loopback addresses with relays
-that delay and cut, but cannot lose packets.
+bandwidth and passes on, so that the parties' own TCP meets real latency, loss and cuts. (`tc netem`
+on veth pairs would do the same; many kernels come without it.) Where namespaces or tun devices
+cannot be made, `network` says so and gives loopback addresses with relays that delay and cut, but
+cannot lose packets.
 """
 
 from __future__ import annotations
@@ -114,14 +115,12 @@ class Namespaces:
         rng = np.random.default_rng(0)
         waiting: list[tuple[float, int, int, bytes]] = []
         order = itertools.count()
-        poll = select.poll()
-        for tun in self._tuns:
-            poll.register(tun, select.POLLIN)
         place = {tun: i for i, tun in enumerate(self._tuns)}
         while not self._stopping:
             now = time.monotonic()
             left = waiting[0][0] - now if waiting else 0.1
-            for tun, _ in poll.poll(max(0.0, 1000 * min(left, 0.1))):
+            ready, _, _ = select.select(self._tuns, (), (), max(0.0, min(left, 0.1)))
+            for tun in ready:  # poll would round up to milliseconds
                 with contextlib.suppress(BlockingIOError):
                     for _ in range(64):
                         self._queue(place[tun], os.read(tun, 65_536), rng, waiting, order)
