@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spuvm.errors import ChannelError
-from spuvm.net.greeting import Greeting, Refused, hear, say
+from spuvm.net.greeting import Greeting, Later, Refused, hear, say
 from spuvm.net.link import Link
 from spuvm.net.settings import Links, is_loopback
 from spuvm.net.tls import Contexts
@@ -47,7 +47,7 @@ class House(ABC):
 
     @abstractmethod
     def judge(self, link: Link, heard: Greeting) -> str | None:
-        """Why a connection with an authenticated peer is refused, if it is."""
+        """Why a connection with an authenticated peer is refused, if it is; or Later."""
 
     @abstractmethod
     def opened(self, link: Link, heard: Greeting) -> None:
@@ -118,19 +118,23 @@ class Door:
         else:
             transport, name = self._contexts.secure(sock, server=True, until=until)
         heard = hear(transport, until)
-        problem = self._stranger(heard, name)
+        problem: str | Later | None = self._stranger(heard, name)
         link = self._links.get(heard.name)
         if problem is None and link is not None:
             with self._admitting[link.peer]:
-                problem = self._house.judge(link, heard)
+                try:
+                    problem = self._house.judge(link, heard)
+                except Later as later:
+                    problem = later
                 if problem is None:
                     seen = link.pause()
                     say(transport, self._house.greeting(link.peer, seen), until)
                     link.install(transport, heard.seen)
                     self._house.opened(link, heard)
                     return True
-            self.excuses[link.peer] = problem
-        _log.warning("a connection from %s was refused: %s", where, problem)
+            self.excuses[link.peer] = str(problem)
+        level = logging.INFO if isinstance(problem, Later) else logging.WARNING
+        _log.log(level, "a connection from %s was refused: %s", where, problem)
         with contextlib.suppress(OSError):
             say(transport, problem or "unknown party", until)
             transport.finish()

@@ -47,10 +47,16 @@ class Refused(ChannelError):
     """The other end said why it does not want this connection, or it is not who it should be."""
 
 
-def say(transport: Transport, greeting: Greeting | str, until: float) -> None:
-    """Send a greeting, or a text that says why there is none."""
+class Later(ChannelError):
+    """The other end is still busy with a session that is over: the same may be welcome soon."""
+
+
+def say(transport: Transport, greeting: Greeting | Later | str, until: float) -> None:
+    """Send a greeting, or a text that says why there is none, or none yet."""
     if isinstance(greeting, str):
         said: wire.WireValue = {"refused": greeting[:2000]}
+    elif isinstance(greeting, Later):
+        said = {"later": greeting.message[:2000]}
     else:
         said = {
             "name": greeting.name,
@@ -78,6 +84,7 @@ def hear(transport: Transport, until: float) -> Greeting:
 
     Raises:
         Refused: the other end says why it refuses, or says something else than a greeting.
+        Later: it does not want this connection yet.
         OSError: the connection broke, or nothing came in time.
     """
     start = _exactly(transport, 8, until)
@@ -90,7 +97,9 @@ def hear(transport: Transport, until: float) -> Greeting:
         raise Refused(f"a greeting that cannot be read: {error.message}") from error
     match said:
         case {"refused": str(reason)}:
-            raise Refused(f"refused: {''.join(c for c in reason if c.isprintable() or c == ' ')}")
+            raise Refused(f"refused: {_printable(reason)}")
+        case {"later": str(reason)}:
+            raise Later(_printable(reason))
         case {
             "name": str(name),
             "to": str(to),
@@ -103,6 +112,10 @@ def hear(transport: Transport, until: float) -> Greeting:
             if all(isinstance(party, str) for party in parties):
                 return Greeting(name, to, _strings(parties), nonce, yours, seen, window)
     raise Refused("a greeting with other contents than expected")
+
+
+def _printable(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() or c == " ")
 
 
 def _strings(items: Sequence[wire.WireValue]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from spuvm.net.channel import Channel, party
 from spuvm.net.door import Door, House
 from spuvm.net.endpoint import Endpoint, Envelope, check_members, check_peer
 from spuvm.net.frame import ABORT_BYTES, READ_AHEAD, abort_text
-from spuvm.net.greeting import NONCE, Greeting
+from spuvm.net.greeting import NONCE, Greeting, Later
 from spuvm.net.handshake import listen
 from spuvm.net.inflow import Budget, Inflow
 from spuvm.net.keeper import Keeper
@@ -163,6 +163,10 @@ class TcpEndpoint(Endpoint, Owner, House):
 
     def judge(self, link: Link, heard: Greeting) -> str | None:
         peer = link.peer
+        known = self._nonces.get(peer)
+        over = self._failure is not None or self._state in ("closing", "closed") or link.left
+        if over and known != heard.nonce:  # it begins the next session before this one has ended
+            raise Later(f"party '{self.name}' has not ended its previous session yet")
         if heard.parties != self.parties:
             problem = f"parties '{self.name}' and '{peer}' do not agree on 'parties'"
             self.hopeless(
@@ -176,7 +180,6 @@ class TcpEndpoint(Endpoint, Owner, House):
             return problem
         if heard.yours not in (b"", self._nonce):
             return f"party '{self.name}' was restarted: the old session cannot go on"
-        known = self._nonces.get(peer)
         if known is not None and known != heard.nonce:
             if not (self.meeting and link.fresh):
                 problem = f"party '{peer}' was restarted: the old session cannot go on"

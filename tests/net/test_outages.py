@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -152,7 +153,7 @@ logging.basicConfig(level="INFO")
 name, addresses, folder = sys.argv[1], eval(sys.argv[2]), Path(sys.argv[3])
 tls = Tls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
 try:
-    with TcpEndpoint(name, Links(addresses, tls, connect_deadline=20, deadline=8)) as end:
+    with TcpEndpoint(name, Links(addresses, tls, None, float(sys.argv[4]), 8)) as end:
         end.connect({"version": "1"})
         print("connected", flush=True)
         rank = list(addresses).index(name)
@@ -165,10 +166,10 @@ except SpuvmError as error:
 """
 
 
-def start(name: str, addresses: Mapping[str, Any]) -> subprocess.Popen[str]:
+def start(name: str, addresses: Mapping[str, Any], wait: float = 20) -> subprocess.Popen[str]:
     folder = Path(tls_files(NAMES)[name].ca).parent
     return subprocess.Popen(
-        [sys.executable, "-c", PARTY, name, repr(dict(addresses)), str(folder)],
+        [sys.executable, "-c", PARTY, name, repr(dict(addresses)), str(folder), str(wait)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -187,7 +188,7 @@ def test_a_party_that_dies_ends_the_session_and_cannot_come_back_to_it() -> None
         time.sleep(0.2)
         parties["carol"].send_signal(signal.SIGKILL)
         killed = time.monotonic()
-        again = start("carol", addresses)
+        again = start("carol", addresses, 8)
         said = {name: parties[name].communicate(timeout=20)[0] for name in ("alice", "bob")}
         assert time.monotonic() - killed < 15
         for text in said.values():
@@ -200,6 +201,31 @@ def test_a_party_that_dies_ends_the_session_and_cannot_come_back_to_it() -> None
             if party is not None:
                 party.kill()
                 party.communicate()
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_sessions_that_follow_each_other_at_once(failing: bool) -> None:
+    """Who begins the next one while others have not ended the last is asked to wait."""
+    addresses = dict(zip(NAMES, free_addresses(), strict=True))
+    pauses = {"alice": (0.4, 0.0, 0.2, 0), "bob": (0, 0.3, 0, 0), "carol": (0, 0, 0.4, 0)}
+
+    def party(name: str) -> bytes:
+        last = b""
+        for number, pause in enumerate(pauses[name]):
+            with (
+                contextlib.suppress(ValueError, ChannelError if failing else ValueError),
+                TcpEndpoint(name, Links(addresses, connect_deadline=20)) as end,
+            ):
+                end.connect()
+                last = end.session
+                time.sleep(pause)  # the others have left meanwhile, and come again
+                if failing and name == "bob" and number < 3:
+                    raise ValueError("bob gives up")
+        return last
+
+    sessions = run(*(lambda n=n: party(n) for n in NAMES), patience=60)
+    assert len(set(sessions)) == 1
+    assert sessions[0]
 
 
 def test_late_starters_are_waited_for_and_the_missing_one_is_named() -> None:
