@@ -34,13 +34,20 @@ class Setting:
         return Fxp(Ring(self.ring), self.frac)
 
     @property
+    def dtype(self) -> str:
+        """float64 where float32 has fewer digits than the encoding."""
+        return "float64" if self.frac > 28 else "float32"
+
+    @property
     def tolerance(self) -> float:
         """The contract: 2^-4 at 8 fraction bits, else 2^-(f-6), for float32 at least 2^-22."""
-        return 2.0**-4 if self.frac == 8 else max(2.0 ** -(self.frac - 6), 2.0**-22)
+        if self.frac == 8:
+            return 2.0**-4
+        return max(2.0 ** -(self.frac - 6), 2.0**-22 if self.dtype == "float32" else 0.0)
 
     def clip(self, domain: Domain) -> Interval:
         """The representable part of a domain."""
-        top = self.fxp.max_float * (1 - 2.0**-30)
+        top = self.fxp.max_float**domain.power * (1 - 2.0**-30)
         return max(domain.lo, -top), min(domain.hi, top)
 
 
@@ -48,9 +55,10 @@ class Setting:
 def compiled(function: Function, setting: Setting) -> Compiled:
     """The program on POINTS points."""
     ranges = setting.declared or ((None, None),) * len(function.args)
-    specs = [SecretSpec((POINTS,), "float32", "alice", lo, hi) for lo, hi in ranges]
-    ring = Ring(setting.ring)
-    return compile_function(function.fn, specs, config=CompileConfig(ring, setting.fxp))
+    specs = [SecretSpec((POINTS,), setting.dtype, "alice", lo, hi) for lo, hi in ranges]
+    config = CompileConfig(Ring(setting.ring), setting.fxp)
+    with jax.enable_x64(setting.dtype == "float64"):
+        return compile_function(function.fn, specs, config=config)
 
 
 def points(lo: float, hi: float, frac: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,9 +83,16 @@ def points(lo: float, hi: float, frac: int, rng: np.random.Generator) -> np.ndar
 def operands(
     function: Function, setting: Setting, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """POINTS points of each operand's domain, inside the declared range."""
+    """POINTS points of each operand's domain or declared range; a third are close pairs."""
     ends = setting.declared or tuple(setting.clip(d) for d in function.args)
-    return tuple(points(lo, hi, setting.frac, rng) for lo, hi in ends)
+    made = [points(lo, hi, setting.frac, rng) for lo, hi in ends]
+    if len(made) == 2:
+        third = POINTS // 3
+        near = made[0][:third] + rng.integers(-2, 3, third) * 2.0**-setting.frac
+        near = near * rng.choice([-1, 1], third)
+        inside = (near >= ends[1][0]) & (near <= ends[1][1])
+        made[1][:third] = 0.0 + np.where(inside, near, made[1][:third])
+    return tuple(made)
 
 
 def run(
@@ -88,13 +103,20 @@ def run(
     encoded = [np.asarray(setting.fxp.encode(x)) for x in xs]
     (out,) = run_plain(made.program, encoded, rng, "ranges")
     kind = made.program.types[made.program.outputs[0].value]
-    return np.asarray(setting.fxp.decode(out, "float64", kind.frac))
+    dtype = made.program.outputs[0].dtype
+    wide = dtype if np.dtype(dtype).kind in "iub" else "float64"
+    return np.asarray(setting.fxp.decode(out, wide, kind.frac)).astype(np.float64)
+
+
+def exact(function: Function, xs: tuple[np.ndarray, ...]) -> np.ndarray:
+    """What JAX says in float64."""
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        return np.asarray((function.truth or function.fn)(*xs), np.float64)
 
 
 def truth(function: Function, setting: Setting, xs: tuple[np.ndarray, ...]) -> np.ndarray:
     """The right results; infinite ones are the largest number, 0 / 0 is 0."""
-    with jax.enable_x64(True), np.errstate(all="ignore"):
-        want = np.asarray((function.truth or function.fn)(*xs), np.float64)
+    want = exact(function, xs)
     return np.where(np.isnan(want), 0, np.clip(want, -limit(setting), limit(setting)))
 
 
@@ -113,7 +135,9 @@ def measure(function: Function, setting: Setting, seed: int) -> tuple[float, Any
     """The worst error over one draw of points, and where it is."""
     rng = np.random.default_rng(seed)
     xs = operands(function, setting, rng)
-    found = errors(setting, run(function, setting, xs, rng), truth(function, setting, xs))
-    found = np.where(function.holds(*xs), found, 0)
+    got, want = run(function, setting, xs, rng), truth(function, setting, xs)
+    found = np.where(function.holds(*xs), errors(setting, got, want), 0)
+    if function.exact:
+        assert np.array_equal(got, exact(function, xs)), function.id
     worst = int(found.argmax())
     return float(found[worst]), [float(x[worst]) for x in xs]

@@ -9,7 +9,7 @@ import pytest
 from function_cases import FUNCTIONS, Function
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweep import FRACS, Interval, Setting, errors, measure, operands, run, truth
+from sweep import FRACS, POINTS, Interval, Setting, errors, measure, operands, run, truth
 
 from spuvm.ring import WIDTHS
 
@@ -62,13 +62,24 @@ def test_with_declared_ranges(function: Function, data: st.DataObject) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_monotone_functions_do_not_turn_back(function: Function, ring: int, seed: int) -> None:
     """By no more than 8 units, between any two points of a sweep, segment borders included."""
-    setting = Setting(ring, FRACS[ring][0])
+    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])])
     rng = np.random.default_rng(seed)
     (x,) = operands(function, setting, rng)
     got = run(function, setting, (np.sort(x),), rng)
     highest = np.maximum.accumulate(got if function.course == "rising" else -got)
     drop = (highest - (got if function.course == "rising" else -got)) * 2.0**setting.frac
     assert (drop <= 8 * np.maximum(1, np.abs(got))).all(), drop.max()
+
+
+@pytest.mark.parametrize("ring", WIDTHS)
+def test_angles_of_equal_sizes(ring: int) -> None:
+    """A quotient of equal numbers may be rounded to a little more than 1."""
+    setting = Setting(ring, FRACS[ring][0])
+    atan2 = next(f for f in FUNCTIONS if f.id == "atan2")
+    x = np.arange(POINTS) * 0.5 + 0.5
+    for y in (x, -x):
+        got = run(atan2, setting, (x, y), np.random.default_rng(ring))
+        assert errors(setting, got, truth(atan2, setting, (x, y))).max() <= setting.tolerance
 
 
 def test_errors_are_seen() -> None:

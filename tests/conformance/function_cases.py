@@ -22,10 +22,11 @@ MOST = float("inf")
 
 @dataclass(frozen=True)
 class Domain:
-    """The interval an operand is taken from, as far as it is representable."""
+    """The interval an operand is taken from, as far as |x| <= (the largest number) ** power."""
 
     lo: float = -MOST
     hi: float = MOST
+    power: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Function:
     fn      also gives the truth, in float64 on the encoded operands, unless `truth` does.
     holds   at which points of the domain the accuracy is promised, where not at all.
     course  a rising or falling function may not turn back by more than 8 units anywhere.
+    exact   the result is that of JAX, to the last bit.
     """
 
     primitive: str
@@ -45,6 +47,7 @@ class Function:
     rings: tuple[int, ...] = WIDTHS
     truth: Callable[..., Any] | None = None
     holds: Callable[..., Any] = lambda *xs: np.ones(np.shape(xs[0]), np.bool_)
+    exact: bool = False
 
     @property
     def id(self) -> str:
@@ -53,6 +56,7 @@ class Function:
 
 
 ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
+ROOT = Domain(power=0.499)  # products of two are representable
 
 FUNCTIONS = [
     Function("exp", jnp.exp, course="rising"),
@@ -91,7 +95,32 @@ FUNCTIONS = [
     Function("erfc", jax.scipy.special.erfc, course="falling"),
     Function("erf_inv", jax.scipy.special.erfinv, (UNIT,), course="rising",
              holds=lambda x: np.abs(x) < 1),
-    Function("floor", jnp.floor, course="rising"),
-    Function("ceil", jnp.ceil, course="rising"),
-    Function("round", jnp.round, course="rising"),
+    Function("floor", jnp.floor, course="rising", exact=True),
+    Function("ceil", jnp.ceil, course="rising", exact=True),
+    Function("round", jnp.round, course="rising", exact=True),
+    Function("round", lambda x: lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO), name="away",
+             course="rising", exact=True),
+    Function("sign", jnp.sign, course="rising", exact=True),
+    Function("abs", jnp.abs, exact=True),
+    Function("max", jnp.maximum, (ALL, ALL), exact=True),
+    Function("min", jnp.minimum, (ALL, ALL), exact=True),
+    Function("lt", lambda x, y: (x < y) + 2 * (x <= y) + 4.0 * (x == y), (ALL, ALL), exact=True),
+    Function("select_n", lambda x, y: jnp.where(x > 0, y, -x), (ALL, ALL), exact=True),
+    Function("convert_element_type", lambda x: x.astype(jnp.int32), (Domain(-2e9, 2e9),),
+             name="truncated", course="rising", exact=True),
+    Function("log1p", jnp.logaddexp, (Domain(-1e6, 1e6), Domain(-1e6, 1e6)), name="logaddexp2"),
+    Function("log", lambda x: jnp.log2(x), (POSITIVE,), name="log2", course="rising"),
+    Function("mul", lambda x, y: x * y, (ROOT, ROOT)),
+    Function("square", jnp.square, (ROOT,)),
+    Function("integer_pow", lambda x: x**-3, name="inverse"),
+    Function("pow", lambda x, y: x**y, (Domain(2.0**-6, 64.0), Domain(-4.0, 4.0)), name="powers"),
+    Function("pow", lambda x: x**1.75, (Domain(0.0, 1e6),), name="public", course="rising"),
+    Function("rem", jnp.fmod, (Domain(-500, 500), Domain(lo=16)), name="domain"),
+    Function("tanh", jax.nn.gelu, (Domain(-100, 100),), name="gelu"),
+    Function("exp", lambda x: jax.nn.elu(x), name="elu", course="rising"),
+    Function("log", jax.scipy.special.entr, (Domain(0, 1e5),), name="entr"),
+    Function("log", lambda x, y: jax.scipy.special.xlogy(x, y), (Domain(-8, 8), POSITIVE),
+             name="xlogy", holds=lambda x, y: (y > 0) | (x == 0)),
+    Function("sqrt", lambda x, y: jnp.hypot(x, y), (Domain(-1e3, 1e3), Domain(-1e3, 1e3)),
+             name="hypot"),
 ]  # fmt: skip

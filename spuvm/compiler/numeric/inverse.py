@@ -95,8 +95,8 @@ def atan2(low: Lowering, y: int, x: int) -> int:
 
 def _of_ratio(low: Lowering, n: int, d: int, steep: order.Bit) -> int:
     """atan(n / d) for 0 <= n <= d, or pi/2 minus that where `steep`."""
-    q = ratio(low, _positive(low, n), d)
-    return _reflected(low, odd(low, q, np.arctan, 1.0, 0.0), steep, math.pi / 2)
+    q = ratio(low, _positive(low, n), d)  # its bounds are a little above 1, and so are its values
+    return _reflected(low, odd(low, q, np.arctan, 2.0, 0.0), steep, math.pi / 2)
 
 
 def _positive(low: Lowering, x: int) -> int:

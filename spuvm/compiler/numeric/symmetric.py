@@ -31,7 +31,7 @@ GRID: Floats = np.linspace(-40, 0, 4001)
 
 def uneven(f: int) -> float:
     """By how much a fitted function may swing."""
-    return math.ldexp(UNEVEN, -min(f, 36))
+    return math.ldexp(UNEVEN, -f)
 
 
 def slack(f: int) -> int:

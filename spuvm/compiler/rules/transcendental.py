@@ -45,7 +45,7 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
 
 @rule("rem")
 def rem(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
-    """The remainder with the sign of x; of floats right while |x / y| < 2^20."""
+    """The remainder with the sign of x; of floats right while |x / y| < 2^20 (2^7 for f = 8)."""
     (o,) = out
     if kind_of(o.dtype) == "int":
         return intdiv.remainder(low, o, x, y)
@@ -168,6 +168,10 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     if whole and isinstance(x, Secret):
         return _whole_power(low, o, x, y)
     if isinstance(x, Secret):
+        if not isinstance(y, Secret) and exponents.size == 1:  # one factor of the exponent
+            factor = exponential.LOG2_E * float(exponents[0])
+            grown = exponential.exp2(low, logarithm.log(low, x.id), factor)
+            return Secret(low.spread(grown, o.shape), o.dtype)
         return exp(low, out, mul(low, out, log(low, out, x), y))
     base = np.asarray(x, np.float64)
     made = exp(low, out, mul(low, out, np.log(np.abs(base)), y))
