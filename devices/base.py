@@ -94,6 +94,7 @@ class DeviceObject(ABC):
     __lt__ = __le__ = __gt__ = __ge__ = _refusal("comparison")
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refusal("arithmetic")
     __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = _refusal("arithmetic")
+    __pow__ = __rpow__ = _refusal("arithmetic")
 
 
 def pack(

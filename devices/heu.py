@@ -18,22 +18,23 @@ from typing import Any, NoReturn
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device
 from spuvm.devices.calls import Call, Slot
-from spuvm.devices.heudef import Definition, parse
+from spuvm.devices.heudef import Definition, check_field, parse
 from spuvm.devices.heuobject import HEUObject, Kind, public_value
 from spuvm.devices.heuparty import HEUParty, public_key
 from spuvm.devices.pyu import PYUObject
 from spuvm.devices.session import checked_parties, current
 from spuvm.errors import UsageError
 from spuvm.paillier.encoding import Encoding
-from spuvm.paillier.keys import MIN_BITS, Safety, check_bits
+from spuvm.paillier.keys import MIN_BITS, Safety, check_new
 
 
 class HEU(Device):
     """A key holder, who decrypts, and evaluators, who compute under encryption.
 
     Args:
-        sk_keeper: the party that makes the key pair; or SecretFlow's config dict, alone.
-        evaluators: other parties.
+        sk_keeper: the party that makes the key pair; or SecretFlow's config dict. Its "encoding"
+            has no effect: floats have frac_bits here, integers stay integers.
+        evaluators: other parties; with a dict nothing, or SecretFlow's second argument "FM64".
         key_bits: 2048 or more.
         frac_bits: of floats; the same as the SPU's by default.
         input_range: (lo, hi) of every number; declared ranges make results smaller and packing
@@ -57,13 +58,16 @@ class HEU(Device):
         self._session = current()
         if isinstance(sk_keeper, Mapping):
             said = parse(sk_keeper)
-            if evaluators is not None:
-                raise UsageError("the evaluators are named twice", expected="a dict alone")
+            check_field(evaluators)
+        elif isinstance(evaluators, str):
+            raise UsageError(
+                "evaluators are a list of names", got=repr(evaluators), expected=f"[{evaluators!r}]"
+            )
         else:
             said = Definition(sk_keeper, tuple(evaluators or ()), key_bits)
         self.sk_keeper, self.evaluators = said.sk_keeper, said.evaluators
         _check_roles(self.sk_keeper, self.evaluators, self._session.parties)
-        check_bits(said.key_bits, safety)
+        check_new(said.key_bits, safety)
         self.encoding = Encoding(frac_bits, input_range)
         self.key_bits, self.safety = said.key_bits, safety
         self.name = self._session.fresh("heu")

@@ -52,6 +52,22 @@ def parse(definition: Mapping[str, Any]) -> Definition:
     return Definition(keeper, tuple(_party(e, "evaluators") for e in evaluators), bits)
 
 
+def check_field(field: Any) -> None:
+    """SecretFlow's second argument, the SPU's field: it says nothing but must not contradict.
+
+    Raises:
+        UsageError: another field than that of the crossings, or evaluators beside a dict.
+    """
+    name = str(getattr(field, "name", field)).rpartition(".")[2]
+    if field is not None and name != "FM64":
+        raise UsageError(
+            "beside a dict a HEU takes the SPU's field or nothing",
+            got=repr(field),
+            expected="FM64",
+            next="evaluators are named in the dict",
+        )
+
+
 def _party(entry: Any, where: str) -> str:
     if not isinstance(entry, Mapping) or "party" not in entry:
         raise UsageError(f"{where} names a party", got=repr(entry), expected='{"party": "alice"}')

@@ -211,6 +211,11 @@ class HEUObject(DeviceObject):
     def __rmatmul__(self, other: Any) -> HEUObject:  # type: ignore[override]
         return _binary("@", other, self)
 
+    def _instead(self, operation: str) -> str:
+        if operation == "arithmetic":
+            return "+ - * @ with numbers, h * (1 / c) to divide; compute other things on an SPU"
+        return f"sf.reveal(x.to(PYU({self.device.sk_keeper!r}))) lets the key holder decrypt it"
+
     __array_ufunc__ = None  # numpy arrays leave operators to this class
 
     def __repr__(self) -> str:
@@ -229,6 +234,8 @@ def _binary(operation: str, left: Any, right: Any) -> HEUObject:
     for x in sides:
         if isinstance(x, DeviceObject) and x.device is not heu:
             raise UsageError(f"operands of {operation} on different devices", got=repr(x))
+        if not isinstance(x, DeviceObject):
+            heu.encoding.public(x, f"the constant of {operation}")  # misuse shows at the call
     for x in handles:
         x.check_session()
     party = _where(operation, handles)

@@ -218,7 +218,7 @@ class HEUParty:
             self._values.pop(name, None)
 
     def _operand(self, x: Any) -> Ciphers | Plain:
-        return self._values[x] if isinstance(x, str) else self._encoding.encode(x, "a constant")
+        return self._values[x] if isinstance(x, str) else self._encoding.public(x)
 
     def _unsealed(self, message: Message) -> Ciphers:
         value = unseal(message, self._public)

@@ -95,11 +95,10 @@ class Masker:
         if weight is not None:
             x = x.astype(np.float64) * weight
         if x.dtype.kind in "biu":
-            words = x.astype(np.int64)
             limit = (1 << _ROOM) // (len(self._names) * max(1, x.size if axis is None else 1))
-            if ((words > limit) | (words < -limit)).any():
+            if ((x > limit) | (x < -limit)).any():  # before a cast, which may wrap
                 raise ValueRangeError("integers too large to be added up", expected=f"{limit}")
-            flat = words.reshape(-1).view(np.uint64)
+            flat = x.astype(np.int64).reshape(-1).view(np.uint64)
         else:
             flat = self._fixed(x.astype(np.float64).reshape(-1), x.size if axis is None else 1)
         return flat if axis == 0 else flat.sum(keepdims=True, dtype=np.uint64)

@@ -160,8 +160,10 @@ def test_maskers_refuse():
         with pytest.raises(ValueRangeError, match="cannot be added"):
             made[0].mask(1, np.array(bad), 1.0, False, 0)
         made = maskers()
-    with pytest.raises(ValueRangeError, match="too large"):
-        made[0].mask(1, np.array([2**61]), 1.0, False, 0)
+    for bad in (np.array([2**61]), np.array([2**64 - 1], np.uint64)):  # the latter as int64 is -1
+        with pytest.raises(ValueRangeError, match="too large"):
+            made[0].mask(1, bad, 1.0, False, 0)
+        made = maskers()
     with pytest.raises(UsageError, match="agreed once"):
         made[1].agree([m.public_key() for m in made])
     lonely = Masker("p0", ["p0", "p1", "p2"], 18)

@@ -17,7 +17,7 @@ from gmpy2 import mpz
 from spuvm.errors import UsageError, ValueRangeError
 from spuvm.paillier.encoding import Plain, decode
 from spuvm.paillier.keys import PublicKey, SecretKey
-from spuvm.paillier.powers import inverses, power, powers, product, weighted_products
+from spuvm.paillier.powers import inverses, pairwise, power, powers, products, weighted_products
 
 Objects = npt.NDArray[np.object_]
 Index = Any
@@ -82,7 +82,8 @@ class Ciphers:
             left, other = _aligned(self, self._same_key(other, "+"))
             other_data, bound = other.data, left.bound + other.bound
         a, b = np.broadcast_arrays(left.data, other_data)
-        return self._made(_array((a * b) % self.key.n2), left.scale, bound)
+        flat = pairwise(list(a.reshape(-1)), list(b.reshape(-1)), self.key.n2)
+        return self._made(objects(flat, a.shape), left.scale, bound)
 
     __radd__ = __add__
 
@@ -97,11 +98,11 @@ class Ciphers:
         return self._made(objects(flat, self.shape), self.scale, self.bound)
 
     def __mul__(self, other: Any) -> Ciphers:
-        """Elementwise product with a Plain; a Plain of one element costs least."""
+        """Elementwise product with a Plain; a public one of one element costs least."""
         plain = self._plain(other, "*")
         scale, bound = self.scale + plain.scale, self.bound * plain.bound
         check_bound(self.key, bound)
-        if plain.ints.size == 1 and plain.ints.ndim <= self.ndim:
+        if plain.public and plain.ints.size == 1 and plain.ints.ndim <= self.ndim:
             shape = np.broadcast_shapes(self.shape, plain.shape)
             flat = power(self._flat(), int(plain.ints.reshape(())), self.key.n2)
             return self._made(objects(flat, shape), scale, bound)
@@ -137,15 +138,15 @@ class Ciphers:
         """Plain [k] or [m, k] @ self [k] or [k, n]."""
         plain = self._plain(other, "@")
         if plain.ints.ndim == 1 or self.ndim == 1:
-            return self.T @ Plain(plain.ints.T, plain.scale, plain.bound)
-        return (self.T @ Plain(plain.ints.T, plain.scale, plain.bound)).T
+            return self.T @ _turned(plain)
+        return (self.T @ _turned(plain)).T
 
     def sum(self, axis: int | None = None) -> Ciphers:
         """The sum of all elements, or along one axis."""
         moved = self.data.reshape(-1) if axis is None else np.moveaxis(self.data, axis, 0)
         rest = moved.shape[1:]
         columns = moved.reshape(moved.shape[0], -1)
-        flat = [product(list(columns[:, i]), self.key.n2) for i in range(columns.shape[1])]
+        flat = products([list(columns[:, i]) for i in range(columns.shape[1])], self.key.n2)
         return self._made(objects(flat, rest), self.scale, self.bound * max(1, len(moved)))
 
     def bucket_sums(self, buckets: npt.ArrayLike, count: int) -> Ciphers:
@@ -162,17 +163,18 @@ class Ciphers:
                 got=f"{where.dtype}{list(where.shape)} for {len(self.data)} rows",
                 expected=f"integers from 0 to {count - 1}",
             )
-        out = objects(
-            [mpz(1)] * (count * (self.size // max(1, len(self)))), (count, *self.shape[1:])
-        )
-        for bucket, row in zip(where.tolist(), self.data, strict=True):
-            out[bucket] = out[bucket] * row % self.key.n2
+        rows = self.data.reshape(len(where), -1)
+        width = rows.shape[1]
+        groups: list[list[mpz]] = [[] for _ in range(count * width)]
+        for bucket, row in zip(where.tolist(), rows, strict=True):
+            for i, c in enumerate(row):
+                groups[bucket * width + i].append(c)
+        out = objects(products(groups, self.key.n2), (count, *self.shape[1:]))
         return self._made(out, self.scale, self.bound * max(1, len(self.data)))
 
     def rerandomised(self) -> Ciphers:
         """The same plaintexts in ciphertexts that cannot be linked to these."""
-        residues = self.key.residues(self.size)
-        flat = [c * s % self.key.n2 for c, s in zip(self._flat(), residues, strict=True)]
+        flat = pairwise(self._flat(), self.key.residues(self.size), self.key.n2)
         data = objects(flat, self.shape)
         return Ciphers(self.key, data, self.scale, self.bound, fresh=True)
 
@@ -304,6 +306,10 @@ def objects(flat: Sequence[Any], shape: tuple[int, ...]) -> Objects:
     return made.reshape(shape)
 
 
+def _turned(plain: Plain) -> Plain:
+    return Plain(plain.ints.T, plain.scale, plain.bound, plain.public)
+
+
 def _array(found: Any) -> Objects:
     return found if isinstance(found, np.ndarray) else objects([found], ())
 
@@ -318,11 +324,12 @@ def _aligned_plain(a: Ciphers, b: Plain) -> tuple[Ciphers, Plain]:
     scale = max(a.scale, b.scale)
     if b.scale < scale:
         factor = 1 << (scale - b.scale)
-        b = Plain(np.asarray(b.ints.astype(object) * factor, object), scale, b.bound * factor)
+        lifted = np.asarray(b.ints.astype(object) * factor, object)
+        b = Plain(lifted, scale, b.bound * factor, b.public)
     return (a if a.scale == scale else a.rescaled(scale)), b
 
 
 def _negated(other: Any) -> Any:
     if not isinstance(other, Plain):
         return other
-    return Plain(np.asarray(-other.ints), other.scale, other.bound)
+    return Plain(np.asarray(-other.ints), other.scale, other.bound, other.public)

@@ -64,6 +64,12 @@ class Encoding:
         self._check_declared(x, name)
         return Plain(x.astype(np.int64), 0, bound)
 
+    def public(self, values: npt.ArrayLike, name: str = "a constant") -> Plain:
+        """Numbers that everybody knows: bound by their own size, whatever range is declared."""
+        found = Encoding(self.frac_bits).encode(values, name)
+        bound = int(np.abs(found.ints).max(initial=0))
+        return Plain(found.ints, found.scale, bound, public=True)
+
     def _floats(self, x: npt.NDArray[np.float64], name: str) -> Plain:
         _refuse(int((~np.isfinite(x)).sum()), x.size, "finite numbers", name)
         self._check_declared(x, name)
@@ -86,11 +92,15 @@ class Encoding:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plain:
-    """Encoded numbers in clear, at their owner: integers, their scale and their public bound."""
+    """Encoded numbers in clear, at their owner: integers, their scale and their public bound.
+
+    `public`: everybody knows the numbers, so that the time of work may depend on them.
+    """
 
     ints: Ints
     scale: int
     bound: int
+    public: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -108,17 +118,18 @@ def decode(ints: Ints, scale: int) -> npt.NDArray[Any]:
     """Integers of a scale as numbers: float64, or int64 when the scale is 0.
 
     Raises:
-        ValueRangeError: an integer of scale 0 that int64 cannot hold.
+        ValueRangeError: an integer of scale 0 that int64 cannot hold, or a fraction beyond float64.
     """
-    if scale:
-        flat = [int(v) / (1 << scale) for v in ints.reshape(-1)]
-        return np.array(flat, np.float64).reshape(ints.shape)
     try:
-        return ints.astype(np.int64)
+        if not scale:
+            return ints.astype(np.int64)
+        flat = [int(v) / (1 << scale) for v in ints.reshape(-1)]
     except OverflowError as error:
+        kind = "float64" if scale else "int64"
         raise ValueRangeError(
-            "an integer result does not fit into int64", next="compute with smaller numbers"
+            f"a result does not fit into {kind}", next="compute with smaller numbers"
         ) from error
+    return np.array(flat, np.float64).reshape(ints.shape)
 
 
 def _refuse(count: int, size: int, expected: str, name: str) -> None:

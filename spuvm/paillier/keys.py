@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import gmpy2
 from gmpy2 import mpz
@@ -118,9 +118,7 @@ class SecretKey:
     @staticmethod
     def generate(bits: int = MIN_BITS, safety: Safety = "standard") -> SecretKey:
         """A new key whose modulus has exactly `bits` bits."""
-        if type(bits) is not int or bits % 2:
-            raise UsageError("key_bits is an even number of bits", got=repr(bits))
-        check_bits(bits, safety)
+        check_new(bits, safety)
         return SecretKey(*prime_pair(bits), safety)
 
     def decrypt(self, ciphertexts: Sequence[mpz]) -> list[int]:
@@ -175,6 +173,10 @@ def public_from_phe(key: Any, safety: Safety = "standard") -> PublicKey:
 
 def check_bits(bits: int, safety: Safety) -> None:
     """Raise UsageError for a size of key that protects nothing, unless that is asked for."""
+    if safety not in get_args(Safety):
+        raise UsageError("unknown safety", got=repr(safety), expected="'standard' or 'insecure'")
+    if type(bits) is not int:
+        raise UsageError("key_bits is an even number of bits", got=repr(bits), expected="2048")
     least = MIN_BITS if safety == "standard" else TEST_BITS
     if bits < least:
         raise UsageError(
@@ -183,6 +185,13 @@ def check_bits(bits: int, safety: Safety) -> None:
             expected=f"at least {least}",
             next='safety="insecure" allows it in tests' if safety == "standard" else None,
         )
+
+
+def check_new(bits: int, safety: Safety) -> None:
+    """The same for keys that are made here: their two primes are equally long."""
+    check_bits(bits, safety)
+    if bits % 2:
+        raise UsageError("key_bits is an even number of bits", got=repr(bits))
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
 from spuvm.errors import UsageError
 from spuvm.paillier.arrays import Ciphers, Objects, decrypt_ints, encrypt, objects
+from spuvm.paillier.cores import in_pieces
 from spuvm.paillier.encoding import Ints, Plain
 from spuvm.paillier.keys import PublicKey, SecretKey
 
@@ -86,12 +88,17 @@ def pack(ciphers: Ciphers, slot: int) -> Packed:
     per, n2 = slots(ciphers.key, slot), ciphers.key.n2
     flat = list(ciphers.data.reshape(-1))
     shift = mpz(1) << slot
-    made = []
-    for start in range(0, len(flat), per):
-        total = mpz(1)
-        for c in reversed(flat[start : start + per]):
-            total = pow(total, shift, n2) * c % n2
-        made.append(total)
+
+    def horner(part: Sequence[Sequence[mpz]]) -> list[mpz]:
+        made = []
+        for group in part:
+            total = group[-1]
+            for c in reversed(group[:-1]):
+                total = gmpy2.powmod(total, shift, n2) * c % n2
+            made.append(total)
+        return made
+
+    made = in_pieces(horner, [flat[start : start + per] for start in range(0, len(flat), per)])
     bound = _packed_bound(slot, per)
     data = Ciphers(ciphers.key, objects(made, (len(made),)), 0, bound)
     return Packed(data, ciphers.shape, slot, ciphers.bound, ciphers.scale)

@@ -21,6 +21,24 @@ def product(factors: Sequence[mpz], modulus: mpz) -> mpz:
     return result
 
 
+def products(groups: Sequence[Sequence[mpz]], modulus: mpz) -> list[mpz]:
+    """The product of every group; 1 for an empty one."""
+    if len(groups) > 1 or not groups:
+        return in_pieces(lambda part: [product(group, modulus) for group in part], groups)
+    parts = in_pieces(lambda part: [product(part, modulus)], groups[0])
+    return [product(parts, modulus)]
+
+
+def pairwise(a: Sequence[mpz], b: Sequence[mpz], modulus: mpz) -> list[mpz]:
+    """a_i b_i for every i."""
+
+    def piece(part: Sequence[tuple[mpz, mpz]]) -> list[mpz]:
+        return [x * y % modulus for x, y in part]
+
+    pairs = list(zip(a, b, strict=True))
+    return in_pieces(piece, pairs) if len(pairs) >= BLOCK else piece(pairs)
+
+
 def power(bases: Sequence[mpz], exponent: int, modulus: mpz) -> list[mpz]:
     """Every base to the same exponent, which may be negative."""
     if exponent == 1:
@@ -53,19 +71,29 @@ def inverses(values: Sequence[mpz], modulus: mpz) -> list[mpz]:
 def powers(bases: Sequence[mpz], exponents: Sequence[int], bits: int, modulus: mpz) -> list[mpz]:
     """Every base to its own exponent e, |e| < 2^bits; negative ones by the base's inverse.
 
-    The work depends on `bits` alone: every digit is multiplied in, also where it is 0.
+    The work depends on `bits` alone: an odd number next to |e| is written with odd digits of either
+    sign, none of which is 0 (Joye, Tunstall 2009, "Exponent recoding and regular exponentiation
+    algorithms", section 3), and what it is too large is divided out.
     """
-    window = _window(1, bits)
-    turned = inverses(bases, modulus)
+    window = _window(1, bits + 2)
+    places = -(-(bits + 2) // window)
+    square = 1 << window
 
     def piece(part: Sequence[tuple[mpz, mpz, int]]) -> list[mpz]:
         found = []
         for base, inverse, e in part:
-            tables = _tables([inverse if e < 0 else base], window, modulus)
-            found += _straus([[abs(e)]], tables, bits, window, modulus)
+            up, down = (inverse, base) if e < 0 else (base, inverse)
+            positive, negative = (_odd_powers(one, window, modulus) for one in (up, down))
+            surplus = 1 + (e & 1)
+            *digits, top = _odd_digits(abs(e) + surplus, window, places)
+            total = positive[top >> 1]
+            for d in reversed(digits):
+                factor = positive[d >> 1] if d > 0 else negative[-d >> 1]
+                total = gmpy2.powmod(total, square, modulus) * factor % modulus
+            found.append(total * (down, down * down % modulus)[surplus - 1] % modulus)
         return found
 
-    return in_pieces(piece, list(zip(bases, turned, exponents, strict=True)))
+    return in_pieces(piece, list(zip(bases, inverses(bases, modulus), exponents, strict=True)))
 
 
 def weighted_products(
@@ -96,11 +124,34 @@ def weighted_products(
     return [total * correction % modulus for total in totals]
 
 
+def _odd_powers(base: mpz, window: int, modulus: mpz) -> list[mpz]:
+    """base^1, base^3, ... base^(2^window - 1)."""
+    row, square = [base], base * base % modulus
+    for _ in range((1 << (window - 1)) - 1):
+        row.append(row[-1] * square % modulus)
+    return row
+
+
+def _odd_digits(odd: int, window: int, places: int) -> list[int]:
+    """Lowest first: sum d_i 2^(window i), all d_i odd, |d_i| < 2^window, the last one positive."""
+    found = []
+    for _ in range(places - 1):
+        digit = (odd & ((2 << window) - 1)) - (1 << window)
+        found.append(digit)
+        odd = (odd - digit) >> window
+    return [*found, odd]
+
+
 def _tables(bases: Sequence[mpz], window: int, modulus: mpz) -> list[list[mpz]]:
+    """Powers 0 to 2^window - 1 of every base; 1 is written as 1 + modulus.
+
+    It is as long as the others, so that a product with it takes as long: with a plain 1, small
+    exponents would show in the time.
+    """
     found = []
     for base in bases:
-        row = [mpz(1)]
-        for _ in range((1 << window) - 1):
+        row = [modulus + 1, base]
+        for _ in range((1 << window) - 2):
             row.append(row[-1] * base % modulus)
         found.append(row)
     return found

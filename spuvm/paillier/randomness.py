@@ -42,6 +42,8 @@ def full_residues(n: mpz, n2: mpz, bits: int, count: int) -> list[mpz]:
 def _table(n: mpz, n2: mpz, bits: int) -> list[list[mpz]]:
     """Row i holds h_s^(d 256^i) for d = 0..255; h_s is this process's own.
 
+    1 is written as 1 + n^2: see powers._tables.
+
     One byte of the exponent costs one product. The base h_s = (-x^2)^n needs x random; whoever
     knows x learns nothing from it about ciphertexts of others.
     """
@@ -49,8 +51,8 @@ def _table(n: mpz, n2: mpz, bits: int) -> list[list[mpz]]:
     base = gmpy2.powmod(-x * x % n, n, n2)
     rows = []
     for _ in range(-(-bits // 16)):
-        row = [mpz(1)]
-        for _ in range(255):
+        row = [n2 + 1, base]
+        for _ in range(254):
             row.append(row[-1] * base % n2)
         rows.append(row)
         base = row[-1] * base % n2

@@ -7,6 +7,7 @@ it randomises anew whatever an operation made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from gmpy2 import mpz
 from spuvm.errors import ValueRangeError
 from spuvm.paillier.arrays import Ciphers, objects
 from spuvm.paillier.keys import PublicKey
-from spuvm.paillier.packing import Packed
+from spuvm.paillier.packing import Packed, slot_for
 
 Message = dict[str, npt.NDArray[Any]]
 _FIELDS = {"key": "u1", "shape": "i8", "scale": "i8", "bound": "u1", "slot": "i8", "body": "u1"}
@@ -52,12 +53,12 @@ def unseal(message: Message, key: PublicKey) -> Ciphers | Packed:
     """
     _check_form(message, key)
     shape = tuple(map(int, message["shape"]))
-    size, slot = int(np.prod(shape, dtype=np.int64)), int(message["slot"])
+    size, slot = math.prod(shape), int(message["slot"])
     bound = int.from_bytes(message["bound"].tobytes())
     scale = int(message["scale"])
     per = 1
     if slot:
-        if slot < 2 or slot > key.bits - 2:
+        if slot < slot_for(bound) or slot > key.bits - 2:
             raise ValueRangeError("a sealed message has an impossible slot", got=str(slot))
         per = (key.bits - 2) // slot
     count = -(-size // per)

@@ -125,9 +125,25 @@ def test_misuse_is_reported_at_the_call(heu, session):
         (lambda: sf.HEU(ALICE, ["zoe"]), "unknown party"),
         (lambda: sf.HEU(ALICE, [BOB], key_bits=1024), "protects nothing"),
         (lambda: sf.HEU(ALICE, [BOB], frac_bits=99), "frac_bits"),
+        (lambda: sf.HEU(ALICE, BOB), r"list of names[\s\S]*\['bob'\]"),
+        (lambda: sf.HEU(ALICE, [BOB], key_bits=2049), "even number"),
+        (lambda: sf.HEU(ALICE, [BOB], key_bits="2048"), "even number"),
+        (lambda: sf.HEU(ALICE, [BOB], safety="none"), "unknown safety"),
+        (lambda: h + "abc", r"constant of \+[\s\S]*dtype <U3"),
+        (lambda: h * None, "constant of"),
+        (lambda: h / 2, r"h \* \(1 / c\)"),
+        (lambda: h**2, "arithmetic"),
+        (lambda: h == h, "lets the key holder decrypt"),
     ]:
         with pytest.raises(UsageError, match=match):
             act()
+
+
+def test_constants_are_checked_at_the_call(heu):
+    h = at(ALICE, X).to(heu)
+    for bad, match in [(np.nan, "finite"), (np.inf, "finite"), (1e20, r"2\^44"), (2**62, "<=")]:
+        with pytest.raises(ValueRangeError, match=match):
+            h + bad
 
 
 def test_failures_name_the_party_and_travel(heu):
@@ -146,10 +162,21 @@ def test_failures_name_the_party_and_travel(heu):
 
 def test_ranges_are_tracked(wide):
     h = at(ALICE, X).to(wide)
+    v = at(BOB, 1.5).to(wide)
     for _ in range(11):
-        h = h * 1.5
+        h = h * v
     with pytest.raises(ValueRangeError, match="plaintext space"):
-        sf.wait(h * 1.5)
+        sf.wait(h * v)
+
+
+def test_public_numbers_are_bound_by_their_size(heu):
+    """Not by the range that is declared for data."""
+    h = at(ALICE, X).to(heu)
+    np.testing.assert_allclose(shown(h * 5000 - 7000.5), 5000 * X - 7000.5, rtol=1e-6)
+    for _ in range(15):
+        h = h * -2
+    assert (h * 3).facts()[2] == 3 * h.facts()[2]
+    np.testing.assert_allclose(shown(h), -(2.0**15) * X)
 
 
 def test_secretflows_dict(session):
@@ -162,10 +189,15 @@ def test_secretflows_dict(session):
                 "schema": "paillier",
                 "key_pair": {"generate": {"bit_size": 2048}},
             },
-        }
+            "encoding": {"cleartext_type": "DT_I32", "encoder": "IntegerEncoder"},
+        },
+        "FM64",
     )
     assert (heu.sk_keeper, heu.evaluators, heu.key_bits) == (ALICE, (BOB,), 2048)
     np.testing.assert_allclose(shown(at(ALICE, X).to(heu) @ at(BOB, M)), X @ M, atol=1e-4)
+    for field in ("FM32", [BOB]):
+        with pytest.raises(UsageError, match="SPU's field or nothing"):
+            sf.HEU({"sk_keeper": {"party": ALICE}, "evaluators": []}, field)
     for bad, match in [
         ({"sk_keeper": {"party": ALICE}}, "evaluators"),
         ({"sk_keeper": ALICE, "evaluators": []}, "names a party"),

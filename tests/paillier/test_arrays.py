@@ -1,19 +1,25 @@
 """Ciphertext arrays against numpy on the encoded integers: exact, whatever the shapes."""
 
 import pickle
+import threading
 
+import gmpy2
 import numpy as np
 import pytest
+from gmpy2 import mpz
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spuvm.errors import UsageError, ValueRangeError
+from spuvm.paillier import cores
 from spuvm.paillier.arrays import concatenate, decrypt, decrypt_ints, encrypt
-from spuvm.paillier.encoding import Encoding
+from spuvm.paillier.encoding import Encoding, Plain
 from spuvm.paillier.keys import SecretKey
 from spuvm.paillier.masking import mask_for
 from spuvm.paillier.packing import Packed, decrypt_packed, encrypt_packed, pack, slot_for, slots
+from spuvm.paillier.powers import _odd_digits, _tables, powers, product, weighted_products
+from spuvm.paillier.randomness import _table
 
 KEY = SecretKey.generate(512, "insecure")
 ENCODING = Encoding(8)
@@ -141,6 +147,83 @@ def test_the_plaintext_space_is_never_left():
     np.testing.assert_array_equal(decrypt_ints(KEY, y), [2**120] * 4)
     with pytest.raises(ValueRangeError, match="int64"):
         decrypt(KEY, y)
+
+
+def test_fractions_beyond_float64_are_an_error(large):
+    x = encrypt(large.public, Encoding(1).encode([1.5])).rescaled(2)
+    for _ in range(27):
+        x = x * Plain(np.array([2**62 - 1]), 0, 2**62 - 1)
+    with pytest.raises(ValueRangeError, match="float64"):
+        decrypt(large, x)
+
+
+@given(st.integers(1, 8), st.integers(0, 130), st.data())
+def test_odd_digits(window, bits, data):
+    """No digit is 0, and there are as many for every number: the work tells nothing of it."""
+    odd = data.draw(st.integers(0, 2**bits)) | 1
+    places = -(-(bits + 2) // window)
+    digits = _odd_digits(odd, window, places)
+    assert sum(d << (window * i) for i, d in enumerate(digits)) == odd
+    assert len(digits) == places
+    assert all(d % 2 and abs(d) < 1 << window for d in digits)
+    assert digits[-1] > 0
+
+
+@given(st.integers(0, 70), st.data())
+def test_powers_of_hidden_numbers(bits, data):
+    top = (1 << bits) - 1
+    exponents = [*data.draw(st.lists(st.integers(-top, top), max_size=4)), 0, top, -top]
+    bases = KEY.public.residues(len(exponents))
+    n2 = KEY.public.n2
+    want = [pow(b, e, n2) for b, e in zip(bases, exponents, strict=True)]
+    assert powers(bases, exponents, bits, n2) == want
+    found = weighted_products(bases, [exponents, exponents[::-1]], bits, n2)
+    back = [pow(b, e, n2) for b, e in zip(bases, exponents[::-1], strict=True)]
+    assert found == [product(want, n2), product(back, n2)]
+
+
+def test_products_with_hidden_numbers_never_multiply_by_a_short_one(monkeypatch):
+    """A factor 1 takes less time than a residue: zeros and small numbers would show."""
+    lengths = []
+    original = gmpy2.powmod
+
+    def watched(base, exponent, modulus):
+        lengths.append(mpz(base).bit_length())
+        return original(base, exponent, modulus)
+
+    key = KEY.public
+    assert min(row[0].bit_length() for row in _tables(key.residues(3), 4, key.n2)) > 1000
+    assert min(row[0].bit_length() for row in _table(key.n, key.n2, key.bits)) > 1000
+    monkeypatch.setattr(gmpy2, "powmod", watched)
+    x = enc(np.ones(4, int))
+    counts = set()
+    for value in (0, 1, -1, 2**40):
+        lengths.clear()
+        _ = x * plain(np.full(4, value))
+        assert min(lengths) > 900  # no power of 1 on the way
+        counts.add(len(lengths))
+    assert len(counts) == 1
+    _ = x * ENCODING.encode(1)  # one hidden number for all elements
+    assert len(lengths) == 2 * max(counts)
+
+
+@pytest.mark.parametrize("cores_there", [1, 3])
+def test_work_is_spread_over_the_cores(monkeypatch, cores_there):
+    """Every core gets a piece, on threads that leave the interpreter's lock."""
+    monkeypatch.setattr(cores, "count", lambda: cores_there)
+    seen = []
+    everybody = threading.Barrier(cores_there)
+
+    def work(piece):
+        everybody.wait(20)  # passes only if all pieces are worked on at the same time
+        seen.append((threading.current_thread().name, gmpy2.get_context().allow_release_gil))
+        return list(piece)
+
+    assert cores.in_pieces(work, list(range(7))) == list(range(7))
+    assert len({name for name, _ in seen}) == cores_there
+    if cores_there > 1:
+        assert all(released for _, released in seen)
+        assert not gmpy2.get_context().allow_release_gil  # the caller's context is its own
 
 
 def test_a_plaintext_beyond_its_bound_is_reported():

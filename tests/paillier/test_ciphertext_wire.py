@@ -99,6 +99,7 @@ def test_arrivals_are_checked(small, other):
         (changed(good, body=good["body"].astype(np.int64)), "not a sealed message"),
         (changed(good, shape=np.array([-1, -2])), "impossible shape"),
         (changed(good, shape=np.array([1 << 40])), "another number"),
+        (changed(good, shape=np.array([1 << 33, 1 << 33])), "another number"),
         (changed(good, scale=np.array(-1)), "impossible"),
         (changed(good, slot=np.array(10_000)), "impossible slot"),
         (changed(good, extra=zeros), "not a sealed message"),
@@ -109,3 +110,6 @@ def test_arrivals_are_checked(small, other):
             unseal(bad, key)
     with pytest.raises(ValueRangeError, match="another key"):
         unseal(good, other.public)
+    packed = seal(pack(enc(small, [1.5, 2.5]), 70))
+    with pytest.raises(ValueRangeError, match="impossible slot"):
+        unseal(changed(packed, bound=np.full(9, 255, np.uint8)), key)
