@@ -37,8 +37,8 @@ def run(folder, scores="shares", key_bits=2048, safety="standard", epochs=3):
     paths = {pyu: Path(folder) / f"{pyu.party}.csv" for pyu in (alice, bob, carol)}
     table = sf.data.read_csv(paths, key="patient")
     features, labels = table.drop(["target"]), table["target"]
-    train, test = sf.data.train_test_split(features, 0.25, seed=7)
-    train_y, test_y = sf.data.train_test_split(labels, 0.25, seed=7)
+    train, test = sf.data.train_test_split(features, 0.25, random_state=7)
+    train_y, test_y = sf.data.train_test_split(labels, 0.25, random_state=7)
     scaler = sf.data.StandardScaler().fit(train)
     model = sf.ml.FLogisticRegressionVertical(heu, spu, scores=scores, epochs=epochs)
     model.fit(scaler.transform(train), train_y.values)

@@ -11,7 +11,16 @@ from typing import Any
 
 from spuvm.data import local
 from spuvm.data.ndarray import FedNdarray
-from spuvm.data.partitioned import Partitions, checked_partitions, compare, each, learn, salts
+from spuvm.data.partitioned import (
+    Partitions,
+    checked_partitions,
+    compare,
+    each,
+    learn,
+    pieces,
+    salts,
+)
+from spuvm.devices.moves import wait
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.errors import UsageError
 
@@ -56,8 +65,17 @@ class _Frame:
         """`fn` on every party's DataFrame, at the party; rows and their order must stay."""
         return self._each(local.mapped, fn)
 
+    def __len__(self) -> int:
+        """Rows; reported."""
+        return int(self.shape[0])
+
+    shape: Any
+
     def to_csv(self, paths: Mapping[PYU, str]) -> list[PYUObject]:
         """Every party writes its partition to a file of its own."""
+        strange = [repr(p) for p in paths if p not in self.partitions]
+        if strange:
+            raise UsageError("paths of parties without a partition", got=", ".join(strange))
         return [pyu(local.save)(self.partitions[pyu], str(p)) for pyu, p in paths.items()]
 
     def __repr__(self) -> str:
@@ -117,13 +135,11 @@ class VDataFrame(_Frame):
             return self._choose(index)
         return self._each(local.rows, index)  # type: ignore[no-any-return]
 
-    def drop(self, columns: Sequence[str]) -> VDataFrame:
+    def drop(self, columns: str | Sequence[str]) -> VDataFrame:
         """Without some columns; parties that have none left drop out."""
-        kept = [n for n in self.columns if n not in set(columns)]
-        unknown = set(columns) - set(self.columns)
-        if unknown:
-            raise UsageError("unknown columns", got=", ".join(sorted(unknown)))
-        return self._choose(kept)
+        names, known = _named(columns), self.columns
+        _check_known(names, known)
+        return self._choose([n for n in known if n not in set(names)])
 
     def statistics(self, name: str) -> Partitions:
         """mean, min, max, std, sum, ... per column: each stays with the column's owner."""
@@ -131,11 +147,7 @@ class VDataFrame(_Frame):
 
     def _choose(self, names: Sequence[str]) -> VDataFrame:
         where = self.partition_columns()
-        unknown = set(names) - {n for mine in where.values() for n in mine}
-        if unknown:
-            raise UsageError(
-                "unknown columns", got=", ".join(sorted(unknown)), next="see df.columns"
-            )
+        _check_known(names, [n for mine in where.values() for n in mine])
         chosen = {
             pyu: pyu(local.choose)(self.partitions[pyu], list(names))
             for pyu, mine in where.items()
@@ -221,28 +233,44 @@ class HDataFrame(_Frame):
         return FedNdarray.trusted(each(self.partitions, local.to_array), "horizontal")
 
     def __getitem__(self, index: Any) -> HDataFrame:
-        """Columns by a name or a list of names."""
+        """Columns by a name or a list of names; rows by a slice, which needs the parties' row
+        counts: reported."""
+        if isinstance(index, slice):
+            counts = [s[0] for s in self.partition_shape().values()]
+            made = {
+                pyu: pyu(local.rows)(value, rows)
+                for (pyu, value), rows in zip(
+                    self.partitions.items(), pieces(index, counts), strict=True
+                )
+                if rows is not None
+            }
+            return self._like(made)  # type: ignore[no-any-return]
         names = [index] if isinstance(index, str) else index
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise UsageError(
-                "rows of a table by rows are split", got=repr(index), expected="column names"
+                "rows of a table by rows are split",
+                got=repr(index),
+                expected="column names, or a slice of rows",
             )
-        unknown = set(names) - set(self.columns)
-        if unknown:
-            raise UsageError("unknown columns", got=", ".join(sorted(unknown)))
+        _check_known(names, self.columns)
         return self._each(local.choose, names)  # type: ignore[no-any-return]
 
-    def drop(self, columns: Sequence[str]) -> HDataFrame:
-        return self._each(local.without, list(columns))  # type: ignore[no-any-return]
+    def drop(self, columns: str | Sequence[str]) -> HDataFrame:
+        """Without some columns."""
+        _check_known(_named(columns), self.columns)
+        return self._each(local.without, _named(columns))  # type: ignore[no-any-return]
 
     def moments(self) -> Any:
         """Counts, sums and sums of squares over all rows, at the aggregator's device."""
+        return self.total(each(self.partitions, local.moments))
+
+    def total(self, parts: Partitions) -> Any:
+        """The sum of one value of every party, at the aggregator's device."""
         if self.aggregator is None:
             raise UsageError(
                 "statistics over all rows need an aggregator",
                 next="HDataFrame(..., aggregator=sf.aggregation.SecureAggregator(...))",
             )
-        parts = each(self.partitions, local.moments)
         return self.aggregator.sum(list(parts.values()))
 
     def extremes(self) -> Any:
@@ -275,8 +303,35 @@ class MixDataFrame:
         if len(widths) != 1:
             raise UsageError("blocks are split among different numbers of parties")
         for column in self.columns_of_parties():
-            if len({p.party for p, _ in column}) == len(column) > 1:
-                HDataFrame(dict(column))  # compares names, dtypes and order
+            handles = by_party(column)
+            HDataFrame(handles)  # compares names, dtypes and order
+            several = [p for p, _ in column if [q for q, _ in column].count(p) > 1]
+            if several:  # stacked() compared them; whether it failed is waited for
+                wait([handles[p] for p in several])
+
+    @property
+    def parties(self) -> list[PYU]:
+        """Everybody with a partition, once."""
+        return list(dict.fromkeys(p for b in self.blocks for p in b.parties))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names, equal in all blocks; asked from the first block and reported."""
+        return self.blocks[0].columns
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """By column, of the first block; reported."""
+        return self.blocks[0].dtypes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows of all blocks, and columns; reported."""
+        shapes = [b.shape for b in self.blocks]
+        return sum(s[0] for s in shapes), shapes[0][1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def columns_of_parties(self) -> list[list[tuple[PYU, PYUObject]]]:
         """For every place k: the parties that hold these columns, with their handles."""
@@ -286,15 +341,39 @@ class MixDataFrame:
 
     def map(self, fn: Callable[[VDataFrame], VDataFrame]) -> MixDataFrame:
         """`fn` on every block."""
+        return self.map_blocks([fn(b) for b in self.blocks])
+
+    @staticmethod
+    def map_blocks(blocks: Sequence[VDataFrame]) -> MixDataFrame:
+        """A table of blocks that were made from checked ones."""
         made = object.__new__(MixDataFrame)
-        made.blocks = [fn(b) for b in self.blocks]
+        made.blocks = list(blocks)
         return made
 
-    def __getitem__(self, names: Any) -> MixDataFrame:
-        return self.map(lambda b: b[names])
+    def __getitem__(self, index: Any) -> MixDataFrame:
+        """Columns by a name or a list of names; rows of the whole table by a slice, which needs the
+        blocks' row counts: reported."""
+        if not isinstance(index, slice):
+            if not isinstance(index, str | list):
+                raise UsageError("rows of a mixed table are taken by a slice", got=repr(index))
+            return self.map(lambda b: b[index])
+        counts = [b.shape[0] for b in self.blocks]
+        cut = zip(self.blocks, pieces(index, counts), strict=True)
+        return self.map_blocks([b[rows] for b, rows in cut if rows is not None])
 
-    def drop(self, columns: Sequence[str]) -> MixDataFrame:
+    def drop(self, columns: str | Sequence[str]) -> MixDataFrame:
         return self.map(lambda b: b.drop(columns))
+
+    def fillna(self, value: Any) -> MixDataFrame:
+        """Missing values replaced."""
+        return self.map(lambda b: b.fillna(value))
+
+    def astype(self, dtype: Any) -> MixDataFrame:
+        return self.map(lambda b: b.astype(dtype))
+
+    def apply(self, fn: Callable[[Any], Any]) -> MixDataFrame:
+        """`fn` on every DataFrame at its party; rows and their order must stay."""
+        return self.map(lambda b: b.apply(fn))
 
     @property
     def values(self) -> list[FedNdarray]:
@@ -303,6 +382,24 @@ class MixDataFrame:
 
     def __repr__(self) -> str:
         return f"MixDataFrame({', '.join(map(repr, self.blocks))})"
+
+
+def by_party(column: Sequence[tuple[PYU, PYUObject]]) -> Partitions:
+    """One handle per party: rows of one party in several blocks are put together there."""
+    found: dict[PYU, list[PYUObject]] = {}
+    for pyu, value in column:
+        found.setdefault(pyu, []).append(value)
+    return {p: v[0] if len(v) == 1 else p(local.stacked)(v) for p, v in found.items()}
+
+
+def _named(columns: str | Sequence[str]) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _check_known(names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = set(names) - set(known)
+    if unknown:
+        raise UsageError("unknown columns", got=", ".join(sorted(unknown)), next="see df.columns")
 
 
 def shared_extremes(parts: Sequence[Any]) -> Any:

@@ -16,6 +16,7 @@ from spuvm.errors import UsageError
 
 Frame = pd.DataFrame
 Array = npt.NDArray[Any]
+COARSE = 2.0**-15  # sums in fixed point (18 fraction bits) below this are rounding
 
 
 def read(path: str, options: dict[str, Any]) -> Frame:
@@ -61,7 +62,7 @@ def row_digest(value: Any, key: str | None, salt: Array) -> Array:
         column = value[key]
         if column.isna().any() or column.duplicated().any():
             raise UsageError(f"the key column {key!r} has missing or repeated values")
-        text += "\n" + "\n".join(map(str, column.tolist()))
+        text += "\n" + "\n".join(map(repr, map(str, column.tolist())))  # no text ends a line
     return _digest(text, salt)
 
 
@@ -107,6 +108,10 @@ def dtypes_of(value: Frame) -> dict[str, str]:
     return {str(n): str(t) for n, t in value.dtypes.items()}
 
 
+def dtype_of(value: Any) -> str:
+    return str(np.asarray(value).dtype)
+
+
 def choose(value: Frame, names: Sequence[str]) -> Frame:
     """The named columns that are here, in the order asked for."""
     return value[[n for n in names if n in value.columns]]
@@ -117,8 +122,22 @@ def without(value: Frame, names: Sequence[str]) -> Frame:
 
 
 def rows(value: Any, index: Any) -> Any:
-    """Rows by a slice, an array of places or a mask."""
+    """Rows by a slice, an array of places, a mask, or one place; a frame stays a frame."""
+    if isinstance(index, int | np.integer) and not isinstance(index, bool):
+        index = [int(index)]
     return value.iloc[index] if isinstance(value, pd.DataFrame) else value[index]
+
+
+def stacked(parts: Sequence[Frame]) -> Frame:
+    """Rows of one party that belong to several blocks, one below the other."""
+    first = parts[0]
+    if any(list(p.columns) != list(first.columns) for p in parts):
+        raise UsageError(
+            "columns differ between blocks of one party",
+            expected="the same names in the same order",
+            next="df[[...]] at their owner",
+        )
+    return pd.concat(list(parts), ignore_index=True)
 
 
 def block(value: Any, index: Any) -> Array:
@@ -148,15 +167,18 @@ def to_array(value: Any) -> Array:
     return np.asarray(value)
 
 
-def permuted(value: Any, seed: int | None, part: str, test_size: float) -> Any:
-    """The train or the test rows: the last of a permutation by seed, or of the file's order."""
+def permuted(value: Any, seed: Any, part: str, train: float, test: float) -> Any:
+    """The first rows (train) or the last (test), permuted by a seed or in the file's order."""
     count = len(value)
-    test = round(count * test_size)
-    if not 0 < test < count:
-        raise UsageError("a part would be empty", got=f"test_size={test_size}")
-    order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
-    chosen = order[: count - test] if part == "train" else order[count - test :]
-    return rows(value, chosen)
+    last = round(count * test)
+    first = min(round(count * train), count - last)
+    if not (first > 0 and last > 0):
+        raise UsageError("a part would be empty", got=f"train_size={train:g}, test_size={test:g}")
+    order = np.arange(count)
+    if seed is not None:  # a number, or what fresh_salt drew
+        entropy = seed if isinstance(seed, int) else np.asarray(seed).tolist()
+        order = np.random.default_rng(entropy).permutation(count)
+    return rows(value, order[:first] if part == "train" else order[count - last :])
 
 
 def apply(value: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -181,23 +203,63 @@ def extremes(value: Any) -> dict[str, Array]:
     return {"min": x.min(0), "max": x.max(0)}
 
 
-def standard_from(moment: dict[str, Array]) -> tuple[Array, Array]:
-    """Means and scales of columns; a constant column keeps its scale."""
-    mean = np.asarray(moment["sum"], np.float64) / moment["n"]
-    spread = np.asarray(moment["squares"], np.float64) / moment["n"] - mean * mean
-    scale = np.sqrt(np.maximum(spread, 0))
-    return mean, np.where(scale > 1e-9, scale, 1.0)
+def totals(value: Any) -> dict[str, Array]:
+    """Rows and sums of the columns."""
+    x = _matrix(value)
+    return {"n": np.array(float(len(x))), "sum": x.sum(0)}
 
 
-def minmax_from(extreme: dict[str, Array]) -> tuple[Array, Array]:
+def means_from(total: dict[str, Array]) -> Array:
+    found: Array = np.asarray(total["sum"], np.float64) / np.asarray(total["n"], np.float64)
+    return found
+
+
+def deviations(value: Any, means: Array) -> Array:
+    """Sums of squared distances from the means over all rows: nothing cancels in them."""
+    found: Array = np.square(_matrix(value) - means).sum(0)
+    return found
+
+
+def standard_from(
+    value: Any, means: Array, squares: Any, total: dict[str, Array], least: float = COARSE
+) -> Any:
+    """Names, means and scales of columns; a column whose squares are below `least` keeps its."""
+    far = np.asarray(squares, np.float64)
+    count = np.asarray(total["n"], np.float64)
+    tiny = count * (1e-12 * np.maximum(1.0, np.abs(means))) ** 2
+    constant = far <= np.maximum(tiny, least)
+    return _names(value), means, np.where(constant, 1.0, np.sqrt(far / count))
+
+
+def standard(value: Any) -> Any:
+    """The same for a party that has all rows."""
+    total = totals(value)
+    means = means_from(total)
+    return standard_from(value, means, deviations(value, means), total, 0.0)
+
+
+def minmax_from(value: Any, extreme: dict[str, Array]) -> Any:
     low = np.asarray(extreme["min"], np.float64)
     width = np.asarray(extreme["max"], np.float64) - low
-    return low, np.where(width > 0, width, 1.0)
+    return _names(value), low, np.where(width > 0, width, 1.0)
 
 
-def scaled(value: Any, by: tuple[Array, Array]) -> Any:
-    """(x - shift) / scale, column by column."""
-    x = (_matrix(value) - by[0]) / by[1]
+def minmax(value: Any) -> Any:
+    return minmax_from(value, extremes(value))
+
+
+def scaled(value: Any, by: tuple[list[str] | None, Array, Array]) -> Any:
+    """(x - shift) / scale, column by column, of the columns that were fitted."""
+    names, shift, scale = by
+    check_same_columns(names, _names(value))
+    matrix = _matrix(value)
+    if matrix.shape[1] != len(shift):
+        raise UsageError(
+            "a scaler was fitted on other columns",
+            got=f"{matrix.shape[1]} columns",
+            expected=str(len(shift)),
+        )
+    x = (matrix - shift) / scale
     if isinstance(value, pd.DataFrame):
         return pd.DataFrame(x, columns=value.columns, index=value.index)
     return x
@@ -228,7 +290,37 @@ def save(value: Any, path: str) -> None:
 
 
 def mapped(value: Any, fn: Callable[[Any], Any]) -> Any:
-    return fn(value)
+    """fn(value), which must have as many rows."""
+    made = fn(value)
+    if len(made) != len(value):
+        raise UsageError("a function on a partition keeps its rows", got=f"{len(made)} rows")
+    return made
+
+
+def same_columns(value: Any, fitted: list[str] | None, names: list[str] | None) -> Any:
+    """The value, when its columns are named as they were in training."""
+    check_same_columns(fitted, names)
+    return value
+
+
+def check_same_columns(fitted: list[str] | None, names: list[str] | None) -> None:
+    """Raise UsageError unless names and order are those of training; None: unknown.
+
+    The text names no columns: it leaves the party.
+    """
+    if fitted is None or names is None or fitted == names:
+        return
+    same = sorted(fitted) == sorted(names)
+    raise UsageError(
+        "other columns than in training",
+        got="the same names in another order" if same else f"other names, {len(names)} columns",
+        expected=f"the {len(fitted)} columns of training in their order",
+        next="choose and order them at their owner: df[[...]]",
+    )
+
+
+def _names(value: Any) -> list[str] | None:
+    return columns_of(value) if isinstance(value, pd.DataFrame) else None
 
 
 def _matrix(value: Any) -> Array:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from spuvm.data import local
-from spuvm.data.partitioned import Partitions, checked_partitions, compare, each, learn, salts
+from spuvm.data.partitioned import (
+    Partitions,
+    checked_partitions,
+    compare,
+    each,
+    learn,
+    pieces,
+    salts,
+)
 from spuvm.devices.pyu import PYU
 from spuvm.errors import UsageError
 
@@ -63,6 +69,12 @@ class FedNdarray:
             return (sum(s[0] for s in shapes), *shapes[0][1:])
         return (shapes[0][0], sum(s[1] if len(s) > 1 else 1 for s in shapes))
 
+    @property
+    def dtypes(self) -> dict[PYU, str]:
+        """By party; reported."""
+        handles = [pyu(local.dtype_of)(x) for pyu, x in self.partitions.items()]
+        return dict(zip(self.parties, learn(handles, "dtype of a partition"), strict=True))
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -77,7 +89,7 @@ class FedNdarray:
             return self._each(local.block, parts[:1])
         if self.way == "horizontal" and parts[0] == whole:
             return self._each(local.block, parts)
-        if self.way == "horizontal" and isinstance(parts[0], slice) and parts[0].step in (None, 1):
+        if self.way == "horizontal" and isinstance(parts[0], slice):
             return self._row_slice(parts)
         raise UsageError(
             "no way to slice so without moving data",
@@ -96,17 +108,14 @@ class FedNdarray:
         return FedNdarray.trusted(each(self.partitions, fn, *args), self.way)
 
     def _row_slice(self, parts: tuple[Any, ...]) -> FedNdarray:
-        counts = {pyu: shape[0] for pyu, shape in self.partition_shape().items()}
-        start, stop, _ = parts[0].indices(sum(counts.values()))
-        made, first = {}, 0
-        for pyu, count in counts.items():
-            low, high = max(start - first, 0), min(stop - first, count)
-            first += count
-            if low < high:
-                index = (slice(low, high), *parts[1:])
-                made[pyu] = pyu(local.block)(self.partitions[pyu], index)
-        if not made:
-            raise UsageError("a slice without rows", got=f"{start}:{stop}")
+        counts = [shape[0] for shape in self.partition_shape().values()]
+        made = {
+            pyu: pyu(local.block)(value, (rows, *parts[1:]))
+            for (pyu, value), rows in zip(
+                self.partitions.items(), pieces(parts[0], counts), strict=True
+            )
+            if rows is not None
+        }
         return FedNdarray.trusted(made, self.way)
 
     def _check(self) -> None:
@@ -145,7 +154,3 @@ def as_labels(y: Any) -> Any:
         )
     (value,) = partitions.values()
     return value
-
-
-def rows_of(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape[:1]))

@@ -58,6 +58,26 @@ def compare(parts: Partitions, by: Callable[[Sequence[Any]], Any], what: str) ->
     return [list(parts)[i].party for i in places]
 
 
+def pieces(index: slice, counts: Sequence[int]) -> list[slice | None]:
+    """What a slice of all rows is in each part; None where it takes none.
+
+    Raises:
+        UsageError: a step, or no rows at all.
+    """
+    if index.step not in (None, 1):
+        raise UsageError("row slices across parties have no step", got=str(index))
+    start, stop, _ = index.indices(sum(counts))
+    found: list[slice | None] = []
+    first = 0
+    for count in counts:
+        low, high = max(start - first, 0), min(stop - first, count)
+        found.append(slice(low, high) if low < high else None)
+        first += count
+    if not any(found):
+        raise UsageError("a slice without rows", got=f"{start}:{stop}")
+    return found
+
+
 def learn(handles: Sequence[PYUObject], what: str) -> list[Any]:
     """Metadata to the script: reported."""
     for one in handles:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from spuvm.data import local
-from spuvm.data.frames import HDataFrame, MixDataFrame, VDataFrame
+from spuvm.data.frames import HDataFrame, MixDataFrame, VDataFrame, by_party
 from spuvm.data.ndarray import FedNdarray
-from spuvm.data.partitioned import learn
+from spuvm.data.partitioned import each, learn
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.reporting import disclose
 from spuvm.errors import UsageError
@@ -49,11 +49,15 @@ class _Scaler(ABC):
         """The scaled table; float64."""
         if not self._by:
             raise UsageError("a scaler is fitted first", next="scaler.fit(table)")
-        if isinstance(data, MixDataFrame):
-            return MixDataFrame(
-                [self._scale(b, by) for b, by in zip(data.blocks, self._by, strict=True)]
+        blocks = data.blocks if isinstance(data, MixDataFrame) else [data]
+        if len(blocks) != len(self._by):
+            raise UsageError(
+                "a scaler was fitted on another kind of table",
+                got=f"{len(blocks)} blocks of rows",
+                expected=str(len(self._by)),
             )
-        return self._scale(data, self._by[0])
+        made = [self._scale(b, by) for b, by in zip(blocks, self._by, strict=True)]
+        return data.map_blocks(made) if isinstance(data, MixDataFrame) else made[0]
 
     def fit_transform(self, data: Table) -> Any:
         return self.fit(data).transform(data)
@@ -62,7 +66,7 @@ class _Scaler(ABC):
         """For every place of columns: shift and scale at each of its row holders."""
         found = []
         for group in data.columns_of_parties():
-            by = self._across(self._table(dict(group)))
+            by = self._across(self._table(by_party(group)))
             found.append([(p, by[p]) for p, _ in group])
         return found
 
@@ -73,11 +77,13 @@ class _Scaler(ABC):
         return table
 
     def _across(self, data: Any) -> dict[PYU, PYUObject]:
-        statistics = self._shared(data)
+        """From statistics over all rows, which every row holder learns; none with one of them."""
+        if len(data.partitions) == 1:
+            return each(data.partitions, self._local)
         names = [p.party for p in data.partitions]
         for name in names:
             disclose(f"{type(self).__name__}: statistics over all rows", name, names)
-        return {p: p(self._from)(statistics.to(p)) for p in data.partitions}
+        return self._shared(data)
 
     def _scale(self, data: Any, by: dict[PYU, PYUObject]) -> Any:
         missing = [p.party for p in data.partitions if p not in by]
@@ -91,31 +97,33 @@ class _Scaler(ABC):
     @staticmethod
     @abstractmethod
     def _local(value: Any) -> Any:
-        """Shift and scale of a party's own columns."""
-
-    @staticmethod
-    @abstractmethod
-    def _from(statistics: Any) -> Any:
-        """Shift and scale from statistics over all rows."""
+        """Names, shift and scale of a party's own columns."""
 
     @abstractmethod
-    def _shared(self, data: Any) -> Any:
-        """Statistics over all rows, at the device that put them together."""
+    def _shared(self, data: HDataFrame) -> dict[PYU, PYUObject]:
+        """The same at every row holder, from statistics over all rows."""
 
 
 class StandardScaler(_Scaler):
-    """Mean 0 and standard deviation 1 (of the population); constant columns are only shifted."""
+    """Mean 0 and standard deviation 1 (of the population); constant columns are only shifted.
+
+    Over several row holders the means come first and then the squared distances from them: sums of
+    squares of long or far-off columns would lose the digits that count.
+    """
 
     @staticmethod
     def _local(value: Any) -> Any:
-        return local.standard_from(local.moments(value))
+        return local.standard(value)
 
-    @staticmethod
-    def _from(statistics: Any) -> Any:
-        return local.standard_from(statistics)
-
-    def _shared(self, data: Any) -> Any:
-        return data.moments()
+    def _shared(self, data: HDataFrame) -> dict[PYU, PYUObject]:
+        parties = data.partitions
+        sums = data.total(each(parties, local.totals))
+        total = {p: sums.to(p) for p in parties}
+        means = {p: p(local.means_from)(t) for p, t in total.items()}
+        far = data.total({p: p(local.deviations)(x, means[p]) for p, x in parties.items()})
+        return {
+            p: p(local.standard_from)(x, means[p], far.to(p), total[p]) for p, x in parties.items()
+        }
 
 
 class MinMaxScaler(_Scaler):
@@ -123,14 +131,11 @@ class MinMaxScaler(_Scaler):
 
     @staticmethod
     def _local(value: Any) -> Any:
-        return local.minmax_from(local.extremes(value))
+        return local.minmax(value)
 
-    @staticmethod
-    def _from(statistics: Any) -> Any:
-        return local.minmax_from(statistics)
-
-    def _shared(self, data: Any) -> Any:
-        return data.extremes()
+    def _shared(self, data: HDataFrame) -> dict[PYU, PYUObject]:
+        ends = data.extremes()
+        return {p: p(local.minmax_from)(x, ends.to(p)) for p, x in data.partitions.items()}
 
 
 class LabelEncoder:

@@ -7,36 +7,68 @@ from typing import Any, TypeVar
 from spuvm.data import local
 from spuvm.data.frames import HDataFrame, MixDataFrame, VDataFrame
 from spuvm.data.ndarray import FedNdarray
-from spuvm.data.partitioned import each
+from spuvm.data.partitioned import salts
 from spuvm.errors import UsageError
 
 Data = TypeVar("Data", VDataFrame, HDataFrame, MixDataFrame, FedNdarray)
 
 
 def train_test_split(
-    data: Data, test_size: float = 0.25, seed: int | None = 0
+    data: Data,
+    test_size: float | None = None,
+    train_size: float | None = None,
+    random_state: int | None = 0,
+    shuffle: bool = True,
 ) -> tuple[Data, Data]:
     """Two tables of the same kind; no row count leaves a party.
 
     Vertical partitions are permuted alike, so that rows stay aligned: data and labels of one row
-    order need the same seed. Horizontal partitions and the blocks of a mixed table each give their
-    own share of test rows. seed=None keeps the order and takes the last rows for the test.
+    order need the same random_state. Horizontal partitions and the blocks of a mixed table each
+    give their own share of test rows.
+
+    Args:
+        test_size, train_size: fractions of the rows; one is the rest of the other, without both a
+            quarter is for the test.
+        random_state: seed that everybody knows. None: the first party draws one for the others.
+        shuffle: False keeps the order and takes the last rows for the test.
 
     Raises:
-        UsageError: a part would be empty.
+        UsageError: sizes that are no fractions or more than all; a part would be empty.
     """
-    if not isinstance(test_size, float) or not 0 < test_size < 1:
-        raise UsageError("test_size is a fraction of the rows", got=repr(test_size))
-    train, test = (_part(data, seed, part, test_size) for part in ("train", "test"))
+    sizes = _sizes(train_size, test_size)
+    train, test = _split(data, random_state, shuffle, sizes)
     return train, test
 
 
-def _part(data: Any, seed: int | None, part: str, test_size: float) -> Any:
+def _sizes(train: float | None, test: float | None) -> tuple[float, float]:
+    if test is None:
+        test = 0.25 if train is None else 1 - train if isinstance(train, float) else train
+    if train is None:
+        train = 1 - test if isinstance(test, float) else test
+    if not all(isinstance(size, float) and 0 < size < 1 for size in (train, test)) or (
+        train + test > 1 + 1e-9
+    ):
+        raise UsageError(
+            "sizes are fractions of the rows, together at most 1",
+            got=f"train_size={train!r}, test_size={test!r}",
+        )
+    return train, test
+
+
+def _split(data: Any, seed: int | None, shuffle: bool, sizes: tuple[float, float]) -> Any:
     if isinstance(data, MixDataFrame):
-        return data.map(lambda b: _part(b, seed, part, test_size))
-    if isinstance(data, FedNdarray):
-        made = each(data.partitions, local.permuted, seed, part, test_size)
-        return FedNdarray.trusted(made, data.way)
-    if not isinstance(data, VDataFrame | HDataFrame):
+        pairs = [_split(block, seed, shuffle, sizes) for block in data.blocks]
+        return tuple(data.map_blocks(list(part)) for part in zip(*pairs, strict=True))
+    if not isinstance(data, VDataFrame | HDataFrame | FedNdarray):
         raise UsageError("no federated data", got=type(data).__name__)
-    return data._each(local.permuted, seed, part, test_size)
+    seeds: dict[Any, Any] = dict.fromkeys(data.parties, seed if shuffle else None)
+    if shuffle and seed is None:
+        seeds = dict(salts(data.parties))
+    parts = []
+    for part in ("train", "test"):
+        made = {p: p(local.permuted)(x, seeds[p], part, *sizes) for p, x in data.partitions.items()}
+        if isinstance(data, FedNdarray):
+            parts.append(FedNdarray.trusted(made, data.way))
+        else:
+            parts.append(data._like(made))
+    return tuple(parts)

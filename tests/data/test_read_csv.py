@@ -21,6 +21,13 @@ def test_files(session, tmp_path):
     np.testing.assert_array_equal(pd.read_csv(tmp_path / "out.csv")["x"], table["x"])
     same = {alice: tmp_path / "a.csv", bob: tmp_path / "a.csv"}
     assert sf.data.read_csv(same, way="horizontal", usecols=["x"]).shape == (12, 1)
+    halves = {"carol": "a", "dave": "b"}
+    other = {sf.PYU(p): tmp_path / f"{n}.csv" for p, n in halves.items()}
+    mixed = sf.data.read_csv([paths, other], key="id")
+    assert mixed.shape == (12, 2)
+    assert mixed.columns == ["x", "y"]
+    with pytest.raises(UsageError, match="every file is at a party"):
+        sf.data.read_csv({"alice": "a.csv"})
     with pytest.raises(UsageError, match="columns differ"):
         sf.data.read_csv(paths, way="horizontal")
     with pytest.raises(PartyError, match=r"party 'alice'[\s\S]*FileNotFound"):

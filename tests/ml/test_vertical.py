@@ -72,7 +72,7 @@ def test_held_out_rows(heu, spu):
     x, y = cancer()
     parts = by_columns(x, [ALICE, BOB, CAROL])
     target = sf.data.FedNdarray({sf.PYU(ALICE): labels(y=y[:, None])})
-    (a, b), (ya, yb) = (sf.data.train_test_split(d, 0.3, seed=1) for d in (parts, target))
+    (a, b), (ya, yb) = (sf.data.train_test_split(d, 0.3, random_state=1) for d in (parts, target))
     ours = model(heu, spu, batch_size=64, scores="clear").fit(a, ya)
     order = np.random.default_rng(1).permutation(len(x))
     cut = len(x) - round(0.3 * len(x))
