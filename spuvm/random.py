@@ -56,7 +56,7 @@ def bernoulli(p: Any = 0.5, shape: Shape | None = None, *, like: Any = None) -> 
 
 
 def randint(shape: Shape, minval: int, maxval: int, *, like: Any = None) -> jax.Array:
-    """int32 in minval .. maxval-1, both public; each with probability 1/n up to 2^-32."""
+    """int32 in minval .. maxval-1, both public; each has probability 1/n up to 2^-32 of it."""
     n = maxval - minval
     if not 0 < n <= 1 << 31 or minval < -(1 << 31) or maxval > 1 << 31:
         raise UsageError(

@@ -584,16 +584,19 @@ def _shuffle_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _rows("shuffle_a", args[0])
 
 
-@interactive("sort_a", "a", "keys sizes pairs", "rows x[b, :] sorted stably by the first columns")
+@interactive("sort_a", "a", "keys lows sizes pairs", "rows x[b, :] sorted stably by first columns")
 def _sort_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
-    """keys: bits of differences per key column; sizes: rows placed after each phase of the
-    protocol; pairs: comparisons between new rows in each, all batches together.
+    """keys, lows: key column k is in lows[k] .. lows[k] + 2^keys[k] - 1, what is not is sorted
+    otherwise; sizes: rows placed after each phase of the protocol; pairs: comparisons between new
+    rows in each, all batches together.
     """
     x = _rows("sort_a", args[0])
     groups, rows, columns = x.shape
     keys, sizes, pairs = attrs["keys"], attrs["sizes"], attrs["pairs"]
     fits = 1 <= len(keys) <= columns and all(1 <= k < ring for k in keys)
-    need(fits, f"sort_a: keys {keys} of {columns} columns in {ring} bits")
+    half, lows = 1 << (ring - 1), attrs["lows"]
+    fits = fits and len(lows) == len(keys) and all(-half <= low < half for low in lows)
+    need(fits, f"sort_a: keys {keys} from {lows} of {columns} columns in {ring} bits")
     rising = all(a < b and a & (a + 1) == 0 for a, b in pairwise(sizes))
     alike = len(sizes) == len(pairs)
     need(rows >= 2 and rising and alike, f"sort_a: sizes {sizes}, pairs {pairs}")

@@ -423,7 +423,7 @@ def _shuffle(p: Plain, types: Any, x: Array, draw: int) -> Array:
 
 
 @means("sort_a")
-def _sort(p: Plain, types: Any, x: Array, keys: Any, sizes: Any, pairs: Any) -> Array:
+def _sort(p: Plain, types: Any, x: Array, keys: Any, lows: Any, sizes: Any, pairs: Any) -> Array:
     made = np.empty_like(x)
     for b, rows in enumerate(x):
         columns = p.signed(np.ascontiguousarray(rows.T))[: len(keys)]

@@ -90,6 +90,20 @@ def test_whole_numbers_and_bits():
             assert abs(c / N - 1 / values) < 6 * (1 / values / N) ** 0.5
 
 
+@pytest.mark.parametrize(
+    ("bits", "n"), [(64, 3 << 29), (64, 3 << 15), (32, 3 << 20), (128, 3 << 29)]
+)
+def test_large_ranges_are_even(bits, n):
+    """Also among neighbours, where a draw of few bits would leave out some more than others."""
+    drawn = sampled(lambda x: sf.random.randint((N,), 0, n), bits).astype(np.int64)
+    assert 0 <= drawn.min() < n // 100
+    assert n - n // 100 < drawn.max() < n
+    close(drawn / n, 0.5, 12**-0.5)
+    for part in (drawn % 3, drawn * 3 // n):
+        for c in np.bincount(part, minlength=3):
+            assert abs(c / N - 1 / 3) < 6 * (2 / 9 / N) ** 0.5
+
+
 def test_permutation():
     shuffled = sampler(lambda x: sf.random.permutation(6))
     orders = [shuffled(seed) for seed in range(200)]

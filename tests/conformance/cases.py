@@ -406,16 +406,21 @@ def _shuffle(ring: Ring, op: str) -> Iterator[Any]:
         yield (a(shape),), {"draw": 0}
 
 
+def keys(bits: int, low: int, count: int) -> dict[str, Any]:
+    """Attributes of so many key columns of the same range."""
+    return {"keys": (bits,) * count, "lows": (low,) * count}
+
+
 @record("sort_a")
 def _sort(ring: Ring, op: str) -> Iterator[Any]:
     widest = 1 << (ring.bits - 2)
     for groups, rows, columns in ((1, 2, 1), (3, 5, 2), (2, 9, 3), (1, 40, 1)):
         shape = (groups, rows, columns)
         whole = {"sizes": (rows,), "pairs": (groups * rows * (rows - 1) // 2,)}
-        yield (a(shape, -3, 4),), {"keys": (3,) * min(2, columns), **whole}
+        yield (a(shape, -3, 4),), {**keys(3, -3, min(2, columns)), **whole}
         for count in range(1, columns + 1):
-            keys = (ring.bits - 1,) * count
-            yield (a(shape, -widest, widest - 1),), {"keys": keys, **whole}
+            attrs = keys(ring.bits - 1, -widest, count)
+            yield (a(shape, -widest, widest - 1),), {**attrs, **whole}
     phases = {"sizes": (3, 7, 20), "pairs": (6, 12, 156)}  # all pairs: never too many
-    yield (a((2, 20, 2), -2, 1),), {"keys": (2, 2), **phases}
-    yield (a((2, 20, 1), -widest, widest - 1),), {"keys": (ring.bits - 1,), **phases}
+    yield (a((2, 20, 2), -2, 1),), {**keys(2, -2, 2), **phases}
+    yield (a((2, 20, 1), -widest, widest - 1),), {**keys(ring.bits - 1, -widest, 1), **phases}

@@ -105,7 +105,8 @@ def lockstep(
 
     `operands[i]` holds operand i of the three parties. Checked on the way: what is sent is what the
     receiver expects, all parties take the same number of rounds, nobody writes to an operand or to
-    an array after it was sent, the two holders of each component agree.
+    an array after it was sent, the two holders of each component agree, and no place of a stream
+    is drawn twice by a party, and every place by both of its holders.
     """
     streams = streams or pair_streams()
     masks = [RecordingMasks(streams[i], run, number) for i in RANKS]
@@ -145,7 +146,23 @@ def lockstep(
         assert np.array_equal(array, before), "an operand or a sent array was written to"
     check_replicated(results)
     drawn = [m.drawn for m in masks]
+    for i, j in PAIRS:
+        mine, other = places_of(drawn[i], j), places_of(drawn[j], i)
+        assert mine == other, "holders of a mask drew different places"
     return Trace(results, rounds, (sent[0], sent[1], sent[2]), received, drawn)
+
+
+def places_of(drawn: Sequence[Drawn], other: int) -> list[tuple[int, int]]:
+    """Ranges of the stream shared with a party, joined where they touch; none overlap."""
+    made: list[tuple[int, int]] = []
+    for d in sorted((d for d in drawn if d.other == other and d.blocks), key=lambda d: d.first):
+        last = d.first + d.blocks
+        if made and made[-1][1] >= d.first:
+            assert made[-1][1] == d.first, "a mask was drawn twice"
+            made[-1] = (made[-1][0], last)
+        else:
+            made.append((d.first, last))
+    return made
 
 
 def arrays_of(value: Any) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,12 +74,12 @@ def scenes(bits: int) -> list[Scene]:
     rows = ((N, 2, 1),)
     made += [
         Scene("shuffle_a", {"draw": 0}, (wide,), rows, layout="rows"),
-        Scene("sort_a", {"keys": (4,), **pairs}, ((0, (-8, 7)),), rows, numbers=(0,),
+        Scene("sort_a", {"keys": (4,), "lows": (-8,), **pairs}, ((0, (-8, 7)),), rows, numbers=(0,),
               layout="rows"),
     ]  # fmt: skip
     if bits == 64 or LONG:  # keys of two words
-        made += [Scene("sort_a", {"keys": (bits - 1,), **pairs}, (wide,), rows, numbers=(0,),
-                       layout="rows")]  # fmt: skip
+        made += [Scene("sort_a", {"keys": (bits - 1,), "lows": (-ring.bound,), **pairs}, (wide,),
+                       rows, numbers=(0,), layout="rows")]  # fmt: skip
     for op in ("msb_a", "eqz_a", "a2b"):
         made += [Scene(op, {"bits": w}, ((0, (0, -1)),)) for w in (5, 16)]
         if (op, bits) != ("a2b", 64) or LONG:
@@ -215,6 +216,18 @@ def with_the_receivers_mask(p: Party, x: AShare, y: AShare) -> Steps:
     return (yield from product_with(p, x, y, mask))
 
 
+def with_one_mask_for_two(p: Party, b: Any, x: AShare) -> Steps:
+    """Bit injection that masks both dealt products alike: their difference is +-(x - x_2)."""
+    draw = p.masks.draw  # type: ignore[union-attr]
+
+    def twice(other: int, *requests: Any, lane: int = 0) -> list[np.ndarray]:
+        made = draw(other, *requests, lane=lane)
+        return [made[0], made[0].copy(), made[2]] if len(made) == 3 else made
+
+    p.masks = SimpleNamespace(draw=twice)  # type: ignore[assignment]
+    return (yield from interactive("mul_ba")(p, b, x))
+
+
 def product_with(p: Party, x: AShare, y: AShare, mask: Callable[[], np.ndarray]) -> Steps:
     part = mask()
     elementwise(p.rank, x, y)(part, slice(0, N))
@@ -227,3 +240,9 @@ def product_with(p: Party, x: AShare, y: AShare, mask: Callable[[], np.ndarray])
 def test_broken_products_are_seen(steps: Callable[..., Any]) -> None:
     scene = Scene("mul_aa", {}, ((0, (0, 12345)), (0, (-1, 7))), numbers=(0,))
     assert next(watch(Ring(64), scene, steps), "")
+
+
+@pytest.mark.parametrize("values", [(7, 12), (1, -1)])
+def test_a_mask_used_for_two_messages_is_seen(values: tuple[int, int]) -> None:
+    scene = Scene("mul_ba", {}, ((1, (0, 1)), (0, values)), numbers=(0,))
+    assert next(watch(Ring(64), scene, with_one_mask_for_two), "")

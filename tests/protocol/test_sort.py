@@ -55,6 +55,26 @@ def test_every_party_misses_one_permutation() -> None:
         assert sorted(d.other for d in keys) == sorted({0, 1, 2} - {rank})
 
 
+def places(keys: np.ndarray) -> np.ndarray:
+    """Which row a permutation of the protocol puts where, from the keys that its holders draw."""
+    return np.argsort(keys, axis=1, kind="stable")
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_the_order_is_uniform_to_a_party_that_knows_two_permutations(rank: int) -> None:
+    """Every order comes alike in every case of what the party knows."""
+    groups = 8000
+    x = np.broadcast_to(np.arange(3)[:, None], (groups, 3, 1))
+    got, trace = run("shuffle_a", Ring(32), x, draw=0)
+    keys = [d.array.reshape(groups, 3) for d in trace.drawn[rank] if d.array.dtype == np.uint64]
+    first, second = (places(k) @ [9, 3, 1] for k in keys)
+    cases = Counter(zip(first, second, got[..., 0] @ [9, 3, 1], strict=True))
+    expected = groups / 216
+    distance = sum((c - expected) ** 2 / expected for c in cases.values())
+    distance += (216 - len(cases)) * expected
+    assert distance < 400  # 215 degrees of freedom: exceeded by chance with 1e-12
+
+
 @pytest.mark.parametrize("bits", [32, 64, 128])
 @given(data=st.data())
 def test_sorts_are_stable(bits: int, data: st.DataObject) -> None:
@@ -66,13 +86,18 @@ def test_sorts_are_stable(bits: int, data: st.DataObject) -> None:
     x = rng.integers(-spread, spread, (groups, rows, columns))
     steps = plan(groups, rows)
     width = (2 * spread - 1).bit_length()
-    got, _ = run("sort_a", Ring(bits), x, keys=(width,) * keys, sizes=steps.sizes,
-                 pairs=steps.pairs)  # fmt: skip
+    got, _ = run("sort_a", Ring(bits), x, keys=(width,) * keys, lows=(-spread,) * keys,
+                 sizes=steps.sizes, pairs=steps.pairs)  # fmt: skip
     want = np.stack([r[np.lexsort(r.T[:keys][::-1])] for r in x])
     np.testing.assert_array_equal(got, want)
 
 
-def outcomes(monkeypatch: pytest.MonkeyPatch, x: np.ndarray) -> list[np.ndarray]:
+SMALL_KEY = {"keys": (8,), "lows": (0,)}
+
+
+def outcomes(
+    monkeypatch: pytest.MonkeyPatch, x: np.ndarray, key: dict[str, Any] = SMALL_KEY
+) -> list[np.ndarray]:
     """What the comparisons of a sort say, as party 0 learns it."""
     seen: list[np.ndarray] = []
     original = sort.open_bits
@@ -87,7 +112,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch, x: np.ndarray) -> list[np.ndarray]
     steps = plan(groups, rows)
     with monkeypatch.context() as patched:
         patched.setattr(sort, "open_bits", spy)
-        run("sort_a", Ring(64), x, keys=(8,), sizes=steps.sizes, pairs=steps.pairs)
+        run("sort_a", Ring(64), x, **key, sizes=steps.sizes, pairs=steps.pairs)
     return seen
 
 
@@ -105,6 +130,27 @@ def test_opened_outcomes_do_not_depend_on_the_data(
     assert uniform(table, 6)
 
 
+# For which x precedes y, y precedes z and z precedes x, if compared around the ring.
+BEYOND = {
+    "float": ((63, -(1 << 62)), (-3 << 61, 0, 3 << 61)),
+    "declared": ((4, -8), (-9, 0, 9)),
+    "far": ((4, -8), (5, 21, 8 + (1 << 40))),
+    "equal": ((4, 0), (3, 3 + 16, 3 + 32)),
+}
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("name", BEYOND)
+def test_opened_outcomes_do_not_depend_on_data_outside_its_range(
+    monkeypatch: pytest.MonkeyPatch, name: str, width: int
+) -> None:
+    """Overflows, or a wrong assume_range, may change the order, but nothing is learned of it."""
+    (bits, low), rows = BEYOND[name]
+    x = np.broadcast_to(np.array(rows)[:, None], (6000, 3, width))
+    (seen,) = outcomes(monkeypatch, x, {"keys": (bits,) * width, "lows": (low,) * width})
+    assert uniform(Counter(tuple(r) for r in seen.reshape(-1, 3).tolist()), 6)
+
+
 def test_without_the_shuffle_they_would(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(p: Party, x: Any, *, draw: int) -> Steps:
         yield from ()
@@ -119,7 +165,7 @@ def test_without_the_shuffle_they_would(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_uneven_order_is_refused_not_sorted_wrongly() -> None:
     x = np.arange(40).reshape(1, 40, 1)
     with pytest.raises(ProtocolError, match="very uneven"):
-        run("sort_a", Ring(64), x, keys=(8,), sizes=(3, 40), pairs=(3, 60))
+        run("sort_a", Ring(64), x, **SMALL_KEY, sizes=(3, 40), pairs=(3, 60))
 
 
 def exact_bound(groups: int, placed: int, rows: int, most: int) -> float:

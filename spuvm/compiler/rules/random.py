@@ -15,7 +15,8 @@ from spuvm.compiler.values import Value, lift
 from spuvm.errors import CompileError
 
 TWO_LN_2 = np.asarray(2 * np.log(2.0))
-SPARE = 8  # bits by which a draw is longer than the number of outcomes, at least
+SPARE = 8  # bits of a piece of a draw, at least
+EVENNESS = 32  # bits by which a draw is longer than the number of outcomes
 
 
 @rule("fresh")
@@ -24,7 +25,7 @@ def fresh(low: Lowering, out: list[Out], *like: Value, kind: str, below: int, **
 
     bit    one fair bit.
     below  an integer in 0 .. below-1; for a `below` that is no power of two the probabilities
-           differ from 1/below by at most 2^-32 (ring 64).
+           differ from 1/below by at most a part of 2^-32.
     unit   a float in [0, 1), a multiple of 2^-f.
     squared_radius  -2 ln u for u uniform on the multiples of 2^-2f in (0, 1].
     """
@@ -79,24 +80,35 @@ def _bits_again(low: Lowering, x: int, o: Out) -> Secret:
 
 
 def _below(low: Lowering, o: Out, n: int) -> int:
-    """floor(n r / 2^w) for w random bits r."""
+    """floor(n r / 2^w) for w random bits r, taken in pieces from the lowest ones on.
+
+    As in a product by hand, what a piece carries over is added to the product of the next one.
+    """
     places = max(1, (n - 1).bit_length())
     if n == 1 << places or n == 1:
         made = low.emit("b2a", low.random_bits(o.shape, places))
         return made if n > 1 else low.emit("mul_ap", made, low.constant(low.ring.array(0)))
-    width = min(32, low.bits - places)
-    if width < places + SPARE:
+    room = low.bits - places
+    if room < SPARE:
         raise CompileError(
             f"a random integer below {n} needs a wider ring",
-            expected=f"at most {(low.bits - SPARE) // 2} bits",
+            expected=f"at most {low.bits - SPARE} bits",
             next="use Config(ring=64)",
         )
-    draw = low.emit("b2a", low.random_bits(o.shape, width))
-    with low.unchecked():
-        scaled = low.emit("mul_ap", draw, low.constant(low.ring.array(np.array(n, object))))
-    digits = low.emit("a2b", scaled, bits=width + places)
-    made = low.emit("b2a", low.emit("bits_b", digits, low=width, width=places))
-    return low.narrowed(made, 0, n - 1)
+    pieces = -(-(places + EVENNESS) // room)
+    width = -(-(places + EVENNESS) // pieces)
+    factor = low.constant(low.ring.array(np.array(n, object)))
+    carry: int | None = None
+    for _ in range(pieces):
+        draw = low.emit("b2a", low.random_bits(o.shape, width))
+        with low.unchecked():
+            scaled = low.emit("mul_ap", draw, factor)
+            if carry is not None:
+                scaled = low.emit("add_aa", scaled, carry)
+        digits = low.emit("a2b", scaled, bits=width + places)
+        carry = low.emit("b2a", low.emit("bits_b", digits, low=width, width=places))
+    assert carry is not None
+    return low.narrowed(carry, 0, n - 1)
 
 
 @rule("random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in")

@@ -84,17 +84,21 @@ def sorted_rows(
     groups, n = low.shape(keys[0][0])
     heads: list[int] = []
     widths: list[int] = []
+    lows: list[int] = []
     for column, dtype, direction in keys:
         for key in _keys(low, column, dtype, direction):
             lo, hi = order.limits(low, key, dtype)
             heads.append(low.reshape(key, (groups, n, 1)))
             widths.append(max(1, (hi - lo).bit_length()))
+            lows.append(lo)
     joined = list(dict.fromkeys([*heads, *tables]))
     starts = dict(zip(joined, np.cumsum([0, *(low.shape(j)[2] for j in joined)]), strict=False))
     with low.unchecked():
         table = low.concat([arith.retype(low, j, 0) for j in joined], 2)
         steps = sortplan.plan(groups, n)
-        made = low.emit("sort_a", table, keys=widths, sizes=steps.sizes, pairs=steps.pairs)
+        made = low.emit(
+            "sort_a", table, keys=widths, lows=lows, sizes=steps.sizes, pairs=steps.pairs
+        )
         results = []
         for one in tables:
             first, t = int(starts[one]), low.type(one)

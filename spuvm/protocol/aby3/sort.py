@@ -18,7 +18,8 @@ from spuvm.bytecode.types import Type
 from spuvm.errors import ProtocolError
 from spuvm.protocol.aby3.boolean import and_bb
 from spuvm.protocol.aby3.compare import eqz_a, msb_a
-from spuvm.protocol.aby3.local import xor_bb
+from spuvm.protocol.aby3.convert import b2a
+from spuvm.protocol.aby3.local import add_public, xor_bb
 from spuvm.protocol.aby3.open import open_bits
 from spuvm.protocol.aby3.packing import packed_size
 from spuvm.protocol.aby3.product import together
@@ -31,7 +32,7 @@ from spuvm.ring import Ring
 
 @dataclass(frozen=True)
 class Words:
-    """Keys of all rows, the first ones decide; |x - y| < 2^width for any two of a word."""
+    """Keys of all rows, the first ones decide; modulo 2^(width + 1) words are below 2^width."""
 
     columns: tuple[AShare, ...]
     widths: tuple[int, ...]
@@ -78,7 +79,14 @@ def _cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
     groups = word_widths(ring, (*attrs["keys"], index_width(shape[1])))
     widths = [sum(g) for g in groups]
     first = shuffle_cost(ring, shape[0] * shape[1] * (shape[2] + 1))
-    rounds, sent = first.rounds, list(first.bytes_sent)
+    tops = Type("b", (shape[0] * shape[1],), 0, 1)
+    reducing = [TABLE.costs["msb_a"](ring, (tops,), {"bits": w + 1}) for w in widths]
+    turning = TABLE.costs["b2a"](ring, (tops,), {})
+    rounds = first.rounds + max(c.rounds for c in reducing) + turning.rounds
+    sent = [
+        first.bytes_sent[i] + sum(c.bytes_sent[i] + turning.bytes_sent[i] for c in reducing)
+        for i in range(3)
+    ]
     for count in batches(shape, attrs):
         one = _compare_cost(ring, widths, count)
         rounds += one.rounds
@@ -88,23 +96,31 @@ def _cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
 
 @TABLE.kernel("sort_a", _cost)
 def sort_a(
-    p: Party, x: AShare, *, keys: tuple[int, ...], sizes: tuple[int, ...], pairs: tuple[int, ...]
+    p: Party,
+    x: AShare,
+    *,
+    keys: tuple[int, ...],
+    lows: tuple[int, ...],
+    sizes: tuple[int, ...],
+    pairs: tuple[int, ...],
 ) -> Steps:
     """[x] of shape [B,N,C] -> the rows of every b sorted by their first len(keys) columns, stably.
 
-    Local:    a column with the row's number is appended, then everything shuffled. Rows are placed
+    Local:    a column with the row's number is appended, then everything shuffled. Keys side by
+              side are reduced modulo 2^(their bits), counted from lows[k]. Rows are placed
               in random order: the first sizes[0] are all compared with each other; then, for each
               next size, the new rows search their gap among those that are placed, halving, all at
               once, and the rows of one gap are compared with each other. There are sizes[t] =
               2^s - 1 rows before a search, so that every row takes s steps. Pairs in one gap are
               filled up to pairs[t] with a comparison that was made before.
-    Sends:    as shuffle_a; per step msb_a (beside eqz_a for keys of several words), and_bb per
-              word, and the outcome.
-    Requires: |x - y| < 2^keys[k] for any two entries of column k.
+    Sends:    as shuffle_a; msb_a and b2a of a bit per row and word; per step msb_a (beside eqz_a
+              for keys of several words), and_bb per word, and the outcome.
+    Requires: lows[k] <= x < lows[k] + 2^keys[k] in column k, or the order is another one.
     Error:    exact. More pairs in the gaps than pairs[t] raise ProtocolError; the compiler chooses
               pairs[t] so that this has probability below 2^-40 for any data.
-    Opens:    which of two rows precedes. Rows are distinct, as their numbers are, and in uniform
-              order to every party, so the outcomes are those of a uniform order, whatever x is.
+    Opens:    which of two rows precedes. Reduced words have a total order whatever x is, also where
+              values left their ranges; rows are distinct, as their numbers are, and in uniform
+              order to every party, so the outcomes are those of a uniform order.
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      shuffle, then compare and open: Hamada et al. 2012 (ICISC), section 4, eprint
               2014/121; ties broken before anything is opened: the same, section 5; the searches
@@ -117,7 +133,8 @@ def sort_a(
     first, second = (number if p.rank == 0 else zero), (number if p.rank == 2 else zero)
     joined = AShare(np.concatenate([x.x0, first], 2), np.concatenate([x.x1, second], 2))
     mixed = yield from shuffle_a(p, joined, draw=0)
-    words = _words(p, mixed, (*keys, index_width(rows)), (*range(len(keys)), width))
+    words = _words(p, mixed, (*keys, index_width(rows)), (*lows, 0), (*range(len(keys)), width))
+    words = yield from _reduced(p, words)
     order = yield from _order(p, words, groups, rows, sizes, pairs)
     where = (order + np.arange(groups)[:, None] * rows).reshape(-1)
 
@@ -128,18 +145,38 @@ def sort_a(
     return AShare(sorted_rows(mixed.x0), sorted_rows(mixed.x1))
 
 
-def _words(p: Party, x: AShare, widths: Sequence[int], columns: Sequence[int]) -> Words:
-    """Key columns side by side in as few ring elements as possible: high 2^w + low."""
-    made, left = [], iter(columns)
+def _words(
+    p: Party, x: AShare, widths: Sequence[int], lows: Sequence[int], columns: Sequence[int]
+) -> Words:
+    """Key columns, from their lows on, side by side in few ring elements: high 2^w + low."""
+    made, left = [], iter(zip(columns, lows, strict=True))
     groups = word_widths(p.ring, widths)
     for group in groups:
         parts: list[Array] = []
+        first = 0
         for width in group:
-            c = next(left)
+            c, least = next(left)
             low = [flat(a[..., c]) for a in (x.x0, x.x1)]
             parts = [(h << width) + v for h, v in zip(parts, low, strict=True)] if parts else low
-        made.append(AShare(parts[0], parts[1]))
+            first = (first << width) + least
+        made.append(add_public(p, AShare(*parts), p.ring.array(np.array(-first, object))))
     return Words(tuple(made), tuple(sum(g) for g in groups))
+
+
+def _reduced(p: Party, words: Words) -> Steps:
+    """Words modulo 2^width, as numbers modulo 2^(width + 1): bit number `width` is taken away.
+
+    Without it values outside their range would be compared around the ring, where a may precede b,
+    b precede c, and c precede a: opened outcomes would tell so.
+    """
+    tops = [msb_a(p, c, bits=w + 1) for c, w in zip(words.columns, words.widths, strict=True)]
+    tops = yield from together(*tops)
+    tops = yield from together(*(b2a(p, top) for top in tops))
+    columns = [
+        AShare(c.x0 - (t.x0 << w), c.x1 - (t.x1 << w))
+        for c, t, w in zip(words.columns, tops, words.widths, strict=True)
+    ]
+    return Words(tuple(columns), words.widths)
 
 
 def _precedes(p: Party, words: Words, i: Array, j: Array) -> Steps:
@@ -198,7 +235,7 @@ def _within_gaps(p: Party, words: Words, rows: Array, gap: Array, placed: int, m
             "sorting: the random order was very uneven",
             got=f"{first.size} comparisons in one step",
             expected=f"at most {most}, but for a chance below 2^-40",
-            next="call the function again",
+            next="make a new SPU and call the function again; a failed session is never continued",
         )
     i, j = by_cell[first], by_cell[second]
     filler = np.zeros(most - first.size, np.int64)
