@@ -197,8 +197,11 @@ def _thresholds(
             if not isinstance(inside, bool):  # otherwise no x is so far below 0
                 below = low.emit("not_b", inside)
                 above = below if isinstance(above, bool) else low.emit("xor_bb", above, below)
-        assert not isinstance(above, bool), "a stage decides something"
-        yield low.emit("b2a", above)
+        if isinstance(above, bool):  # x is small where it is positive
+            known = arith.retype(low, low.emit("lincomb_a", window, coefficients=[0]), 0)
+            yield plus(low, known, int(above))
+        else:
+            yield low.emit("b2a", above)
 
 
 def _finished(low: Lowering, x: int, factor: int, kept: int, frac: int, gain: int) -> int:
@@ -247,7 +250,8 @@ def _range(low: Lowering, x: int) -> tuple[int, int]:
     t = low.type(x)
     if t.lo is None or t.hi is None:
         return low.bits - 2, 1
-    return max(1, t.hi, -t.lo).bit_length(), max(1, t.lo)
+    largest = min(low.bound - 1, max(1, t.hi, -t.lo))  # bounds of a sum may lie beyond
+    return largest.bit_length(), min(largest, max(1, t.lo))
 
 
 def _plan(low: Lowering, x: int, parity: int) -> Plan:
