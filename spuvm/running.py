@@ -54,7 +54,8 @@ def _line(entry: dict[str, Any]) -> str:
     if entry["direction"] == "note":
         return f"{entry['what']} with {peers}"
     words = {"out": ("sent", "to"), "consent": ("allowed", "to")}
-    verb, way = words.get(entry["direction"], ("learned", "from"))
+    got = "received" if entry["form"] == "masked" else "learned"
+    verb, way = words.get(entry["direction"], (got, "from"))
     origins = f", data of {', '.join(entry['origins'])}" if entry["origins"] else ""
     size = f", {entry['nbytes']} bytes" if entry["nbytes"] else ""
     return (
