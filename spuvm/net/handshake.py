@@ -23,13 +23,17 @@ _STRANGERS: Final = 64
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """A listening socket; with port 0 the system picks one: ``listen().getsockname()[1]``.
 
-    Made first and given to `connect`, it lets parties agree on ports without a race.
+    Made first and given to `connect`, it lets parties agree on ports without a race. Both versions
+    of IP will do; a name that has addresses of both listens on version 4, and "::" on both.
 
     Raises:
         ChannelError: the address cannot be used.
     """
     try:
-        return socket.create_server((host, port), backlog=128)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, backlog=128, dualstack_ipv6=both)
     except OSError as error:
         raise ChannelError(
             f"cannot listen on {host}:{port}", got=str(error), next="choose another address"

@@ -344,11 +344,11 @@ def test_a_party_that_is_alive_but_does_not_come(rehearse):
     def script(me):
         x = sf.PYU("alice")(two)()
         if me == "bob":
-            time.sleep(4)
+            time.sleep(2.5)
         return sf.reveal(x)
 
     start = time.monotonic()
-    done = rehearse(patience=1.0).run(script)
+    done = rehearse(patience=0.5).run(script)
     assert time.monotonic() - start < 15
     for name in ("alice", "carol"):
         assert "party 'bob' did not get to operation" in str(done.errors[name])

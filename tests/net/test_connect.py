@@ -10,11 +10,13 @@ import threading
 import time
 
 import pytest
-from networks import NAMES, U64, outcomes, run, words
+from networks import NAMES, U64, outcomes, run, tls_files, words
 
 from spuvm.errors import ChannelError, UsageError
 from spuvm.net.channel import Spec
+from spuvm.net.settings import Links
 from spuvm.net.tcp import connect, listen
+from spuvm.net.tcp_endpoint import TcpEndpoint
 
 
 def free_addresses(count: int = 3) -> list[tuple[str, int]]:
@@ -120,6 +122,26 @@ def test_the_log_says_that_links_are_not_encrypted(caplog: pytest.LogCaptureFixt
         "the link to party 'bob' (rank 1) at 127.0.0.1 is not encrypted",
     ]
     assert all(record.levelname == "INFO" for record in caplog.records)
+
+
+@pytest.mark.parametrize("listening", ["::1", "::"])
+def test_addresses_of_version_6(listening: str) -> None:
+    """Between organisations, over TLS; a party that listens everywhere does so on both versions."""
+    try:
+        with listen("::1") as first, listen("::1") as second:
+            places = [("::1", one.getsockname()[1]) for one in (first, second)]
+    except ChannelError as error:
+        pytest.skip(f"this machine has no IP version 6: {error.got}")
+    addresses = dict(zip(NAMES, places, strict=False))
+    tls = tls_files(NAMES)
+    ends = [
+        TcpEndpoint(name, Links(addresses, tls[name], (listening, addresses[name][1])))
+        for name in NAMES[:2]
+    ]
+    run(*(end.connect for end in ends))
+    run(*(end.close for end in ends))
+    with listen("::") as both:
+        socket.create_connection(("127.0.0.1", both.getsockname()[1]), 5).close()
 
 
 def test_misuse() -> None:
