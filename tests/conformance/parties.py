@@ -100,8 +100,9 @@ def lockstep(
     streams: Sequence[Mapping[int, Stream]] | None = None,
     run: int = 0,
     number: int = 0,
+    masks: Callable[..., RecordingMasks] | None = None,
 ) -> Trace:
-    """Run a protocol function at three parties at once.
+    """Run a protocol function at three parties at once; `masks(rank, ...)` may stand in for theirs.
 
     `operands[i]` holds operand i of the three parties. Checked on the way: what is sent is what the
     receiver expects, all parties take the same number of rounds, nobody writes to an operand or to
@@ -109,8 +110,9 @@ def lockstep(
     is drawn twice by a party, and every place by both of its holders.
     """
     streams = streams or pair_streams()
-    masks = [RecordingMasks(streams[i], run, number) for i in RANKS]
-    parties = [Party(i, ring, masks[i]) for i in RANKS]
+    make = masks or (lambda rank, *place: RecordingMasks(*place))
+    drawing = [make(i, streams[i], run, number) for i in RANKS]
+    parties = [Party(i, ring, drawing[i]) for i in RANKS]
     frozen = [(a, a.copy()) for operand in operands for share in operand for a in arrays_of(share)]
     runs = [steps(parties[i], *(o[i] for o in operands), **attrs) for i in RANKS]
     results: list[Any] = [None] * 3
@@ -145,7 +147,7 @@ def lockstep(
     for array, before in frozen:
         assert np.array_equal(array, before), "an operand or a sent array was written to"
     check_replicated(results)
-    drawn = [m.drawn for m in masks]
+    drawn = [m.drawn for m in drawing]
     for i, j in PAIRS:
         mine, other = places_of(drawn[i], j), places_of(drawn[j], i)
         assert mine == other, "holders of a mask drew different places"
