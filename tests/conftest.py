@@ -1,4 +1,7 @@
-"""Hypothesis profiles (HYPOTHESIS_PROFILE=quick|fuzz), test helpers, machines for all tests."""
+"""Hypothesis profiles, test helpers, machines for all tests.
+
+HYPOTHESIS_PROFILE is quick or fuzz; FUZZ_EXAMPLES says how many examples of each property that is.
+"""
 
 import os
 import re
@@ -21,7 +24,8 @@ for folder in ("conformance", "bytecode", "ml"):
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("quick", max_examples=10, deadline=None, suppress_health_check=slow)
-settings.register_profile("fuzz", max_examples=500, deadline=None, suppress_health_check=slow)
+many = int(os.environ.get("FUZZ_EXAMPLES", "500"))
+settings.register_profile("fuzz", max_examples=many, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

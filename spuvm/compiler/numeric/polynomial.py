@@ -110,7 +110,7 @@ def evaluate(low: Lowering, w: int, series: Series, frac: int | None = None) -> 
     with low.unchecked():
         w = arith.to_frac(low, w, f)
         reach = max(1.0, math.ldexp(low.magnitude(w), -f))
-        limit = math.ceil(math.ldexp(min(reach, 1.01), f))
+        limit = min(max(low.magnitude(w), 1 << f), math.ceil(math.ldexp(1.01, f)))
         basis = _Basis(low, f, min(reach, 1.01), {1: low.narrowed(w, -limit, limit)})
         step = _plan(len(series) - 1)
         total = _Evaluation(basis, step, _coefficient_bits(basis, step, series)).all(series)
