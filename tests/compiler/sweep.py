@@ -67,6 +67,8 @@ def points(lo: float, hi: float, frac: int, rng: np.random.Generator) -> np.ndar
     top = max(abs(lo), abs(hi), 2 * unit)
     sizes = np.exp2(rng.uniform(-frac, np.log2(top), POINTS)) * rng.choice([-1, 1], POINTS)
     borders = np.ldexp(1.0, rng.integers(-frac, int(np.log2(top)) + 1, POINTS // 8))
+    turns = rng.choice([np.log(2), np.pi / 2], borders.size) * rng.integers(0, 64, borders.size)
+    borders = np.where(rng.random(borders.size) < 0.7, borders, turns)  # of exponents, of quadrants
     borders = borders * rng.choice([-1, 1], borders.size) + rng.integers(-2, 3, borders.size) * unit
     ties = rng.integers(-40, 41, POINTS // 8) / 2
     near = rng.normal(scale=min(8.0, top), size=POINTS // 4)

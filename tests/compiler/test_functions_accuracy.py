@@ -24,7 +24,8 @@ def intervals(draw: Any, setting: Setting, function: Function) -> tuple[Interval
     for domain in function.args:
         lo, hi = setting.clip(domain)
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-        ends = np.exp2(rng.uniform(-4, np.log2(setting.fxp.max_float) - 1, 2))
+        largest = np.log2(setting.fxp.max_float) - 1 if rng.integers(2) else 4.0
+        ends = np.exp2(rng.uniform(-4, largest, 2))
         ends = ends * rng.choice([-1, 0, 1], 2, p=[0.45, 0.1, 0.45])
         ends = np.clip(np.sort(ends) if rng.integers(2) else [-1, 1] * np.abs(ends), lo, hi)
         least = max(ends[0], lo)

@@ -119,7 +119,7 @@ FUNCTIONS = [
     Function("tanh", jax.nn.gelu, (Domain(-100, 100),), name="gelu"),
     Function("exp", lambda x: jax.nn.elu(x), name="elu", course="rising"),
     Function("log", jax.scipy.special.entr, (Domain(0, 1e5),), name="entr"),
-    Function("log", lambda x, y: jax.scipy.special.xlogy(x, y), (Domain(-8, 8), POSITIVE),
+    Function("log", lambda x, y: jax.scipy.special.xlogy(x, y), (Domain(-4, 4), POSITIVE),
              name="xlogy", holds=lambda x, y: (y > 0) | (x == 0)),
     Function("sqrt", lambda x, y: jnp.hypot(x, y), (Domain(-1e3, 1e3), Domain(-1e3, 1e3)),
              name="hypot"),

@@ -87,7 +87,10 @@ def _in_branch(b: Any, x: Any) -> Any:
 
 def _secret_branch(x: Any) -> Any:
     def step(i: Any, v: Any) -> Any:
-        return lax.cond(v.sum() > 0, lambda v: v * 0.5 - 1, lambda v: v + i, v)
+        # Alike where the sum is 0, so that a rounding decides nothing.
+        return i * 0.25 + lax.cond(
+            v.sum() > 0, lambda v: v - 0.5 * v.sum(), lambda v: v + 0.25 * v.sum(), v
+        )
 
     return lax.fori_loop(0, 3, step, x)
 

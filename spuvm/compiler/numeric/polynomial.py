@@ -109,9 +109,10 @@ def evaluate(low: Lowering, w: int, series: Series, frac: int | None = None) -> 
     frac, f = internal_bits(low) if frac is None else frac, working_bits(low)
     with low.unchecked():
         w = arith.to_frac(low, w, f)
+        most = 1.01 + 8 * 2.0**-f  # by a hundredth and by roundings
         reach = max(1.0, math.ldexp(low.magnitude(w), -f))
-        limit = min(max(low.magnitude(w), 1 << f), math.ceil(math.ldexp(1.01, f)))
-        basis = _Basis(low, f, min(reach, 1.01), {1: low.narrowed(w, -limit, limit)})
+        limit = min(max(low.magnitude(w), 1 << f), math.ceil(math.ldexp(most, f)))
+        basis = _Basis(low, f, min(reach, most), {1: low.narrowed(w, -limit, limit)})
         step = _plan(len(series) - 1)
         total = _Evaluation(basis, step, _coefficient_bits(basis, step, series)).all(series)
         return arith.to_frac(low, total, frac)

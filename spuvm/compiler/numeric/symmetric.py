@@ -146,7 +146,9 @@ def ramp(low: Lowering, x: int, function: Real, reach: float) -> int:
             made = low.emit("sub_aa", made, excess)
         made = arith.to_frac(low, made, f)
         least = math.floor(math.ldexp(float(np.min(function(GRID) + GRID / 2)), f))
-        made = low.narrowed(made, least - 256, math.ceil(math.ldexp(s.reach, f)) + 256)
+        ends = s.reach * np.linspace(-1, 1, 2001)
+        most = math.ceil(math.ldexp(float(np.max(function(ends) + ends / 2)), f))
+        made = low.narrowed(made, least - 256, most + 256)
         if s.x.above is False:
             return made
         made = low.emit("add_aa", made, order.times(low, s.x.above, settled))

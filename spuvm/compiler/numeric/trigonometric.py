@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
-from spuvm.compiler.numeric.polynomial import evaluate, internal_bits
+from spuvm.compiler.numeric.polynomial import evaluate, internal_bits, working_bits
 from spuvm.compiler.numeric.reciprocal import divide
 from spuvm.compiler.numeric.symmetric import chebyshev2, even_series, odd, odd_series, odd_unit
 
@@ -64,7 +64,9 @@ def tan(low: Lowering, x: int) -> int:
             sine = low.emit("sub_aa", sine, twice)
         series = even_series(_quarter_cosine, 1.0, 2.0 ** -(f + 6))
         cosine = evaluate(low, chebyshev2(low, u), series, g)
-        cosine = low.narrowed(cosine, -(1 << 6), (1 << g) + (1 << 6))
+        # So far below 0 it may be near a pole, by roundings and by the fit.
+        error = (8 << max(3, g - working_bits(low))) + (1 << max(0, g - f - 5))
+        cosine = low.narrowed(cosine, -error, (1 << g) + error)
         # Scaled alike, so that nothing of them is cut before they are divided.
         sine, cosine = (arith.retype(low, v, f) for v in (sine, cosine))
         return divide(low, sine, cosine, low.shape(x))
