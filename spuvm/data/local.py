@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from spuvm.data.names import check_same_columns
 from spuvm.errors import UsageError
 
 Frame = pd.DataFrame
@@ -295,28 +296,6 @@ def mapped(value: Any, fn: Callable[[Any], Any]) -> Any:
     if len(made) != len(value):
         raise UsageError("a function on a partition keeps its rows", got=f"{len(made)} rows")
     return made
-
-
-def same_columns(value: Any, fitted: list[str] | None, names: list[str] | None) -> Any:
-    """The value, when its columns are named as they were in training."""
-    check_same_columns(fitted, names)
-    return value
-
-
-def check_same_columns(fitted: list[str] | None, names: list[str] | None) -> None:
-    """Raise UsageError unless names and order are those of training; None: unknown.
-
-    The text names no columns: it leaves the party.
-    """
-    if fitted is None or names is None or fitted == names:
-        return
-    same = sorted(fitted) == sorted(names)
-    raise UsageError(
-        "other columns than in training",
-        got="the same names in another order" if same else f"other names, {len(names)} columns",
-        expected=f"the {len(fitted)} columns of training in their order",
-        next="choose and order them at their owner: df[[...]]",
-    )
 
 
 def _names(value: Any) -> list[str] | None:

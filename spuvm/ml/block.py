@@ -57,7 +57,7 @@ class Block:
     def __init__(
         self, x: Any, y: Any, heu: HEU, spu: SPU | None, scores: Scores, how: Parameters
     ) -> None:
-        self.parts = columns_of(x)
+        self.parts, self.names = columns_of(x), names_of(x)
         labels = as_labels(y)
         self.owner: PYU = labels.device
         self._heu, self._spu, self._scores, self._how = heu, spu, scores, how
@@ -178,6 +178,13 @@ def columns_of(x: Any) -> Partitions:
             "a vertical model takes a table by columns", got=repr(x), expected="a VDataFrame"
         )
     return x.partitions
+
+
+def names_of(x: Any) -> Partitions:
+    """The names of a table's columns, which stay at their parties; none of an array."""
+    if not isinstance(x, VDataFrame):
+        return {}
+    return {p: p(local.columns_of)(value) for p, value in x.partitions.items()}
 
 
 def check_roles(holders: list[PYU], owner: PYU, heu: HEU, spu: SPU | None, scores: Scores) -> None:

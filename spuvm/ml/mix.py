@@ -17,11 +17,11 @@ from spuvm.devices.reporting import disclose
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import Block
+from spuvm.ml.block import Block, check_roles
 from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
-from spuvm.ml.vertical import predict_proba, save
+from spuvm.ml.vertical import load, predict_proba, save
 
 
 class FLogisticRegressionMix:
@@ -29,7 +29,8 @@ class FLogisticRegressionMix:
 
     After every epoch the weights of the same columns at the blocks' row holders are averaged, by
     their numbers of rows, and every holder goes on from the average. It learns the average: between
-    two holders that is the other's weights, so two are refused unless `two_holders="reveal"`.
+    two holders that is the other's weights, so any columns (or labels) with two holders are refused
+    unless `two_holders="reveal"`. A party may hold the same columns of several blocks.
 
     Args:
         heus: one per block.
@@ -62,6 +63,7 @@ class FLogisticRegressionMix:
         self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
         self.epochs_done = 0
         self._weights: list[Partitions] = []
+        self._names: list[Partitions] = []
         self._history: list[list[Partitions]] = []
         self._owners: list[PYU] = []
 
@@ -94,7 +96,7 @@ class FLogisticRegressionMix:
                 if all(verdicts):
                     break
         self._weights = self._history[-1]
-        self._owners = [b.owner for b in blocks]
+        self._owners, self._names = [b.owner for b in blocks], [b.names for b in blocks]
         return self
 
     @property
@@ -115,9 +117,14 @@ class FLogisticRegressionMix:
     def predict_proba(self, x: MixDataFrame) -> list[PYUObject]:
         """Per block [n, 2] at the party with its labels; reported."""
         self._fitted()
+        self._check_blocks(x)
         spu = self.spu if self.scores == "shares" else None
-        pairs = zip(self._weights, self._owners, x.blocks, strict=True)
-        return [predict_proba(weights, owner, part, spu) for weights, owner, part in pairs]
+        return [
+            predict_proba(weights, names, owner, block, spu)
+            for weights, names, owner, block in zip(
+                self._weights, self._names, self._owners, x.blocks, strict=True
+            )
+        ]
 
     def predict(self, x: MixDataFrame) -> list[PYUObject]:
         """Per block 0 or 1 per row, at the party with its labels."""
@@ -125,8 +132,10 @@ class FLogisticRegressionMix:
 
     def score(self, x: MixDataFrame, y: Sequence[Any]) -> float:
         """Accuracy over all rows, to the script; every block's correct and total are reported."""
+        self._fitted()
+        labels = self._labels(x, y)
         parts = self.predict_proba(x)
-        counts = [p.device(_correct)(p, as_labels(v)) for p, v in zip(parts, y, strict=True)]
+        counts = [p.device(_correct)(p, v) for p, v in zip(parts, labels, strict=True)]
         found = learn(counts, "correct predictions and rows of a block")
         return float(sum(c for c, _ in found) / sum(n for _, n in found))
 
@@ -139,7 +148,9 @@ class FLogisticRegressionMix:
 
         All blocks' probabilities and labels go to the party `at`, which is reported.
         """
-        parts, labels = self.predict_proba(x), [as_labels(v) for v in y]
+        self._fitted()
+        labels = self._labels(x, y)
+        parts = self.predict_proba(x)
         for one in (*parts, *labels):
             if one.device != at:
                 disclose("probabilities and labels of a block", at.party, one.ref.origins)
@@ -147,34 +158,73 @@ class FLogisticRegressionMix:
         return float(learn([found], "area under the ROC curve")[0])
 
     def save(self, paths: Sequence[Mapping[PYU, str]]) -> None:
-        """Per block, every party writes its weights to a file of its own."""
+        """Per block, every party writes its weights and column names to a file of its own."""
         self._fitted()
-        for weights, files in zip(self._weights, paths, strict=True):
-            save(weights, files)
+        self._check_files(paths, len(self._weights))
+        for weights, names, files in zip(self._weights, self._names, paths, strict=True):
+            save(weights, names, files)
 
     def load(
         self, paths: Sequence[Mapping[PYU, str]], owners: Sequence[PYU]
     ) -> FLogisticRegressionMix:
         """Per block, every party reads its weights; owners are the parties with the labels."""
-        self._weights = [{p: p(w.load)(str(f)) for p, f in files.items()} for files in paths]
-        self._owners = list(owners)
+        self._check_files(paths, len(self.heus))
+        self._check_files(owners, len(self.heus))
+        for files, owner, heu in zip(paths, owners, self.heus, strict=True):
+            if owner not in files:
+                raise UsageError("the party with the labels has no file", got=repr(owner))
+            check_roles(list(files), owner, heu, self.spu, self.scores)
+        read = [load(files) for files in paths]
+        self._weights, self._names = [r[0] for r in read], [r[1] for r in read]
+        self._owners, self._history = list(owners), []
         return self
 
     def _check(self, x: Any, y: Any) -> None:
         if not isinstance(x, MixDataFrame):
             raise UsageError("a mixed model takes a MixDataFrame", got=repr(x))
-        if not len(x.blocks) == len(y) == len(self.heus):
+        labels = list(y) if isinstance(y, list | tuple) else [y]
+        if not len(x.blocks) == len(labels) == len(self.heus):
             raise UsageError(
                 "one HEU and one set of labels per block",
-                got=f"{len(x.blocks)} blocks, {len(self.heus)} HEUs, {len(y)} sets of labels",
+                got=f"{len(x.blocks)} blocks, {len(self.heus)} HEUs, {len(labels)} sets of labels",
             )
-        holders = min(len({p for p, _ in group}) for group in x.columns_of_parties())
-        if holders == 2 and self.two_holders == "refuse":
+        groups = [{p.party for p, _ in group} for group in x.columns_of_parties()]
+        groups.append({as_labels(one).device.party for one in labels})  # of the intercept
+        pairs = [sorted(group) for group in groups if len(group) == 2]
+        if pairs and self.two_holders == "refuse":
             raise UsageError(
                 "averages between two row holders tell each the other's weights",
-                got="columns with two row holders",
-                expected="three or more row holders",
+                got=f"columns or labels held by {' and '.join(pairs[0])} alone",
+                expected="three or more row holders, or one",
                 next='SSRegression keeps weights on the SPU; or accept it: two_holders="reveal"',
+            )
+
+    def _check_blocks(self, x: Any) -> None:
+        if not isinstance(x, MixDataFrame) or len(x.blocks) != len(self._weights):
+            raise UsageError(
+                "a mixed model predicts for a MixDataFrame of as many blocks as it was fitted on",
+                got=repr(x),
+                expected=f"{len(self._weights)} blocks",
+            )
+
+    def _labels(self, x: Any, y: Any) -> list[PYUObject]:
+        self._check_blocks(x)
+        labels = [as_labels(one) for one in (y if isinstance(y, list | tuple) else [y])]
+        if [one.device for one in labels] != self._owners:
+            raise UsageError(
+                "labels at other parties than in training",
+                got=", ".join(one.device.party for one in labels),
+                expected=", ".join(owner.party for owner in self._owners),
+            )
+        return labels
+
+    @staticmethod
+    def _check_files(given: Sequence[Any], blocks: int) -> None:
+        if isinstance(given, Mapping) or len(given) != blocks:
+            raise UsageError(
+                "files and owners are listed block by block",
+                got=f"{type(given).__name__} of {len(given)}",
+                expected=f"a list of {blocks}",
             )
 
     def _groups(self, blocks: Sequence[Block]) -> list[list[PYU]]:
@@ -219,5 +269,4 @@ def _joint_auc(parts: Sequence[Any], labels: Sequence[Any]) -> float:
 
 
 def _correct(p: Any, y: Any) -> tuple[int, int]:
-    labels = w.checked_labels(y)
-    return int((w.classes(p) == labels).sum()), len(labels)
+    return round(w.accuracy(p, y) * len(p)), len(p)

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from spuvm.data import FedNdarray, HDataFrame, MixDataFrame, VDataFrame, local
+from spuvm.data.names import no_names, same_columns
 from spuvm.data.ndarray import as_labels
-from spuvm.data.partitioned import learn
+from spuvm.data.partitioned import Partitions, learn
 from spuvm.devices.moves import wait
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
+from spuvm.ml.block import names_of
 from spuvm.ml.parameters import Parameters
 from spuvm.ml.progress import bar
 
@@ -61,6 +63,7 @@ class SSRegression:
         self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
         self.epochs_done = 0
         self._weights: SPUObject | None = None
+        self._layout: list[Partitions] = []
 
     def fit(self, x: Any, y: Any) -> SSRegression:
         """Train from zero weights.
@@ -71,6 +74,7 @@ class SSRegression:
                block, in their order, for the others.
         """
         how = self.parameters
+        self._layout = layout_of(x)
         batches = self._batches(x, y)
         step = self.spu(_STEPS[self.kind])
         settings = (how.learning_rate, how.l2)
@@ -132,17 +136,23 @@ class SSRegression:
         """Accuracy, or R^2 of a linear model, opened to the script alone."""
         from spuvm.devices.moves import reveal
 
-        fn = accuracy if self.kind == "logistic" else determination
-        parts = self._whole(x)
-        return float(reveal(self.spu(fn)(self.weights_, self._labels(x, y), *parts)))
+        weights, parts, labels = self.weights_, self._whole(x), self._labels(x, y)
+        if self.kind == "linear":
+            return float(reveal(self.spu(determination)(weights, labels, *parts)))
+        rows = sum(one.structure()[0][0].spec.shape[0] for one in labels)
+        return int(reveal(self.spu(correct)(weights, labels, *parts))) / rows
 
-    def save(self, pyu: PYU, path: str) -> None:
-        """Open the weights to a party, which writes them to a file of its own; reported."""
-        wait(pyu(w.save)(self.weights_.to(pyu), str(path)))
+    def save(self, path: str) -> None:
+        """Every party of the SPU writes its shares of the weights to `path`.PARTY, encrypted.
 
-    def load(self, pyu: PYU, path: str) -> SSRegression:
-        """A party reads weights that were opened to it, and shares them."""
-        self._weights = pyu(w.load)(str(path)).to(self.spu)
+        Nobody sees them (spu.dump); to have them in clear, `weights_` is moved to a party.
+        """
+        self.spu.dump(self.weights_, path)
+
+    def load(self, path: str) -> SSRegression:
+        """Every party of the SPU reads its shares. Tables then have their parties in the order of
+        training: the file does not know them."""
+        self._weights, self._layout = self.spu.load(path), []
         return self
 
     def _converged(self, before: SPUObject, after: SPUObject) -> bool:
@@ -160,7 +170,7 @@ class SSRegression:
                 found.append((columns, labels.device(span)(labels, low, high).to(self.spu)))
         return found
 
-    def _pieces(self, x: Any, y: Any) -> list[Piece]:
+    def _pieces(self, x: Any, y: Any, training: bool = True) -> list[Piece]:
         pieces = []
         blocks = blocks_of(x)
         given = [y] if len(blocks) == 1 and not isinstance(y, list | tuple) else list(y)
@@ -168,7 +178,9 @@ class SSRegression:
             raise UsageError(
                 "one set of labels per block of rows", got=f"{len(given)} for {len(blocks)}"
             )
-        check = w.checked_labels if self.kind == "logistic" else local.checked_array
+        check: Any = local.checked_array
+        if self.kind == "logistic":
+            check = w.checked_labels if training else w.binary_labels
         for block, one in zip(blocks, given, strict=True):
             labels = as_labels(one)
             checked = labels.device(check)(labels)
@@ -178,10 +190,19 @@ class SSRegression:
         return pieces
 
     def _whole(self, x: Any) -> list[list[SPUObject]]:
-        return [[p.to(self.spu) for p in block.values()] for block in blocks_of(x)]
+        """Shares of all blocks, with the parties' columns in the order of training."""
+        found = []
+        for block, names in zip(blocks_of(x), layout_of(x), strict=True):
+            fitted = next((f for f in self._layout if set(f) == set(block)), {})
+            checked = {
+                p: p(same_columns)(v, fitted[p], names[p]) if p in fitted else v
+                for p, v in block.items()
+            }
+            found.append([checked[p].to(self.spu) for p in fitted or block])
+        return found
 
     def _labels(self, x: Any, y: Any) -> list[SPUObject]:
-        return [labels.to(self.spu) for _, labels in self._pieces(x, y)]
+        return [labels.to(self.spu) for _, labels in self._pieces(x, y, training=False)]
 
     def __repr__(self) -> str:
         return f"SSRegression({self.spu!r}, {self.kind!r})"
@@ -198,6 +219,17 @@ def blocks_of(x: Any) -> list[dict[PYU, PYUObject]]:
     if x.way == "vertical":
         return [x.partitions]
     return [{pyu: value} for pyu, value in x.partitions.items()]
+
+
+def layout_of(x: Any) -> list[Partitions]:
+    """Per block, its parties in order, with the names of their columns, which stay there."""
+    if isinstance(x, MixDataFrame):
+        return [names_of(block) for block in x.blocks]
+    if isinstance(x, VDataFrame):
+        return [names_of(x)]
+    if isinstance(x, HDataFrame):
+        return [{p: p(local.columns_of)(v)} for p, v in x.partitions.items()]
+    return [{p: p(no_names)() for p in block} for block in blocks_of(x)]
 
 
 def _beside(block: dict[PYU, PYUObject], labels: PYUObject) -> dict[PYU, PYUObject]:
@@ -228,6 +260,12 @@ def start(parts: Sequence[Any]) -> Any:
 def score(weights: Any, parts: Sequence[Any]) -> Any:
     """Scores of one block: the intercept needs no column of ones."""
     x = jnp.concatenate([p if p.ndim > 1 else p[:, None] for p in parts], axis=1)
+    if x.shape[1] + 1 != len(weights):
+        raise UsageError(
+            "other columns than in training",
+            got=f"{x.shape[1]} columns",
+            expected=str(len(weights) - 1),
+        )
     return jnp.matmul(x, weights[:-1]) + weights[-1]
 
 
@@ -244,9 +282,10 @@ def classes(weights: Any, *blocks: Sequence[Any]) -> Any:
     return (scores_of(weights, *blocks) > 0).astype(jnp.int32)
 
 
-def accuracy(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any:
+def correct(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any:
+    """How many classes are right."""
     y = jnp.concatenate([one.reshape(-1) for one in labels])
-    return jnp.mean(((scores_of(weights, *blocks) > 0) == (y > 0.5)).astype(jnp.float32))
+    return jnp.sum(((scores_of(weights, *blocks) > 0) == (y > 0.5)).astype(jnp.int32))
 
 
 def determination(weights: Any, labels: Sequence[Any], *blocks: Sequence[Any]) -> Any:

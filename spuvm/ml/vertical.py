@@ -10,12 +10,13 @@ import jax
 from spuvm.data.ndarray import as_labels
 from spuvm.data.partitioned import Partitions, learn
 from spuvm.devices.heu import HEU
+from spuvm.devices.moves import wait
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.reporting import disclose
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import Block, check_roles, columns_of
+from spuvm.ml.block import Block, check_roles, columns_of, names_of
 from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
@@ -56,6 +57,7 @@ class FLogisticRegressionVertical:
         self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
         self.epochs_done = 0
         self._weights: Partitions = {}
+        self._names: Partitions = {}
         self._history: list[Partitions] = []
         self._owner: PYU | None = None
 
@@ -79,6 +81,7 @@ class FLogisticRegressionVertical:
                 if how.tol is not None and block.converged():
                     break
         self._weights, self._owner = self._history[-1], block.owner
+        self._names = block.names
         return self
 
     @property
@@ -95,10 +98,12 @@ class FLogisticRegressionVertical:
         return found
 
     def predict_proba(self, x: Any) -> PYUObject:
-        """[n, 2] at the party with the labels; reported."""
-        return predict_proba(
-            self._weights, self._fitted(), x, self.spu if self.scores == "shares" else None
-        )
+        """[n, 2] at the party with the labels; reported.
+
+        A table's columns must be named as in training; an array's are taken as they come.
+        """
+        spu = self.spu if self.scores == "shares" else None
+        return predict_proba(self._weights, self._names, self._fitted(), x, spu)
 
     def predict(self, x: Any) -> PYUObject:
         """0 or 1 per row, at the party with the labels."""
@@ -118,15 +123,21 @@ class FLogisticRegressionVertical:
         return at_epoch(self, self._history, epoch)
 
     def save(self, paths: Mapping[PYU, str]) -> None:
-        """Every party writes its weights to a file of its own."""
+        """Every party writes its weights and column names to a file of its own."""
         self._fitted()
-        save(self._weights, paths)
+        save(self._weights, self._names, paths)
 
     def load(self, paths: Mapping[PYU, str], owner: PYU) -> FLogisticRegressionVertical:
-        """Every party reads its weights; `owner` is the party with the labels."""
+        """Every party reads its weights; `owner` is the party with the labels.
+
+        Raises:
+            PartyError: a file that is not there; UsageError: one of another kind.
+        """
+        if owner not in paths:
+            raise UsageError("the party with the labels has no file", got=repr(owner))
         check_roles(list(paths), owner, self.heu, self.spu, self.scores)
-        self._weights = {p: p(w.load)(str(path)) for p, path in paths.items()}
-        self._owner = owner
+        self._weights, self._names = load(paths)
+        self._owner, self._history = owner, []
         return self
 
     def _measure(self, fn: Any, what: str, x: Any, y: Any) -> float:
@@ -147,16 +158,21 @@ class FLogisticRegressionVertical:
         return f"FLogisticRegressionVertical({self.heu!r}, scores={self.scores!r})"
 
 
-def predict_proba(weights: Partitions, owner: PYU, x: Any, spu: SPU | None) -> PYUObject:
+def predict_proba(
+    weights: Partitions, fitted: Partitions, owner: PYU, x: Any, spu: SPU | None
+) -> PYUObject:
     """Probabilities [n, 2] at `owner`: its partial scores meet on an SPU, or in clear there."""
-    parts = columns_of(x)
+    parts, names = columns_of(x), names_of(x)
     if set(parts) - set(weights) or set(weights) - set(parts) - {owner}:
         raise UsageError(
             "other parties than the model was fitted with",
             got=", ".join(p.party for p in parts),
             expected=", ".join(p.party for p in weights),
         )
-    scores = [p(w.linear)(v, parts.get(p), p == owner) for p, v in weights.items()]
+    scores = [
+        p(w.linear)(v, parts.get(p), p == owner, fitted.get(p), names.get(p))
+        for p, v in weights.items()
+    ]
     if spu is not None:
         opened = spu(shared_probability)(scores).to(owner)
         shared: PYUObject = owner(w.two_columns)(opened)
@@ -168,11 +184,16 @@ def predict_proba(weights: Partitions, owner: PYU, x: Any, spu: SPU | None) -> P
     return found
 
 
-def save(weights: Partitions, paths: Mapping[PYU, str]) -> None:
-    """Write every party's weights; waits until the files are there."""
-    from spuvm.devices.moves import wait
-
+def save(weights: Partitions, names: Partitions, paths: Mapping[PYU, str]) -> None:
+    """Write every party's weights and names; waits until the files are there."""
     missing = [p.party for p in weights if p not in paths]
     if missing:
         raise UsageError("a party without a path to save to", got=", ".join(missing))
-    wait([p(w.save)(v, str(paths[p])) for p, v in weights.items()])
+    wait([p(w.save)(v, names.get(p), str(paths[p])) for p, v in weights.items()])
+
+
+def load(paths: Mapping[PYU, str]) -> tuple[Partitions, Partitions]:
+    """Every party's weights and names, from its file; waits until they are read."""
+    read = {p: p(w.load, num_returns=2)(str(path)) for p, path in paths.items()}
+    wait([weights for weights, _ in read.values()])
+    return {p: r[0] for p, r in read.items()}, {p: r[1] for p, r in read.items()}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from spuvm.data.names import Names, check_same_columns
 from spuvm.errors import UsageError
 
 Array = npt.NDArray[np.float64]
-
 
 LARGEST = 2.0**14  # of a feature: a known bound makes products under encryption cheaper
 
@@ -55,16 +55,15 @@ class Worker:
             raise UsageError("labels are missing for some rows, or rows for some labels")
         spans = batches(len(columns), batch_size)
         smallest = min(high - low for low, high in spans)
-        if columns.shape[1] >= smallest > 0:
-            raise UsageError(
-                "as many columns as rows in a batch: the gradient would tell single residuals",
-                expected="more rows in every batch than columns at any party",
-                next="take a larger batch_size",
-            )
-        self._features = columns
         # The party with the labels carries the intercept, as a column of ones without penalty.
         ones = [] if labels is None else [np.ones((len(columns), 1))]
         self._x: Array = np.hstack([columns, *ones])
+        if self._x.shape[1] >= smallest:
+            raise UsageError(
+                "as many columns as rows in a batch: the gradient would tell single residuals",
+                expected="more rows in every batch than columns at any party; the intercept is one",
+                next="take a larger batch_size",
+            )
         self._y, self._rate = labels, learning_rate
         self._penalty = np.full(self._x.shape[1], l2)
         if labels is not None:
@@ -131,10 +130,13 @@ def intercept(weights: Array) -> float:
     return float(weights[-1])
 
 
-def linear(weights: Array, x: Any, with_intercept: bool) -> Array:
-    """This party's part of the scores of new rows."""
+def linear(
+    weights: Array, x: Any, with_intercept: bool, fitted: Names = None, names: Names = None
+) -> Array:
+    """This party's part of the scores of new rows, whose columns must be named as in training."""
     if x is None:
         return np.asarray(weights[-1])
+    check_same_columns(fitted, names)
     columns = _matrix(x)
     own = coefficients(weights, with_intercept)
     if columns.shape[1] != len(own):
@@ -164,12 +166,13 @@ def classes(p: Array) -> npt.NDArray[np.int64]:
 
 
 def accuracy(p: Array, y: Any) -> float:
-    return float((classes(p) == checked_labels(y)).mean())
+    """The share of rows whose class is right."""
+    return float((classes(p) == _as_many(binary_labels(y), p)).mean())
 
 
 def auc(p: Array, y: Any) -> float:
     """Area under the ROC curve: how often a 1 ranks above a 0; ties count half."""
-    labels, scores = checked_labels(y), p[:, 1]
+    labels, scores = _as_many(checked_labels(y), p), p[:, 1]
     order = np.sort(scores[labels == 0])
     mine = scores[labels == 1]
     below = np.searchsorted(order, mine, "left") + np.searchsorted(order, mine, "right")
@@ -178,6 +181,14 @@ def auc(p: Array, y: Any) -> float:
 
 def checked_labels(y: Any) -> Array:
     """Labels as a vector of zeros and ones; both must occur."""
+    labels = binary_labels(y)
+    if len(np.unique(labels)) < 2:
+        raise UsageError("labels of one class only", next="both 0 and 1 are needed")
+    return labels
+
+
+def binary_labels(y: Any) -> Array:
+    """Labels as a vector of zeros and ones."""
     labels = np.asarray(y, np.float64).reshape(-1)
     if not np.isin(labels, (0.0, 1.0)).all():
         raise UsageError(
@@ -185,21 +196,36 @@ def checked_labels(y: Any) -> Array:
             got=f"{int((~np.isin(labels, (0.0, 1.0))).sum())} of {labels.size}",
             next="sf.data.LabelEncoder makes them 0 and 1",
         )
-    if len(np.unique(labels)) < 2:
-        raise UsageError("labels of one class only", next="training needs both 0 and 1")
     return labels
 
 
-def save(weights: Array, path: str) -> None:
-    """Write a party's weights to a file of its own."""
+def save(weights: Array, names: Names, path: str) -> None:
+    """Write a party's weights, and the names of its columns if known, to a file of its own."""
     with open(path, "wb") as file:
-        np.save(file, weights, allow_pickle=False)
+        known = {} if names is None else {"columns": np.array(names, np.str_)}
+        np.savez(file, allow_pickle=False, weights=weights, **known)
 
 
-def load(path: str) -> Array:
-    """Read what `save` wrote."""
-    found: Array = np.load(path, allow_pickle=False)
-    return found
+def load(path: str) -> tuple[Array, Names]:
+    """Read what `save` wrote: weights and names.
+
+    Raises:
+        UsageError: a file of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = file["columns"].tolist() if "columns" in file else None
+            return np.asarray(file["weights"], np.float64), names
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError("not a file of saved weights", expected="what model.save wrote") from error
+
+
+def _as_many(labels: Array, p: Array) -> Array:
+    if len(labels) != len(p):
+        raise UsageError(
+            "labels of other rows than the predictions", got=f"{len(labels)} for {len(p)} rows"
+        )
+    return labels
 
 
 def _matrix(x: Any) -> Array:
@@ -217,7 +243,3 @@ def _matrix(x: Any) -> Array:
             next="sf.data.StandardScaler().fit_transform(table)",
         )
     return matrix
-
-
-def sum_of(parts: Sequence[float]) -> float:
-    return float(np.sum(parts))

@@ -83,8 +83,71 @@ def test_two_holders_are_refused_and_three_are_not(heus, spu):
         )
 
 
+def test_two_holders_are_refused_whatever_else_is_shared(inprocess, spu):
+    """One party may have columns of all blocks; the two others still see each other's weights."""
+    x, y = cancer()
+    insecure = {"key_bits": 512, "safety": "insecure"}
+    one = sf.aggregation.SPUAggregator(spu)
+
+    def fit(places, owners, **how):
+        data = sf.data.MixDataFrame(
+            [table_by_columns(x[rows, :4], p) for rows, p in zip(ROWS, places, strict=True)]
+        )
+        target = [sf.to(sf.PYU(o), y[rows]) for rows, o in zip(ROWS, owners, strict=True)]
+        everybody = [[*p, o] if o not in p else p for p, o in zip(places, owners, strict=True)]
+        keys = [sf.HEU(p[0], p[1:], **insecure) for p in everybody]
+        model = sf.ml.FLogisticRegressionMix(keys, one, spu, epochs=1, **how)
+        return model.fit(data, target)
+
+    for places, owners in [
+        ([[ALICE, DAVE], [BOB, DAVE]], [ALICE, BOB]),  # columns of alice and bob
+        ([[DAVE, CAROL], [DAVE, CAROL]], [ALICE, BOB]),  # the intercept alone
+    ]:
+        with pytest.raises(UsageError, match="held by alice and bob alone"):
+            fit(places, owners)
+    model = fit([[ALICE, DAVE], [BOB, DAVE]], [ALICE, BOB], two_holders="reveal")
+    want = plain.fit_blocks([(x[rows, :4], y[rows]) for rows in ROWS], epochs=1)
+    np.testing.assert_allclose(weights_of(model), want, atol=1e-4)
+    alone = fit([[ALICE, BOB], [ALICE, BOB]], [ALICE, ALICE])  # nobody to hide from
+    np.testing.assert_allclose(weights_of(alone), want, atol=1e-4)
+
+
+def test_bad_input(heus, spu):
+    x, y = cancer()
+    data, target = mixed(x), labels(y)
+    one = sf.aggregation.SPUAggregator(spu)
+
+    def model(aggregators=one, keys=heus, **how):
+        return sf.ml.FLogisticRegressionMix(keys, aggregators, spu, two_holders="reveal", **how)
+
+    moved = [target[0], sf.to(sf.PYU(DAVE), y[ROWS[1]])]
+    fitted = model(scores="clear", epochs=1).fit(data, target)
+    for act, match in [
+        (lambda: model().fit(data.blocks[0], target), "takes a MixDataFrame"),
+        (lambda: model(keys=heus[:1]).fit(data, target), "one HEU"),
+        (lambda: model().fit(data, target[:1]), "one set of labels per block"),
+        (lambda: model([one]).fit(data, target), "one aggregator per place"),
+        (lambda: model().fit(data, moved), "same place in every block"),
+        (lambda: model().predict(data), "not fitted"),
+        (lambda: model().load([{}], [sf.PYU(ALICE), sf.PYU(CAROL)]), "block by block"),
+        (lambda: model().load({}, []), "block by block"),
+        (lambda: fitted.predict(data.blocks[0]), "as many blocks"),
+        (lambda: fitted.predict(data[:100]), "as many blocks"),
+        (lambda: fitted.score(data, target[:1]), "other parties than in training"),
+        (lambda: fitted.score(data, target[::-1]), "other parties than in training"),
+        (lambda: fitted.auc(data, moved, sf.PYU(ALICE)), "other parties than in training"),
+        (lambda: fitted.save([{}]), "block by block"),
+        (lambda: sf.ml.FLogisticRegressionMix(heus, one, two_holders="?"), "two_holders"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            act()
+
+
 def test_three_row_holders_with_masks(inprocess):
-    """Three blocks, each of two parties; one party per block has the labels and one the columns."""
+    """Three blocks, each of two parties; one party per block has the labels and one the columns.
+
+    Last in this file: it needs parties, and so a session, of its own.
+    """
     sf.shutdown()
     names = [f"{kind}{i}" for i in range(3) for kind in ("bank", "shop")]
     sf.init([*names, SERVER], backend="inprocess")
@@ -113,25 +176,3 @@ def test_three_row_holders_with_masks(inprocess):
     finally:
         sf.shutdown()
         sf.init(PARTIES, backend="inprocess")
-
-
-def test_bad_input(heus, spu):
-    x, y = cancer()
-    data, target = mixed(x), labels(y)
-    one = sf.aggregation.SPUAggregator(spu)
-
-    def model(aggregators=one, keys=heus, **how):
-        return sf.ml.FLogisticRegressionMix(keys, aggregators, spu, two_holders="reveal", **how)
-
-    moved = [target[0], sf.to(sf.PYU(DAVE), y[ROWS[1]])]
-    for act, match in [
-        (lambda: model().fit(data.blocks[0], target), "takes a MixDataFrame"),
-        (lambda: model(keys=heus[:1]).fit(data, target), "one HEU"),
-        (lambda: model().fit(data, target[:1]), "one set of labels per block"),
-        (lambda: model([one]).fit(data, target), "one aggregator per place"),
-        (lambda: model().fit(data, moved), "same place in every block"),
-        (lambda: model().predict(data), "not fitted"),
-        (lambda: sf.ml.FLogisticRegressionMix(heus, one, two_holders="?"), "two_holders"),
-    ]:
-        with pytest.raises(UsageError, match=match):
-            act()

@@ -27,7 +27,7 @@ def at(party, value):
     return sf.to(sf.PYU(party), value)
 
 
-def test_logistic_on_columns(spu, tmp_path):
+def test_logistic_on_columns(spu):
     x, y = by_columns(X, [ALICE, BOB, CAROL]), at(BOB, Y)
     model = sf.ml.SSRegression(spu, batch_size=32, epochs=2, l2=0.1).fit(x, y)
     want = plain.fit(X, Y, 2, 32, l2=0.1)
@@ -38,9 +38,44 @@ def test_logistic_on_columns(spu, tmp_path):
     np.testing.assert_allclose(p, plain.probabilities(want, X), atol=2e-3)
     np.testing.assert_array_equal(sf.reveal(model.predict(x)), p[:, 1] > 0.5)
     assert model.score(x, y) == pytest.approx((p.argmax(1) == Y).mean(), abs=1e-4)
-    model.save(sf.PYU(CAROL), str(tmp_path / "w.npy"))
-    again = sf.ml.SSRegression(spu).load(sf.PYU(CAROL), str(tmp_path / "w.npy"))
+
+
+def test_saving_and_loading_per_party(spu, tmp_path, monkeypatch):
+    """Every party keeps its shares; nobody sees the weights, nothing is opened."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # where keys are kept
+    x, y = by_columns(X, [ALICE, BOB, CAROL]), at(BOB, Y)
+    model = sf.ml.SSRegression(spu, batch_size=64, epochs=1).fit(x, y)
+    before = dict(current().opened)
+    model.save(str(tmp_path / "w"))
+    again = sf.ml.SSRegression(spu).load(str(tmp_path / "w"))
+    assert dict(current().opened) == before
+    assert sorted(p.name for p in tmp_path.glob("w.*")) == ["w.alice", "w.bob", "w.carol"]
+    np.testing.assert_array_equal(sf.reveal(again.weights_), sf.reveal(model.weights_))
+    p = sf.reveal(model.predict_proba(x))
     np.testing.assert_allclose(sf.reveal(again.predict_proba(x)), p, atol=1e-4)
+
+
+def test_columns_as_in_training(spu):
+    """Weights belong to columns: parties come in the order of training, names must be the same."""
+    x = table_by_columns(X, [ALICE, BOB])
+    model = sf.ml.SSRegression(spu, batch_size=64, epochs=1).fit(x, at(BOB, Y))
+    want = sf.reveal(model.predict_proba(x))
+    a, b = sf.PYU(ALICE), sf.PYU(BOB)
+    turned = sf.data.VDataFrame({b: x.partitions[b], a: x.partitions[a]})
+    np.testing.assert_allclose(sf.reveal(model.predict_proba(turned)), want, atol=1e-4)
+    arrays = sf.data.FedNdarray({b: turned.values.partitions[b], a: turned.values.partitions[a]})
+    np.testing.assert_allclose(sf.reveal(model.predict_proba(arrays)), want, atol=1e-4)
+    swapped = sf.data.VDataFrame(
+        {a: a(lambda t: t.iloc[:, ::-1])(x.partitions[a]), b: x.partitions[b]}
+    )
+    with pytest.raises(UsageError, match="another order"):
+        sf.reveal(model.predict(swapped))
+    with pytest.raises(UsageError, match=r"other columns[\s\S]*3 columns"):
+        sf.reveal(model.predict(sf.data.VDataFrame({a: x.partitions[a]})))
+    one = x[:5]
+    assert model.score(one, at(BOB, np.ones(5))) == pytest.approx((want[:5, 1] > 0.5).mean())
+    rows = sf.data.FedNdarray({a: at(ALICE, X)})  # all columns at one party
+    np.testing.assert_allclose(sf.reveal(model.predict_proba(rows)), want, atol=1e-3)
 
 
 def test_linear_on_rows_and_blocks(spu):

@@ -7,7 +7,7 @@ from cancer import by_columns, cancer, weights_of
 
 import spuvm as sf
 from spuvm.devices.session import current
-from spuvm.errors import UsageError
+from spuvm.errors import PartyError, UsageError
 from spuvm.ml import plain, worker
 
 ALICE, BOB, CAROL = "alice", "bob", "carol"
@@ -128,9 +128,71 @@ def test_saving_and_loading_per_party(heu, spu, tmp_path):
     np.testing.assert_allclose(
         sf.reveal(again.predict_proba(x)), sf.reveal(ours.predict_proba(x)), atol=1e-4
     )
-    assert np.load(tmp_path / "bob.npy", allow_pickle=False).shape == (2,)
-    with pytest.raises(UsageError, match="without a path"):
-        ours.save({sf.PYU(ALICE): "x"})
+    assert np.load(tmp_path / "bob.npy", allow_pickle=False)["weights"].shape == (2,)
+    (tmp_path / "text").write_text("no weights")
+    np.save(tmp_path / "other.npy", np.ones(3))
+    for act, match in [
+        (lambda: ours.save({sf.PYU(ALICE): "x"}), "without a path"),
+        (
+            lambda: again.load({**paths, sf.PYU(BOB): str(tmp_path / "text")}, sf.PYU(ALICE)),
+            "saved",
+        ),
+        (
+            lambda: again.load({**paths, sf.PYU(BOB): tmp_path / "other.npy"}, sf.PYU(ALICE)),
+            "saved",
+        ),
+        (lambda: again.load({sf.PYU(BOB): "x"}, sf.PYU(ALICE)), "no file"),
+        (lambda: again.at_epoch(1), "not trained for so long"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            act()
+    with pytest.raises(PartyError, match="party 'bob'"):
+        again.load({**paths, sf.PYU(BOB): str(tmp_path / "none")}, sf.PYU(ALICE))
+
+
+def test_predictions_need_the_columns_of_training(heu, spu, tmp_path):
+    """A table's names are remembered at its party, also in files; another order is refused."""
+    frame = pd.DataFrame(X, columns=list("abcdefg"))
+    pieces = {ALICE: ["a"], BOB: list("bcd"), CAROL: list("efg")}
+
+    def table(**changes):
+        names = pieces | changes
+        return sf.data.VDataFrame(
+            {sf.PYU(n): sf.to(sf.PYU(n), frame[list(c)]) for n, c in names.items()}
+        )
+
+    paths = {sf.PYU(n): str(tmp_path / n) for n in pieces}
+    ours = model(heu, spu, epochs=1, scores="clear").fit(table(), labels())
+    ours.save(paths)
+    again = model(heu, spu, scores="clear").load(paths, sf.PYU(ALICE))
+    want = sf.reveal(ours.predict_proba(table()))
+    for one in (ours, again, ours.at_epoch(1)):
+        np.testing.assert_array_equal(sf.reveal(one.predict_proba(table(carol="efg"))), want)
+        np.testing.assert_array_equal(sf.reveal(one.predict_proba(table().values)), want)
+        with pytest.raises(UsageError, match=r"party 'bob'[\s\S]*another order"):
+            sf.reveal(one.predict_proba(table(bob="cbd")))
+        with pytest.raises(UsageError, match="other names, 2 columns"):
+            sf.reveal(one.predict_proba(table(carol="ef")))
+        with pytest.raises(UsageError, match="other columns"):
+            sf.reveal(one.predict_proba(table(carol="ef").values))
+    with pytest.raises(UsageError, match="other parties"):
+        ours.predict(sf.data.VDataFrame({sf.PYU(ALICE): sf.to(sf.PYU(ALICE), frame[["a"]])}))
+
+
+def test_few_new_rows_can_be_scored(heu, spu):
+    """Also of one class, which training refuses."""
+    x = by_columns(X, [ALICE, BOB, CAROL])
+    ours = model(heu, spu, epochs=1, scores="clear").fit(x, labels())
+    ones = sf.reveal(ours.predict(x))[:3]
+    assert ours.score(x[:3], labels(y=np.ones(3))) == pytest.approx(ones.mean())
+    for act, match in [
+        (lambda: ours.auc(x[:3], labels(y=np.ones(3))), "one class"),
+        (lambda: ours.score(x[:3], labels()), "labels of other rows"),
+        (lambda: ours.score(x, labels(BOB)), "another party than in training"),
+        (lambda: ours.score(x[:3], labels(y=np.full(3, 2))), "outside"),
+    ]:
+        with pytest.raises(UsageError, match=match):
+            act()
 
 
 def test_bad_input(heu, spu, inprocess):
@@ -153,6 +215,10 @@ def test_bad_input(heu, spu, inprocess):
         (lambda: model(heu, spu).fit(by_columns(gaps, [ALICE, BOB, CAROL]), labels()), "missing"),
         (lambda: model(heu, spu).fit(by_columns(X * 1e5, [ALICE, BOB, CAROL]), labels()), "large"),
         (lambda: model(heu, spu, batch_size=2).fit(x, labels()), "as many columns as rows"),
+        (  # three columns and the intercept are as many as four rows
+            lambda: model(heu, spu, batch_size=4).fit(x, labels(BOB)),
+            "the intercept is one",
+        ),
         (lambda: model(heu, spu).fit(X, labels()), "table by columns"),
         (lambda: model(heu, spu).fit(x, x), "labels live at one party"),
         (lambda: model(heu, spu).coef_, "not fitted"),
