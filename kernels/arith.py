@@ -159,6 +159,14 @@ def shift_finish(d: Any, y: Any, m: Any, z1: Any) -> None:
 
 
 @kernel
+def scale(x: Any, coefficients: Any, out: Any) -> None:
+    """out = c0 x."""
+    coefficient = coefficients[0]
+    for i in range(out.size):
+        out[i] = coefficient * x[i]
+
+
+@kernel
 def accumulate(x: Any, coefficients: Any, out: Any) -> None:
     """out += c0 x."""
     coefficient = coefficients[0]
@@ -234,14 +242,34 @@ def inject_second(
 
 
 @kernel
-def bit_to_ring(b2: Any, c: Any, sign: Any, out: Any) -> None:
-    """out = c (1-2d) + sign*d with d = b2 (bit): one additive part of an arithmetic bit."""
+def bit_deal(b0: Any, b1: Any, c2: Any, c1: Any) -> None:
+    """Party 0 of a bit's conversion: c1 = (b0 ^ b1) - c2."""
+    T = c1.dtype.type
+    for i in range(c1.size):
+        c1[i] = T(T(T(b0[i] ^ b1[i]) & T(1)) - c2[i])
+
+
+@kernel
+def bit_to_ring(b2: Any, c: Any, sign: Any, mask: Any, out: Any) -> None:
+    """out = c (1-2d) + sign*d - mask, d = b2 (bit): one additive part of an arithmetic bit."""
     T = out.dtype.type
     one = T(1)
     sign = T(sign)
     for i in range(out.size):
         d = T(T(b2[i]) & one)
-        out[i] = T(c[i] * T(one - d - d) + sign * d)
+        out[i] = T(c[i] * T(one - d - d) + sign * d - mask[i])
+
+
+@kernel
+def add_bit(b2: Any, c: Any, sign: Any, shift: Any, out: Any) -> None:
+    """out += (c (1-2d) + sign*d) 2^shift with d = b2 (bit)."""
+    T = out.dtype.type
+    one = T(1)
+    sign = T(sign)
+    shift = T(shift)
+    for i in range(out.size):
+        d = T(T(b2[i]) & one)
+        out[i] += T(T(c[i] * T(one - d - d) + sign * d) << shift)
 
 
 def small_dtype(bits: int) -> np.dtype[Any]:

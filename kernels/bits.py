@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from spuvm.kernels.jit import kernel
+from spuvm.kernels.jit import bits_of, kernel
+
+_BLOCK = 2048  # elements that stay in the cache while they are moved
 
 
 @kernel
@@ -17,16 +19,21 @@ def fold_order(x: Any, up: Any, masks: Any, shifts: Any, out: Any) -> None:
     """out = bits of (x * 2^up) in index-reversed order; see `fold_constants` for the tables."""
     T = out.dtype.type
     up = T(up)
-    for i in range(out.size):
-        v = T(T(x[i]) << up)
+    for start in range(0, out.size, _BLOCK):
+        stop = min(out.size, start + _BLOCK)
+        words, block = x[start:stop], out[start:stop]
+        for i in range(block.size):
+            block[i] = T(T(words[i]) << up)
         for s in range(masks.size):
-            moved = T(T(T(v >> shifts[s]) ^ v) & masks[s])
-            v = T(v ^ moved ^ T(moved << shifts[s]))
-        out[i] = v
+            mask, shift = masks[s], shifts[s]
+            for i in range(block.size):
+                v = block[i]
+                moved = T(T(T(v >> shift) ^ v) & mask)
+                block[i] = T(v ^ moved ^ T(moved << shift))
 
 
 @kernel
-def carry_deal(u: Any, mask_u: Any, mask_m: Any, half: Any, out_u: Any, out_m: Any) -> None:
+def carry_deal(u: Any, mask_u: Any, mask_m: Any, out_u: Any, out_m: Any) -> None:
     """Party 0 of the sign circuit: mask u and the products of neighbouring bits (upper * lower).
 
     The upper bit of the last pair is the sign bit; the carry chain must pass that place, so its
@@ -34,7 +41,7 @@ def carry_deal(u: Any, mask_u: Any, mask_m: Any, half: Any, out_u: Any, out_m: A
     """
     W = u.dtype.type
     H = out_m.dtype.type
-    half = W(half)
+    half = W(bits_of(u) // 2)
     top = W(W(1) << W(half - W(1)))
     for i in range(u.size):
         w = u[i]
@@ -43,14 +50,14 @@ def carry_deal(u: Any, mask_u: Any, mask_m: Any, half: Any, out_u: Any, out_m: A
 
 
 @kernel
-def carry_first(u: Any, m: Any, v: Any, half: Any, public: Any, mask: Any, out: Any) -> None:
+def carry_first(u: Any, m: Any, v: Any, public: Any, mask: Any, out: Any) -> None:
     """Parties 1 and 2: their part of (generate, propagate) of all pairs, v known to both.
 
     u, m: this party's share of party 0's bits and neighbour products. `public` is 1 at the party
     that adds what depends on v alone. out = generate | propagate << half, xor mask.
     """
     W = out.dtype.type
-    half = W(half)
+    half = W(bits_of(out) // 2)
     low = W(W(W(1) << half) - W(1))
     top = W(W(1) << W(half - W(1)))
     for i in range(out.size):
@@ -68,35 +75,43 @@ def carry_first(u: Any, m: Any, v: Any, half: Any, public: Any, mask: Any, out: 
 
 
 @kernel
-def carry_level(
-    s0: Any, s1: Any, mask0: Any, mask1: Any, quarter: Any, last: Any, out: Any
-) -> None:
+def carry_level(s0: Any, s1: Any, mask0: Any, mask1: Any, out: Any) -> None:
     """One level of the carry tree on replicated words: additive part of the combined word.
 
-    A word holds n generate bits below n propagate bits, n = 2*quarter; upper halves absorb lower
-    ones: g = g_high ^ p_high g_low, p = p_high p_low (left out at the last level).
+    A word holds n generate bits below n propagate bits, 2 n of them in all; upper halves absorb
+    lower ones: g = g_high ^ p_high g_low, p = p_high p_low.
     """
     W = s0.dtype.type
     H = out.dtype.type
-    quarter = W(quarter)
+    q = bits_of(s0) // 4
+    quarter, third = W(q), W(3 * q)
+    half = W(2 * q)
     low = W(W(W(1) << quarter) - W(1))
     for i in range(out.size):
         a = s0[i]
         b = s1[i]
-        p0 = W(W(a >> W(W(3) * quarter)) & low)
-        p1 = W(W(b >> W(W(3) * quarter)) & low)
-        if last:
-            l0 = W(a & low)
-            l1 = W(b & low)
-            z = W(W(p0 & W(l0 ^ l1)) ^ W(p1 & l0) ^ W(W(a >> quarter) & low))
-        else:
-            # lower halves of generate and propagate side by side, times p_high twice
-            l0 = W(W(a & low) | W(W(W(a >> W(W(2) * quarter)) & low) << quarter))
-            l1 = W(W(b & low) | W(W(W(b >> W(W(2) * quarter)) & low) << quarter))
-            q0 = W(p0 | W(p0 << quarter))
-            q1 = W(p1 | W(p1 << quarter))
-            z = W(W(q0 & W(l0 ^ l1)) ^ W(q1 & l0) ^ W(W(a >> quarter) & low))
+        p0 = W(W(a >> third) & low)
+        p1 = W(W(b >> third) & low)
+        # lower halves of generate and propagate side by side, times p_high twice
+        l0 = W(W(a & low) | W(W(W(a >> half) & low) << quarter))
+        l1 = W(W(b & low) | W(W(W(b >> half) & low) << quarter))
+        q0 = W(p0 | W(p0 << quarter))
+        q1 = W(p1 | W(p1 << quarter))
+        z = W(W(q0 & W(l0 ^ l1)) ^ W(q1 & l0) ^ W(W(a >> quarter) & low))
         out[i] = H(H(z) ^ mask0[i] ^ mask1[i])
+
+
+@kernel
+def carry_last(s0: Any, s1: Any, mask0: Any, mask1: Any, out: Any) -> None:
+    """The last level, of words of four bits: g_high ^ p_high g_low in bit 0, the rest is noise."""
+    W = s0.dtype.type
+    for i in range(out.size):
+        a = s0[i]
+        b = s1[i]
+        p0 = W(W(a >> W(3)) & W(1))
+        p1 = W(W(b >> W(3)) & W(1))
+        z = W(W(p0 & W(a ^ b)) ^ W(p1 & a) ^ W(a >> W(1)))
+        out[i] = W(z ^ mask0[i] ^ mask1[i])
 
 
 @kernel

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
+from numba.extending import overload
 
 from spuvm.kernels import uint128  # noqa: F401  kernels may be compiled for 128 bits
 
@@ -23,3 +24,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 def kernel(fn: F) -> F:
     """Compile `fn` on first use per dtype; the machine code is cached beside the source."""
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
+
+
+def bits_of(x: Any) -> int:
+    """Bits of an element of `x`: in a kernel a constant, so that loops use lanes of that width."""
+    return 8 * int(x.itemsize)
+
+
+@overload(bits_of, inline="always")
+def _bits_of(x: Any) -> Any:
+    bits = x.dtype.bitwidth
+
+    def made(x: Any) -> int:
+        return bits  # type: ignore[no-any-return]
+
+    return made

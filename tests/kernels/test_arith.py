@@ -81,6 +81,8 @@ def test_sums(bits: int, seed: int) -> None:
     fixed.subtract_masks(x, y, z, out)
     c.same(out, lambda a, b, d: a - b - d, x, y, z)
     factors = c.array(c.T)
+    arith.scale(x, factors[:1], out)
+    c.same(out, lambda a: int(factors[0]) * a, x)
     out = before.copy()
     arith.accumulate(x, factors[:1], out)
     c.same(out, lambda a, o: o + int(factors[0]) * a, x, before)
@@ -198,8 +200,18 @@ def test_bit_injection(bits: int, seed: int) -> None:
             lambda d, x, p, q, c, m, s=sign: (q if d else p) + s * d * x + c * (1 - 2 * d) * x - m,
             b0, x0, s0, s1, c2, mask,
         )  # fmt: skip
-        arith.bit_to_ring(b0, c2, sign, out)
-        c.same(out, lambda d, c, s=sign: c * (1 - 2 * d) + s * d, b0, c2)
+        arith.bit_to_ring(b0, c2, sign, mask, out)
+        c.same(out, lambda d, c, m, s=sign: c * (1 - 2 * d) + s * d - m, b0, c2, mask)
+        before = out.copy()
+        arith.add_bit(b1, s0, sign, 3, out)
+        c.same(
+            out,
+            lambda o, d, c, s=sign: o + 8 * (c * (1 - 2 * d) + s * d),
+            before, b1, s0,
+        )  # fmt: skip
+    dealt = np.empty(N, c.T)
+    arith.bit_deal(b0, b1, c2, dealt)
+    c.same(dealt, lambda a, b, r: (a ^ b) - r, b0, b1, c2)
 
 
 def test_small_dtype() -> None:

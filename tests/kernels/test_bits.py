@@ -64,10 +64,10 @@ def test_pairs(w: int, seed: int) -> None:
     u, v, mask_u, s = arrays(seed, 4, w)
     (mask_m,) = [a.astype(H) for a in arrays(seed + 1, 1, max(8, h))]
     out_u, out_m = np.empty(N, W), np.empty(N, H)
-    kernels.carry_deal(u, mask_u, mask_m, h, out_u, out_m)
+    kernels.carry_deal(u, mask_u, mask_m, out_u, out_m)
     first, second = np.empty(N, W), np.empty(N, W)
-    kernels.carry_first(out_u, out_m, v, h, 1, s, first)
-    kernels.carry_first(mask_u, mask_m, v, h, 0, np.zeros(N, W), second)
+    kernels.carry_first(out_u, out_m, v, 1, s, first)
+    kernels.carry_first(mask_u, mask_m, v, 0, np.zeros(N, W), second)
     for a, b, mask, got1, got2 in zip(*ints(u, v, s, first, second), strict=True):
         got = got1 ^ mask ^ got2
         for j in range(h):
@@ -78,37 +78,26 @@ def test_pairs(w: int, seed: int) -> None:
             assert got >> j + h & 1 == p
 
 
-@words
+@pytest.mark.parametrize("w", [4, *WORDS])
 @seeds
 def test_level(w: int, seed: int) -> None:
     """Three parties' parts of one level of the tree add up to the combined word."""
-    pairs = w // 2
-    q = pairs // 2
+    q, last = w // 4, w == 4
     components = arrays(seed, 3, w)
-    masks = arrays(seed + 1, 3, max(8, pairs))
-    for last in (0, 1) if w == 8 else (0,):
-        size = q if last else 2 * q
-        out_type = dtype(max(8, pairs))
-        parts = []
-        for i in range(3):
-            out = np.empty(N, out_type)
-            kernels.carry_level(
-                components[i],
-                components[(i + 1) % 3],
-                masks[i],
-                masks[(i + 2) % 3],
-                q,
-                last,
-                out,
-            )
-            parts.append(out)
-        clean = (1 << size) - 1
-        for row in zip(*ints(*components, *parts), strict=True):
-            word = row[0] ^ row[1] ^ row[2]
-            got = (row[3] ^ row[4] ^ row[5]) & clean
-            low = (1 << q) - 1
-            gl, gh, pl, ph = (word >> i * q & low for i in range(4))
-            assert got == (gh ^ ph & gl | (0 if last else (ph & pl) << q))
+    masks = arrays(seed + 1, 3, max(8, w // 2))
+    level = kernels.carry_last if last else kernels.carry_level
+    parts = []
+    for i in range(3):
+        out = np.empty(N, dtype(w // 2))
+        level(components[i], components[(i + 1) % 3], masks[i], masks[(i + 2) % 3], out)
+        parts.append(out ^ masks[i] ^ masks[(i + 2) % 3])
+    clean = (1 << (1 if last else 2 * q)) - 1
+    for row in zip(*ints(*components, *parts), strict=True):
+        word = row[0] ^ row[1] ^ row[2]
+        got = (row[3] ^ row[4] ^ row[5]) & clean
+        low = (1 << q) - 1
+        gl, gh, pl, ph = (word >> i * q & low for i in range(4))
+        assert got == (gh ^ ph & gl | (0 if last else (ph & pl) << q))
 
 
 @words

@@ -84,7 +84,6 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
     word, n = _word(bits), x.size
     word_bits = word.itemsize * 8
     half_dtype = small_dtype(word_bits // 2)
-    half = word_bits // 2
     x0, x1 = x.flat()
     if p.rank == 0:
         u = _fold(x0 + x1, bits, word)
@@ -92,7 +91,7 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
         (s1,) = p.draw(1, (word, n))
         (s0,) = p.draw(2, (word, n))
         u1, m1 = empty(n, word), empty(n, half_dtype)
-        bit_kernels.carry_deal(u, u0, m0, half, u1, m1)
+        bit_kernels.carry_deal(u, u0, m0, u1, m1)
         yield Exchange(send={1: [u1, m1]})
         yield Exchange()
         first, second, sign = s0, s1, (u0, u1)
@@ -102,7 +101,7 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
         got = yield Exchange(receive={0: [spec(word, n), spec(half_dtype, n)], 2: [spec(word, n)]})
         u1, m1 = got[0]
         mine = empty(n, word)
-        bit_kernels.carry_first(u1, m1, v, half, 1, s1, mine)
+        bit_kernels.carry_first(u1, m1, v, 1, s1, mine)
         yield Exchange(send={2: [mine]})
         first, second, sign = s1, mine ^ got[2][0], (u1, v)
     else:
@@ -110,7 +109,7 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
         u0, m0 = p.draw(0, (word, n), (half_dtype, n))
         (s0,) = p.draw(0, (word, n))
         mine = empty(n, word)
-        bit_kernels.carry_first(u0, m0, v, half, 0, s0, mine)
+        bit_kernels.carry_first(u0, m0, v, 0, s0, mine)
         yield Exchange(send={1: [mine]})
         got = yield Exchange(receive={1: [spec(word, n)]})
         first, second, sign = mine ^ got[1][0], s0, (v, u0)
@@ -131,7 +130,8 @@ def _carry_tree(p: Party, s0: Array, s1: Array, word_bits: int) -> Steps:
         dtype = small_dtype(out_bits)
         mask0, mask1 = zero_masks(p, dtype, s0.size)
         z = mask0
-        bit_kernels.carry_level(s0, s1, mask0, mask1, pairs // 2, int(last), z)
+        level = bit_kernels.carry_last if last else bit_kernels.carry_level
+        level(s0, s1, mask0, mask1, z)
         if out_bits < 8:
             z &= np.uint8((1 << out_bits) - 1)
         s0, s1 = z, (yield from reshare_bits(p, z, out_bits))

@@ -11,12 +11,12 @@ from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels import bits as bit_kernels
 from spuvm.kernels.arith import small_dtype
-from spuvm.protocol.aby3.boolean import deal_known, zero_masks
+from spuvm.protocol.aby3.boolean import BYTE, deal_known, zero_masks
 from spuvm.protocol.aby3.share import Array, AShare, BShare
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
-from spuvm.wide import cast, empty, zeros
+from spuvm.wide import cast, empty
 
 
 def _a2b_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
@@ -125,34 +125,40 @@ def b2a(p: Party, x: BShare) -> Steps:
         (c2,) = p.draw(2, (ring.dtype, n * width))
         (z0,) = p.draw(2, (ring.dtype, n))  # apart: what is kept must not keep the rest alive
         (z1,) = p.draw(1, (ring.dtype, n))
-        bits = np.concatenate([((b0 ^ b1) >> i) & 1 for i in range(width)])
-        c = cast(bits, ring.dtype)
-        yield Exchange(send={1: [c - c2]})
+        c1 = ring.empty(n * width)
+        for i in range(width):
+            s = slice(i * n, (i + 1) * n)
+            arith.bit_deal(_bit(b0, i, width), _bit(b1, i, width), c2[s], c1[s])
+        yield Exchange(send={1: [c1]})
         yield Exchange()
         return AShare(z0.reshape(x.shape), z1.reshape(x.shape))
     if p.rank == 1:
         (z1,) = p.draw(0, (ring.dtype, n))
         got = yield Exchange(receive={0: [spec(ring.dtype, n * width)], 2: [spec(ring.dtype, n)]})
-        mine = _weighted_bits(b1, got[0][0], width, 1) - z1
+        mine = _weighted_bits(b1, got[0][0], width, 1, z1)
         yield Exchange(send={2: [mine]})
         return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
     (c2,) = p.draw(0, (ring.dtype, n * width))
     (z0,) = p.draw(0, (ring.dtype, n))
-    mine = _weighted_bits(b0, c2, width, 0) - z0
+    mine = _weighted_bits(b0, c2, width, 0, z0)
     yield Exchange(send={1: [mine]})
     got = yield Exchange(receive={1: [spec(ring.dtype, n)]})
     return AShare((mine + got[1][0]).reshape(x.shape), z0.reshape(x.shape))
 
 
-def _weighted_bits(d: Array, c: Array, width: int, sign: int) -> Array:
-    """Sum over bits i of 2^i (c_i (1 - 2 d_i) + sign d_i)."""
-    total = zeros(d.size, c.dtype)
-    part = empty(d.size, c.dtype)
-    for i in range(width):
-        bit = (d >> i).astype(np.uint8) if width > 1 else d
-        arith.bit_to_ring(bit, c[i * d.size : (i + 1) * d.size], sign, part)
-        total += part << i
+def _weighted_bits(d: Array, c: Array, width: int, sign: int, mask: Array) -> Array:
+    """Sum over bits i of 2^i (c_i (1 - 2 d_i) + sign d_i), less the mask."""
+    n = d.size
+    total = empty(n, c.dtype)
+    arith.bit_to_ring(_bit(d, 0, width), c[:n], sign, mask, total)
+    for i in range(1, width):
+        arith.add_bit(_bit(d, i, width), c[i * n : (i + 1) * n], sign, i, total)
     return total
+
+
+def _bit(words: Array, i: int, width: int) -> Array:
+    """Bit i of words of `width` bits in bytes, with whatever above it."""
+    return words if width == 1 else cast(words >> i & 1, BYTE)
 
 
 def _mul_ba_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:

@@ -15,7 +15,7 @@ from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
-from spuvm.wide import cast, elements, zeros
+from spuvm.wide import cast, elements, empty, zeros
 
 Value = AShare | BShare | Array
 
@@ -231,9 +231,10 @@ def _combine(arrays: list[Array], coefficients: Array) -> Array:
 def weighted_sum(arrays: list[Array], coefficients: Array, where: slice) -> Array:
     """sum c_i x_i over a piece of flat arrays."""
     pieces = [a[where] for a in arrays]
-    out = np.zeros(where.stop - where.start, coefficients.dtype)
-    fours = len(arrays) // 4 * 4
-    for i in range(0, fours, 4):
+    out = empty(where.stop - where.start, coefficients.dtype)
+    arith.scale(pieces[0], coefficients[:1], out)
+    fours = 1 + (len(arrays) - 1) // 4 * 4
+    for i in range(1, fours, 4):
         w, x, y, z = pieces[i : i + 4]
         arith.accumulate4(w, x, y, z, coefficients[i : i + 4], out)
     for i in range(fours, len(arrays)):

@@ -23,17 +23,19 @@ def unpack_bits(packed: Array, size: int) -> Array:
 
 
 def pack(x: Array, bits: int) -> Array:
-    """Elements of 1, 2 or 4 bits packed into bytes; wider ones are returned as they are."""
+    """Elements of 1, 2 or 4 bits packed into bytes; wider ones are returned as they are.
+
+    A byte of pairs or half bytes has elements that are far apart: whole pieces are shifted.
+    """
     if bits >= 8:
         return x
     if bits == 1:
         return pack_bits(x)
-    per_byte = 8 // bits
-    padded = np.zeros(packed_size(x.size, bits) * per_byte, np.uint8)
-    padded[: x.size] = x
-    out = padded[0::per_byte].copy()
-    for i in range(1, per_byte):
-        out |= padded[i::per_byte] << np.uint8(i * bits)
+    count = packed_size(x.size, bits)
+    out = x[:count].copy()
+    for i in range(1, 8 // bits):
+        piece = x[i * count : (i + 1) * count]
+        out[: piece.size] |= piece << np.uint8(i * bits)
     return out
 
 
@@ -43,9 +45,10 @@ def unpack(packed: Array, bits: int, size: int) -> Array:
         return packed
     if bits == 1:
         return unpack_bits(packed, size)
-    per_byte = 8 // bits
-    out = np.empty(packed.size * per_byte, np.uint8)
+    out = np.empty(size, np.uint8)
     mask = np.uint8((1 << bits) - 1)
-    for i in range(per_byte):
-        out[i::per_byte] = (packed >> np.uint8(i * bits)) & mask
-    return out[:size]
+    for i in range(8 // bits):
+        piece = out[i * packed.size : (i + 1) * packed.size]
+        np.right_shift(packed[: piece.size], np.uint8(i * bits), out=piece)
+        piece &= mask
+    return out
