@@ -1,15 +1,17 @@
-"""What encryption costs: a program of about 1,000 rounds over plain and TLS links on loopback.
+"""What links cost: the handshake, and 1,000 rounds over plain and TLS links on loopback.
 
     python -m benchmarks.links [--repeats 5]
 
 Three processes, each with one machine per kind of link; the kinds take turns. `tcp` is the channel
 of parties under one driver, `links` and `tls` are channels of an endpoint. Times are medians, from
-a barrier to the last party's return.
+a barrier to the last party's return; a handshake is from there to three connected parties that have
+compared their agreements, with TLS.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -18,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Parties, free_ports
+from benchmarks.report import host
 
 KINDS = ("tcp", "links", "tls")
 NAMES = ("alice", "bob", "carol")
 CHAIN = 500
+RESULTS = Path(__file__).parent / "results"
 
 
 class Linked:
@@ -37,13 +41,27 @@ class Linked:
         self._parties = {"tcp": Party(rank, tcp.connect(rank, places["tcp"]), 64)}
         self._ends = []
         mine = folder / NAMES[rank]
-        files = Tls(mine / "ca.pem", mine / "cert.pem", mine / "key.pem")
+        self._name = NAMES[rank]
+        self._files = files = Tls(mine / "ca.pem", mine / "cert.pem", mine / "key.pem")
         for kind in ("links", "tls"):
             addresses = dict(zip(NAMES, places[kind], strict=True))
             end = TcpEndpoint(NAMES[rank], Links(addresses, files if kind == "tls" else None))
             end.connect()
             self._ends.append(end)
             self._parties[kind] = Party(rank, end.channel("spu0", NAMES), 64)
+
+    def handshake(self, ports: list[int]) -> None:
+        """Another endpoint, connected to the others."""
+        from spuvm.net.settings import Links
+        from spuvm.net.tcp_endpoint import TcpEndpoint
+
+        addresses = dict(zip(NAMES, [("127.0.0.1", port) for port in ports], strict=True))
+        self._ends.append(TcpEndpoint(self._name, Links(addresses, self._files)))
+        self._ends[-1].connect({"version": "1"})
+
+    def part(self) -> None:
+        """Close the last endpoint."""
+        self._ends.pop().close()
 
     def load(self, program: Any, dealt: Any) -> None:
         for party in self._parties.values():
@@ -73,6 +91,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=RESULTS / "links.json")
     options = parser.parse_args()
     ring = Ring(64)
     fxp = Fxp(ring, 18)
@@ -94,12 +113,28 @@ def main() -> None:
                     rounds = counts[0][0]
                     if repeat:
                         times[kind].append(timing.ms)
+            shakes = []
+            for _ in range(options.repeats):
+                _, timing = parties.timed("handshake", free_ports(3))
+                shakes.append(timing.ms)
+                parties.call("part")
             medians = {kind: statistics.median(found) for kind, found in times.items()}
+            report = {
+                "rounds": rounds,
+                "ms": medians,
+                "tls / links": medians["tls"] / medians["links"],
+                "tls / tcp": medians["tls"] / medians["tcp"],
+                "handshake ms": statistics.median(shakes),
+                "host": host(),
+            }
             print(f"{rounds} rounds")
             for kind, ms in medians.items():
                 print(f"{kind:6} {ms:8.1f} ms   {1e3 * ms / rounds:6.1f} us a round")
-            print(f"tls / links {medians['tls'] / medians['links']:.2f}")
-            print(f"tls / tcp   {medians['tls'] / medians['tcp']:.2f}")
+            print(f"tls / links {report['tls / links']:.2f}")
+            print(f"tls / tcp   {report['tls / tcp']:.2f}")
+            print(f"handshake of three with TLS {report['handshake ms']:.0f} ms")
+            options.output.parent.mkdir(exist_ok=True)
+            options.output.write_text(json.dumps(report, indent=1) + "\n")
         finally:
             parties.close()
 

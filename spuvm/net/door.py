@@ -32,7 +32,8 @@ STRANGERS: Final = 32
 _PATIENCE: Final = 10.0
 _RETRY: Final = 0.05
 _REFUSED: Final = 5.0
-"""Seconds of refused connections after which a party that was there is taken for dead."""
+"""Seconds of refused connections after which a party that was there is taken for dead; a third of
+the deadline, if that is less."""
 
 
 class House(ABC):
@@ -181,7 +182,7 @@ class Door:
                     self.excuses[link.peer] = _said(error)
                     now = time.monotonic()
                     refused_since = refused_since or now
-                    grace = min(_REFUSED, self._settings.deadline)
+                    grace = min(_REFUSED, self._settings.deadline / 3)
                     if not house.meeting and now - refused_since > grace:
                         house.hopeless(link, self._gone(link))
                         return

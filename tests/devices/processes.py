@@ -1,6 +1,7 @@
 """Parties as processes of their own: real sockets, real TLS, `spuvm run` at each."""
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -8,9 +9,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from spuvm import certs
 
 ROOT = Path(__file__).parents[2]
+ORGANISATIONS = ROOT / "examples" / "three_organisations"
 
 
 @dataclass
@@ -33,31 +37,57 @@ def free_ports(count):
     return ports
 
 
+def plain_training(folder, epochs):
+    """Of examples/three_organisations in clear: weights of both, and the share that is right."""
+    example = runpy.run_path(str(ORGANISATIONS / "train.py"), run_name="example")
+    theirs = example["read_measurements"](folder / "hospital.csv")
+    ours, outcome = example["read_outcomes"](folder / "clinic.csv")
+    w = example["start"](theirs, ours, outcome)
+    for _ in range(epochs):
+        w = example["epoch"](w, theirs, ours, outcome)
+    right = example["share_of_right_answers"](w, theirs, ours, outcome)
+    return np.asarray(w[: theirs.shape[1]]), np.asarray(w[theirs.shape[1] :]), float(right)
+
+
 @dataclass
 class Deployment:
-    """A cluster file with certificates in a folder, and runs of scripts in it."""
+    """A cluster file with certificates in a folder, and runs of scripts in it.
+
+    places  by party: address, where it listens, and the start of its commands; empty: free ports.
+    """
 
     folder: Path
     parties: tuple = ("alice", "bob", "carol")
     more: str = ""
     timing: dict = field(default_factory=lambda: {"deadline": 30, "start_wait": 120})
+    places: dict = field(default_factory=dict)
 
     def __post_init__(self):
         certs.development(self.folder, self.parties)
+        if not self.places:
+            ports = free_ports(len(self.parties))
+            addresses = [("127.0.0.1", port) for port in ports]
+            self.places = {p: (a, a, []) for p, a in zip(self.parties, addresses, strict=True)}
         text = "[parties]\n"
-        for party, port in zip(self.parties, free_ports(len(self.parties)), strict=True):
-            text += f'{party} = "127.0.0.1:{port}"\n'
+        for party, ((host, port), _, _) in self.places.items():
+            text += f'{party} = "{host}:{port}"\n'
         for name, file in (("ca", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")):
             text += ("[tls]\n" if name == "ca" else "") + f'{name} = "{{party}}/{file}"\n'
         text += "[timing]\n" + "".join(f"{k} = {v}\n" for k, v in self.timing.items())
-        (self.folder / "cluster.toml").write_text(text + self.more)
+        text += self.more
+        (self.folder / "cluster.toml").write_text(text)
+        for party, (_, (host, port), _) in self.places.items():
+            own = f'[local]\nlisten = "{host}:{port}"\n'
+            (self.folder / f"{party}.toml").write_text(text + own)
 
     def start(self, party, script, *args, env=None):
         """The process of one party; options of `spuvm run` may stand before the script."""
-        command = [sys.executable, "-m", "spuvm.cli", "run", "--party", party]
-        command += ["--cluster", str(self.folder / "cluster.toml"), str(script), *map(str, args)]
+        command = [*self.places[party][2], sys.executable, "-m", "spuvm.cli", "run"]
+        command += ["--party", party, "--cluster", str(self.folder / f"{party}.toml")]
+        command += [str(script), *map(str, args)]
         return subprocess.Popen(
             command,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
