@@ -16,7 +16,7 @@ from spuvm.protocol.plain import run_plain
 from spuvm.ring import Ring
 
 POINTS = 1024
-FRACS = {32: (8,), 64: (18, 10, 26), 128: (26, 40)}
+FRACS = {32: (8, 10), 64: (18, 10, 26), 128: (26, 40, 32)}
 Interval = tuple[float, float]
 
 

@@ -108,7 +108,7 @@ FUNCTIONS = [
     Function("select_n", lambda x, y: jnp.where(x > 0, y, -x), (ALL, ALL), exact=True),
     Function("convert_element_type", lambda x: x.astype(jnp.int32), (Domain(-2e9, 2e9),),
              name="truncated", course="rising", exact=True),
-    Function("log1p", jnp.logaddexp, (Domain(-1e6, 1e6), Domain(-1e6, 1e6)), name="logaddexp2"),
+    Function("log1p", jnp.logaddexp, (Domain(-4e5, 4e5), Domain(-4e5, 4e5)), name="logaddexp2"),
     Function("log", lambda x: jnp.log2(x), (POSITIVE,), name="log2", course="rising"),
     Function("mul", lambda x, y: x * y, (ROOT, ROOT)),
     Function("square", jnp.square, (ROOT,)),
