@@ -37,7 +37,6 @@ from spuvm.devices.partymachines import PartyMachines
 from spuvm.devices.post import Post, handle
 from spuvm.devices.sameprogram import SamePrograms
 from spuvm.errors import (
-    ProtocolError,
     SpuvmError,
     UsageError,
 )
@@ -144,9 +143,7 @@ class PartyBackend(Backend):
                 found += self.post.settled(mine)
                 continue
             said = self.post.hear(holder, operation, "failures")
-            if not isinstance(said, list):
-                raise ProtocolError(f"party {holder!r} sent something that is not a list")
-            for told in map(travel.failure_from_wire, said):
+            for told in self.post.understood(holder, travel.failures_from_wire, said):
                 self.post.record_failure(operation, "in", told, [holder])
                 found.append(told)
         return found
@@ -332,9 +329,8 @@ class PartyBackend(Backend):
                 known[ref.party] = outcome
         for ref in refs:
             if ref.party != self.name:
-                said = travel.as_dict(self.post.hear(ref.party, operation, ref.handle.id))
-                failure = travel.failure_in(said)
-                outcome = failure or travel.public_from_wire(said.get("outcome"))
+                said = self.post.hear(ref.party, operation, ref.handle.id)
+                outcome = self.post.understood(ref.party, travel.outcome_from_wire, said)
                 self._record_costs(operation, "in", ref, outcome, [ref.party])
                 known[ref.party] = outcome
         return [known[ref.party] for ref in refs]

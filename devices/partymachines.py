@@ -300,7 +300,7 @@ class PartyMachines(Machines):
             operation, "in", "masked", ref, [peer],
             shape=f"shares of {len(forms)} arrays", nbytes=nbytes, digest=digest,
         )  # fmt: skip
-        return travel.pieces_from_wire(got, forms)
+        return backend.post.understood(peer, lambda v: travel.pieces_from_wire(v, forms), got)
 
     def _form(self, spec: ArraySpec, owner: int | None) -> Form:
         assert self.rank is not None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from spuvm.devices import travel
 from spuvm.devices.agreement import Agreement, Operation, relayed
@@ -29,6 +29,7 @@ log = logging.getLogger("spuvm")
 SMALL = Limits(nbytes=64 << 20, head=16 << 20, nodes=1_000_000, depth=32)
 _SLICE = 0.2
 Kind = Literal["value", "fact", "outcome"]
+Decoded = TypeVar("Decoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Post:
     def take(self, operation: Operation, peer: str, edge: str, expected: Any = None) -> Any:
         """What a peer gives on an edge: a value or a Failure."""
         said = self.hear(peer, operation, f"{edge} head")
-        failure = travel.failure_in(said)
+        failure = self.understood(peer, travel.failure_in, said)
         if failure is not None:
             self.record_failure(operation, "in", failure, [peer])
             return failure
@@ -149,15 +150,25 @@ class Post:
         envelope = Envelope(operation.number, edge, limits=SMALL)
         return self.receive(peer, envelope)
 
+    def understood(self, peer: str, decode: Callable[[Any], Decoded], said: Any) -> Decoded:
+        """What a peer said, decoded; what makes no sense ends the session and names the peer."""
+        try:
+            return decode(said)
+        except ChannelError as error:
+            named = ChannelError(f"party {peer!r} {error.message}", got=error.got)
+            self.agreement.fail(named, at_once=True)
+            self.agreement.check()
+            raise
+
     def hear_structure(self, operation: Operation, ref: Ref, form: Form = "public") -> Any:
         """The public structure of a value as its owner tells it, or a Failure."""
         self.agreement.wait(operation, [ref.party])
-        said = travel.as_dict(self.hear(ref.party, operation, "structure"))
-        failure = travel.failure_in(said)
+        said = self.hear(ref.party, operation, "structure")
+        failure = self.understood(ref.party, travel.failure_in, said)
         if failure is not None:
             self.record_failure(operation, "in", failure, [ref.party])
             return failure
-        tree = travel.tree_from_wire(said.get("tree"))
+        tree = self.understood(ref.party, travel.tree_from_wire, said.get("tree"))
         self.record(operation, "in", form, ref, [ref.party], shape=_facts(tree, form))
         return tree
 

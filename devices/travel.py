@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -122,14 +122,26 @@ def failure_from_wire(said: Any) -> Told:
     """A failure that another party told of."""
     names = ("party", "what", "kind", "message", "at", "got", "expected", "next")
     if not isinstance(said, dict) or set(said) != set(names):
-        raise ChannelError("a peer sent something that is not a failure")
+        raise ChannelError("sent something that is not a failure")
     if not all(isinstance(text, str) for text in said.values()):
-        raise ChannelError("a peer sent something that is not a failure")
+        raise ChannelError("sent something that is not a failure")
     kind = getattr(errors, said["kind"], PartyError)
     if not (isinstance(kind, type) and issubclass(kind, SpuvmError)):
         kind = PartyError
     more = {name: said[name] or None for name in ("at", "got", "expected", "next")}
     return Told(said["party"], said["what"], kind(said["message"], **more))
+
+
+def failures_from_wire(said: Any) -> list[Told]:
+    """The failures that another party told of."""
+    if not isinstance(said, list):
+        raise ChannelError("sent something that is not a list of failures")
+    return [failure_from_wire(one) for one in said]
+
+
+def outcome_from_wire(said: Any) -> Any:
+    """What another party's machine told of a step, or its failure."""
+    return failure_in(said) or public_from_wire(said.get("outcome"))
 
 
 def head(value: Any) -> dict[str, Any]:
@@ -140,7 +152,7 @@ def head(value: Any) -> dict[str, Any]:
 def failure_in(said: Any) -> Told | None:
     """The failure in a head, None when a value follows."""
     if not isinstance(said, dict) or "failure" not in said:
-        raise ChannelError("a peer sent something that is not the head of a value")
+        raise ChannelError("sent something that is not the head of a value")
     return None if said["failure"] is None else failure_from_wire(said["failure"])
 
 
@@ -194,7 +206,7 @@ def tree_from_wire(said: Any) -> Any:
             return tuple(tree_from_wire(part) for part in parts)
         case {"dict": dict() as entries}:
             return {key: tree_from_wire(part) for key, part in entries.items()}
-    raise ChannelError("a peer sent something that is not the structure of a value")
+    raise ChannelError("sent something that is not the structure of a value")
 
 
 def _small(shape: Sequence[Any]) -> bool:
@@ -223,7 +235,7 @@ def public_from_wire(said: Any) -> Any:
             return Loaded(checkpoint, about)
         case {"nothing": []}:
             return None
-    raise ChannelError("a peer sent something that is not an outcome")
+    raise ChannelError("sent something that is not an outcome")
 
 
 # ---- dealt pieces and additive parts: flat arrays, those of 128 bits as pairs of 64
@@ -284,10 +296,3 @@ def parts_expected(forms: Sequence[tuple[np.dtype[Any], int]]) -> Any:
 def parts_from_wire(said: Any, forms: Sequence[tuple[np.dtype[Any], int]]) -> list[Part]:
     """Additive parts that a machine sent; they have the expected structure."""
     return [_ring(part, dtype) for part, (dtype, _) in zip(said, forms, strict=True)]
-
-
-def as_dict(value: Any) -> Mapping[str, Any]:
-    """A dict that a peer sent."""
-    if not isinstance(value, dict):
-        raise ChannelError("a peer sent something that is not a dict")
-    return value

@@ -74,7 +74,7 @@ class Form:
             ChannelError: a seed of another length.
         """
         if any(len(seed) != SEED_BYTES for seed in seeds):
-            raise ChannelError("an owner dealt a seed of another length")
+            raise ChannelError("dealt a seed of another length")
         return Dealt(
             self.rank,
             self.shape,
