@@ -19,9 +19,11 @@ from spuvm.compiler.numeric.limits import minus, plus
 from spuvm.compiler.numeric.polynomial import working_bits
 
 SPAN = 2  # log2 of the range that is left
+GAIN = 21  # what brings the range that is left to one of length 2, in eighths
 FUZZ = 7  # a window may take a value for a power of two that is smaller by 2^-FUZZ
 COMPARE = {8: 6, 16: 12, 32: 25, 64: 51, 128: 102}  # bytes of a comparison by its bits
-ROUND = 3  # bytes that a round counts as
+ROUND = 3  # bytes per element that a round counts as, and 2^17 bytes in all
+COUNT = 24  # comparisons of one stage, at most
 Plan = tuple[tuple[int, int, int], ...]
 
 
@@ -121,8 +123,8 @@ class Centred:
 def centred(low: Lowering, x: int, parity: int = 1) -> Centred:
     """An encoded x brought to [1/4, 1], and that range to [-1, 1], as polynomials want it."""
     f = working_bits(low)
-    least = _least(low, x, parity)
-    slope = math.floor(16 / (1 - least))  # in eighths
+    least = _left(low, x, _plan(low, x, f - 3, GAIN, parity))
+    slope = math.floor(16 / (1 - least))  # in eighths: GAIN where there are stages
     normal = normalise(low, x, f - 3, slope, parity)
     middle = round((1 + least) / 2 * slope / 8 * 2**f)
     with low.unchecked():
@@ -138,7 +140,8 @@ def normalise(
 
     The mantissa is multiplied by `gain` and has `frac` fraction bits. signs="both" takes |x|.
     """
-    top, plan, least = _range(low, x)[0], _plan(low, x, parity), _least(low, x, parity)
+    top, plan = _range(low, x)[0], _plan(low, x, frac, gain, parity)
+    least = _left(low, x, plan)
     with low.unchecked():
         zero, sign = _zero(low, x, signs)
         good = None if zero is None else low.emit("b2a", low.emit("not_b", zero))
@@ -180,7 +183,8 @@ def _zero(low: Lowering, x: int, signs: str) -> tuple[int | None, int | None]:
         return (None if bad is False else bad), None
     below = order.negative(low, x)
     assert not isinstance(below, bool), "of a known sign: take the positive one"
-    zero = low.emit("eqz_a", x, bits=low.bits)
+    bits = low.bits if low.type(x).bounds is None else min(_range(low, x)[0] + 1, low.bits)
+    zero = low.emit("eqz_a", x, bits=bits)
     sign = low.emit("lincomb_a", low.emit("b2a", below), coefficients=[-2])
     return zero, low.narrowed(plus(low, sign, 1), -1, 1)
 
@@ -254,34 +258,47 @@ def _range(low: Lowering, x: int) -> tuple[int, int]:
     return largest.bit_length(), min(largest, max(1, t.lo))
 
 
-def _plan(low: Lowering, x: int, parity: int) -> Plan:
-    """Stages (comparisons, step, bits of a comparison) that leave a range of 2^SPAN."""
+def _plan(low: Lowering, x: int, frac: int, gain: int, parity: int) -> Plan:
+    """Stages (comparisons, step, bits of a comparison) that leave a range of 2^SPAN.
+
+    The fewer elements, the more a round is worth.
+    """
     top, smallest = _range(low, x)
-    return _cheapest(math.ceil(top - math.log2(smallest)), parity, top, low.bits)[1]
+    span = math.ceil(top - math.log2(smallest))
+    room = low.bits - 3 - frac - 2 * gain.bit_length()  # of the last stage, whose factor has `gain`
+    if top + gain.bit_length() <= low.bits - 2:
+        room = span
+    weight = ROUND + (1 << max(0, 17 - math.prod(low.shape(x)).bit_length()))
+    return cheapest(span, parity, top, low.bits, room, weight)[1]
 
 
-def _least(low: Lowering, x: int, parity: int) -> float:
+def _left(low: Lowering, x: int, plan: Plan) -> float:
     """The least mantissa that `normalise` makes of x."""
     top, smallest = _range(low, x)
-    stages = len(_plan(low, x, parity))
-    return 2.0**-SPAN * (1 - 2.0**-FUZZ) ** stages if stages else smallest / (1 << top)
+    return 2.0**-SPAN * (1 - 2.0**-FUZZ) ** len(plan) if plan else smallest / (1 << top)
 
 
 @cache
-def _cheapest(span: int, parity: int, top: int, ring: int) -> tuple[int, Plan]:
+def cheapest(
+    span: int, parity: int, top: int, ring: int, room: int, weight: int
+) -> tuple[int, Plan]:
     if span <= SPAN:
         return 0, ()
     found: list[tuple[int, Plan]] = []
-    for count in range(1, 5):
+    for count in range(1, COUNT + 1):
         for step in range(parity, span, parity):
             if (count - 1) * step >= span - SPAN:
                 break
             left = max(step, span - count * step)
+            if left <= SPAN and count * step > room:
+                break
             need = min(top, count * step + FUZZ) + 1
             width = next(w for w in COMPARE if need <= w or w == ring)
-            after, rest = _cheapest(left, parity, top, ring)
+            after, rest = cheapest(left, parity, top, ring, room, weight)
+            if count * step + sum(n * s for n, s, _ in rest) >= span:
+                continue  # powers of two of the largest shift must fit too
             window = 0 if width > top else 20
             rounds = 3 + width.bit_length() + (2 if window else 0)
-            cost = count * (COMPARE[width] + 24) + window + 30 + ROUND * rounds
+            cost = count * (COMPARE[width] + 24) + window + 30 + weight * rounds
             found.append((cost + after, ((count, step, width), *rest)))
     return min(found)
