@@ -83,6 +83,8 @@ class Door:
         self._guard = threading.Lock()
         self.excuses: dict[str, str] = {}
         """By peer: what went wrong last."""
+        self.refused = "no attempt to connect"
+        """What went wrong last with somebody who did not get as far as to be a peer."""
 
     # ---- who comes
 
@@ -102,6 +104,7 @@ class Door:
                 sock.close()
         except (OSError, ChannelError) as error:
             _log.warning("a connection from %s was refused: %s", where, _said(error))
+            self.refused = f"a connection from {where} was refused: {_said(error)}"
             sock.close()
         finally:
             self._strangers.release()

@@ -132,7 +132,7 @@ class TcpEndpoint(Endpoint, Owner, House):
             host, port = settings.addresses[absent[0]]
             raise ChannelError(
                 f"party '{absent[0]}' at {host}:{port} did not come",
-                got=self._door.excuses.get(absent[0], "no attempt to connect"),
+                got=self._door.excuses.get(absent[0], self._door.refused),
                 expected=f"a connection within {settings.connect_deadline:g} s",
                 next="start that party, or correct the addresses and certificates",
             )

@@ -92,6 +92,22 @@ def test_a_party_whose_certificate_is_an_authority(tmp_path: Path) -> None:
     Contexts(tls_in(carol.parent), PARTIES)  # authorities of several organisations
 
 
+def test_an_expired_certificate(tmp_path: Path) -> None:
+    authority = certs.issue("authority", 30, authority=True)
+    for party, days in (("alice", 30), ("bob", 0)):
+        path = tmp_path / party
+        path.mkdir()
+        issued = certs.issue(party, days, authority)
+        (path / "cert.pem").write_bytes(issued.pem())
+        (path / "ca.pem").write_bytes(authority.pem())
+        certs.write_private(path / "key.pem", issued.key_pem())
+    files = {party: tls_in(tmp_path / party) for party in ("alice", "bob")}
+    ends = tcp_endpoints(("alice", "bob"), files, connect_deadline=2)
+    got = outcomes(*(end.connect for end in ends.values()))
+    assert "certificate has expired" in str(got[0])
+    assert "certificate expired" in str(got[1])
+
+
 def test_misuse(tmp_path: Path) -> None:
     for parties in (["alice", "alice"], [], ["a b"], ["../x"], ["x" * 70]):
         with pytest.raises(UsageError):
