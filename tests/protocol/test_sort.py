@@ -55,6 +55,19 @@ def test_every_party_misses_one_permutation() -> None:
         assert sorted(d.other for d in keys) == sorted({0, 1, 2} - {rank})
 
 
+def test_a_shuffle_is_the_three_permutations_one_after_the_other() -> None:
+    """Each is the order of keys of 64 bits, so uniform."""
+    groups, rows = 500, 5
+    x = np.broadcast_to(np.arange(rows)[:, None], (groups, rows, 1))
+    got, trace = run("shuffle_a", Ring(32), x, draw=0)
+    order = np.broadcast_to(np.arange(rows), (groups, rows))
+    for i in RANKS:
+        mine = [d.array for d in trace.drawn[i] if d.other == (i + 1) % 3]
+        (keys,) = (a.reshape(groups, rows) for a in mine if a.dtype == np.uint64)
+        order = np.take_along_axis(order, places(keys), 1)
+    np.testing.assert_array_equal(got[..., 0], order)
+
+
 def places(keys: np.ndarray) -> np.ndarray:
     """Which row a permutation of the protocol puts where, from the keys that its holders draw."""
     return np.argsort(keys, axis=1, kind="stable")
