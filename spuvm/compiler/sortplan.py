@@ -20,7 +20,7 @@ def most_pairs(groups: int, placed: int, rows: int) -> int:
     """An upper bound of the pairs of new rows in one gap, but for a chance below 2^-40.
 
     The expected number, half of it more, and the pairs of one gap that is as large as any of all
-    is with that chance. tests/compiler/test_sort.py compares it with Chernoff bounds.
+    is with that chance. tests/protocol/test_sort.py compares it with Chernoff bounds.
     """
     fresh = rows - placed
     every = groups * fresh * (fresh - 1) // 2

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from jax_cases import Arg, Case
 
+from spuvm.bytecode.program import Program
 from spuvm.compiler import CompileConfig, Compiled, SecretSpec, compile_function
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
 from spuvm.protocol.plain import run_plain
@@ -105,7 +106,19 @@ def encode_all(compiled: Compiled, arrays: Any, config: CompileConfig) -> list[n
 
 def compile_case(case: Case, d: Drawn) -> Compiled:
     """Compile a case for drawn arguments."""
-    return compile_function(case.fn, d.specs, config=d.config)
+    compiled = compile_function(case.fn, d.specs, config=d.config)
+    assert_truncations_are_proven(compiled.program)
+    return compiled
+
+
+def assert_truncations_are_proven(program: Program) -> None:
+    """Where something is known of what is truncated, it is that |x| is at most 2^(k-2)."""
+    most = 1 << program.ring - 2
+    for i in program.instructions:
+        if i.body is not None:
+            assert_truncations_are_proven(i.body)
+        elif i.op == "trunc_a":
+            assert program.types[i.args[0]].magnitude(0) <= most, str(i)
 
 
 def expected(case: Case, d: Drawn, encoded: list[np.ndarray]) -> list[np.ndarray]:

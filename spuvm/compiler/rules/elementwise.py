@@ -217,7 +217,8 @@ def toward_zero(low: Lowering, x: int) -> int:
             x = low.emit("add_aa", x, arith.retype(low, bump, frac))
         if bounds is not None:
             x = low.narrowed(x, bounds[0], max(bounds[1], almost))
-    return low.emit("trunc_a", floor(low, x), bits=frac)
+    whole = low.narrowed(floor(low, x), -low.bound, low.bound)  # bounds of quotients may be wider
+    return low.emit("trunc_a", whole, bits=frac)
 
 
 @rule("floor")
