@@ -1,5 +1,7 @@
 """Whose data a value depends on: followed through functions, instances, moves and openings."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import spuvm as sf
@@ -56,3 +58,39 @@ def test_public_results_are_nobodys(inprocess):
     more = spu(lambda z, b: z + b)(zeros, sf.PYU("bob")(lambda: np.float32(1))())
     assert more.structure()[0][0].origins == ("bob",)
     assert sf.reveal(zeros.to(sf.PYU("carol"))).tolist() == [3, 3]
+
+
+FLOWS = {
+    "a predicate": (lambda a, b, i: jnp.where(b > 0, a, 0.0), "ab"),
+    "a predicate alone": (lambda a, b, i: jnp.where(b > 0, 1.0, 2.0), "b"),
+    "the place of the largest": (lambda a, b, i: jnp.argmax(b), "b"),
+    "an index": (lambda a, b, i: jnp.arange(3.0)[i], "i"),
+    "where something is written": (lambda a, b, i: jnp.zeros(3).at[i].set(5.0), "i"),
+    "a slice": (lambda a, b, i: jax.lax.dynamic_slice(jnp.arange(5.0), (i,), (2,)), "i"),
+    "an order": (lambda a, b, i: jax.lax.sort((b, jnp.arange(3.0)), num_keys=1)[1], "b"),
+    "a search": (lambda a, b, i: jnp.searchsorted(jnp.arange(3.0), b[0]), "b"),
+    "a sign": (lambda a, b, i: jnp.sign(b), "b"),
+    "times zero": (lambda a, b, i: a * 0.0 + b, "ab"),
+    "after two iterations": (
+        lambda a, b, i: jax.lax.fori_loop(0, 4, lambda k, s: (s[1], s[2], s[2]), (a, a, b))[0],
+        "ab",
+    ),
+    "how often a loop goes on": (
+        lambda a, b, i: sf.bounded_while(
+            lambda s: s[0] < b[0], lambda s: (s[0] + 1.0, s[1] * 2.0), (0.0, 1.0), 4
+        )[1],
+        "b",
+    ),
+    "a shape": (lambda a, b, i: jnp.ones(3) * b.shape[0], ""),
+}
+
+
+def test_what_a_result_depends_on(inprocess):
+    """Also where data only decides: which value, which place, in what order, how often."""
+    spu = sf.SPU(["alice", "bob", "carol"])
+    owners = {"a": "alice", "b": "bob", "i": "dave"}
+    a, b = (sf.PYU(owners[k])(lambda: np.array([1.0, -2, 3], "float32"))() for k in "ab")
+    i = sf.PYU(owners["i"])(lambda: np.int32(1))()
+    for name, (flow, names) in FLOWS.items():
+        (output,) = [one for one in spu(flow).disclosures(a, b, i) if one.what.startswith("output")]
+        assert output.origins == tuple(sorted(owners[k] for k in names)), name
