@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-STEP = 3600  # comparisons that cost about as much as the rounds of a step
+STEP = 12000  # comparisons that cost about as much as the rounds of a step
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,13 +148,9 @@ def top_k(
     groups = low.shape(column)[0]
     places = np.broadcast_to(np.arange(n, dtype=np.int32), (groups, n))
     index = lift(low, places, INDEX).id
-    size = _block(groups, n, k)
-    if size < n:
-        column, index = _best_blocks(low, column, x.dtype, size, k)
-    if n > 1:
-        pair, kinds = (column, index), (x.dtype, INDEX)
-        column, index = sorted_columns(low, pair, kinds, ("down", "up"))
-    best, where = (low.cut(c, 1, 0, k) for c in (column, index))
+    rows = [low.reshape(c, (groups, n, 1)) for c in (column, index)]
+    made = _first_rows(low, x.dtype, rows, k, ordered=True)
+    best, where = (low.reshape(c, (groups, k)) for c in made)
     return [_placed(low, best, values, dimension), _placed(low, where, indices, dimension)]
 
 
@@ -183,39 +179,67 @@ def approx_top_k(
     return Secret(low.emit("neg_a", values.id), values.dtype), places
 
 
-def _best_blocks(low: Lowering, x: int, dtype: np.dtype[Any], size: int, k: int) -> tuple[int, int]:
-    """Elements [B, m] and their places: all of the k best blocks, and what fills no block."""
-    groups, n = low.shape(x)
+def _first_rows(
+    low: Lowering, dtype: np.dtype[Any], tables: Sequence[int], k: int, *, ordered: bool
+) -> list[int]:
+    """The k rows with the largest keys, the largest first; of equal keys that with the least place.
+
+    Tables are [B, n, C]; the first holds the key, the second the place, one column each. Places are
+    different integers, that rise along the rows if `ordered`, and along those of a block if not.
+
+    Of many rows, blocks are made, of which the k whose largest keys come first are kept: whatever
+    precedes another one has a row that precedes all of its rows.
+    """
+    groups, n, _ = low.shape(tables[0])
+    size = _block(groups, n, k)
+    if size < n:
+        tables = _kept_blocks(low, dtype, tables, k, size, ordered=ordered)
+        return _first_rows(low, dtype, tables, k, ordered=False)
+    if n > 1:
+        key, place = (low.reshape(t, (groups, n)) for t in tables[:2])
+        keys = [(key, dtype, "down"), (place, INDEX, "up")]
+        tables = sorted_rows(low, keys[: 1 if ordered else 2], tables)
+    return [low.cut(t, 1, 0, k) for t in tables]
+
+
+def _kept_blocks(
+    low: Lowering, dtype: np.dtype[Any], tables: Sequence[int], k: int, size: int, *, ordered: bool
+) -> list[int]:
+    """All rows of the k best blocks, and those that fill no block."""
+    groups, n, _ = low.shape(tables[0])
     count = n // size
-    table = low.reshape(low.cut(x, 1, 0, count * size), (groups, count, size))
     kind = np.dtype(np.uint8) if kind_of(dtype) == "bool" else dtype
+    blocks = [
+        low.reshape(low.cut(t, 1, 0, count * size), (groups, count, size * low.shape(t)[2]))
+        for t in tables
+    ]
     pick = lambda a, b: order.maximum(low, a, b, kind)  # noqa: E731
-    best = tree(low, low.transpose(table, (2, 0, 1)), pick)
-    numbers = np.broadcast_to(np.arange(count, dtype=np.int32)[:, None], (groups, count, 1))
-    block = lift(low, numbers, INDEX).id
-    table, block = sorted_rows(low, [(best, kind, "down")], [table, block])
-    kept = low.reshape(low.cut(table, 1, 0, k), (groups, k * size))
-    first = low.emit("mul_ap", low.cut(block, 1, 0, k), low.constant(low.ring.array(size)))
-    inside = np.broadcast_to(np.arange(size), (groups, k, size))
-    places = low.emit("add_ap", low.spread(first, (groups, k, size)),
-                      low.constant(low.ring.array(inside)))  # fmt: skip
-    places = low.reshape(low.narrowed(places, 0, n - 1), (groups, k * size))
-    rest = np.broadcast_to(np.arange(count * size, n, dtype=np.int32), (groups, n - count * size))
-    if not rest.size:
-        return kept, places
-    joined = low.concat(arith.align(low, [kept, low.cut(x, 1, count * size, n)]), 1)
-    return joined, low.concat([places, lift(low, rest, INDEX).id], 1)
+    best = tree(low, low.transpose(blocks[0], (2, 0, 1)), pick)
+    heads = [low.reshape(best, (groups, count, 1)), low.cut(blocks[1], 2, 0, 1)]
+    rows = []
+    kept = _first_rows(low, kind, [*heads, *blocks], k, ordered=ordered)[2:]
+    for made, old in zip(kept, tables, strict=True):
+        shaped = low.reshape(made, (groups, k * size, low.shape(old)[2]))
+        rest = [low.cut(old, 1, count * size, n)] if n % size else []
+        rows.append(low.concat(arith.align(low, [shaped, *rest]), 1))
+    return rows
+
+
+def _block(groups: int, n: int, k: int) -> int:
+    """Rows per block, so that all together is cheap; n: no blocks."""
+    return _selection(groups, n, k)[1]
 
 
 @cache
-def _block(groups: int, n: int, k: int) -> int:
-    """Elements per block, so that all together is cheap; n: no blocks."""
-    costs = {n: sortplan.cost(groups, n)}
-    size = 4
-    while size < n:
+def _selection(groups: int, n: int, k: int) -> tuple[int, int]:
+    """(cost, rows per block)."""
+    found = [(sortplan.cost(groups, n), n)]
+    size = 2
+    while size * k < n:
         count = n // size
-        if count > k:
-            cost = sortplan.cost(groups, count) + sortplan.cost(groups, k * size + n % size)
-            costs[size] = cost + 3 * groups * n + sortplan.STEP * size.bit_length()
+        if count > k and k * size + n % size < n:
+            after = _selection(groups, count, k)[0] + _selection(groups, k * size + n % size, k)[0]
+            levels = sortplan.STEP * (size - 1).bit_length()
+            found.append((after + 3 * groups * count * (size - 1) // 2 + levels, size))
         size *= 2
-    return min(costs, key=lambda size: (costs[size], size))
+    return min(found)
