@@ -18,11 +18,11 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.net.channel import Channel, Spec
 from spuvm.net.keys import agree
 from spuvm.protocol.aby3 import ABY3
-from spuvm.protocol.aby3.io import Dealt, accept
+from spuvm.protocol.aby3.io import Dealt, accept, randomised
 from spuvm.protocol.aby3.packing import pack_bits
 from spuvm.protocol.aby3.prss import RUN_BITS, Masks, Stream
-from spuvm.protocol.aby3.share import AShare, BShare, Share
-from spuvm.protocol.base import Protocol
+from spuvm.protocol.aby3.share import AShare, BShare, Share, flat
+from spuvm.protocol.base import Party, Protocol
 from spuvm.ring import Ring
 from spuvm.vm.checkpoint import Header, read, write
 from spuvm.vm.frames import Executor, Frame, Path
@@ -191,18 +191,14 @@ class Machine:
         if isinstance(value, AShare) and small_dtype(bits).itemsize * 8 != bits:
             raise UsageError(f"ring elements cannot be opened to {bits} bits")
         self._begin(run_id)
-        x0, x1 = value.flat()
         boolean = isinstance(value, BShare)
         if to is None:
-            nxt, prv = (self.rank + 1) % 3, (self.rank + 2) % 3
             masks = Masks(self._streams, run_id, 0)
-            (plus,) = masks.draw(nxt, (x0.dtype, x0.size))
-            (minus,) = masks.draw(prv, (x0.dtype, x0.size))
-            part = x0 ^ plus ^ minus if boolean else x0 + plus - minus
+            part = randomised(Party(self.rank, self.ring, masks), flat(value.x0), boolean=boolean)
         elif to == self.rank:
-            part = x0 ^ x1 if boolean else x0 + x1
+            part = flat(value.x0 ^ value.x1 if boolean else value.x0 + value.x1)
         elif self.rank == (to + 1) % 3:
-            part = x1
+            part = flat(value.x1)
         else:
             return None
         if isinstance(value, BShare) and value.width == 1:

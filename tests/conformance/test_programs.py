@@ -9,7 +9,7 @@ from random_programs import programs
 from variant import builder
 
 from spuvm.bytecode.types import Type
-from spuvm.protocol.aby3.truncation import PIECE
+from spuvm.protocol.aby3.share import PIECE
 from spuvm.protocol.plain import run_plain
 from spuvm.ring import Ring
 from spuvm.vm.cost import static_cost

@@ -20,6 +20,7 @@ from spuvm.compiler.numeric.polynomial import (
     internal_bits,
     shortest,
 )
+from spuvm.compiler.numeric.quotient import by_few
 from spuvm.compiler.numeric.scaling import normalise
 
 Array = npt.NDArray[Any]
@@ -42,6 +43,11 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         if given.lo is not None and given.lo < 0 and given.hi == 0:  # both signs: 0 has none
             y = low.emit("retype_a", y, frac=given.frac, range=(given.lo, 1))
         sign = order.negative(low, y)
+        if isinstance(x, int):
+            x = arith.settle(low, low.spread(x, shape))
+            made = by_few(low, x, y, shape, again)
+            if made is not None:
+                return _bounded(low, made, low.type(x), given)
         y = low.emit("neg_a", y) if sign is True else y
         signs = "positive" if isinstance(sign, bool) else "both"
         normal = normalise(low, y, g, signs=signs)
@@ -58,7 +64,6 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         inverse, factor = spread(inverse), spread(factor)
         if not isinstance(x, int):
             return _public(low, np.broadcast_to(x, shape), divisor, factor, inverse)
-        x = arith.settle(low, low.spread(x, shape))
         made = _secret(low, x, divisor, factor, inverse)
         return _bounded(low, made, low.type(x), given) if normal.zero is None else made
 

@@ -20,10 +20,12 @@ import numpy as np
 from spuvm.errors import ChannelError, UsageError
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.fixed import subtract_masks
-from spuvm.protocol.aby3.prss import expand
-from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
+from spuvm.protocol.aby3.lazy import HeldShare, Source, Store
+from spuvm.protocol.aby3.prss import Stream, expand
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat, pieces
+from spuvm.protocol.base import Party
 from spuvm.ring import Ring
-from spuvm.wide import cast, elements
+from spuvm.wide import cast, elements, empty, zeros
 
 SEED_BYTES = 16
 
@@ -124,14 +126,11 @@ def deal(
     dtype, size = values.dtype, values.size
     seeded, full = _SPLIT[owner]
     seeds = {c: os.urandom(SEED_BYTES) for c in seeded}
-    masks = [expand(seed, dtype, size) for seed in seeds.values()]
     if width:
+        masks = [expand(seed, dtype, size) for seed in seeds.values()]
         rest = values ^ (reduce(operator.xor, masks) & ((1 << width) - 1))
-    elif len(masks) == 2:
-        rest = masks[0]
-        subtract_masks(np.require(values, requirements="W"), masks[0], masks[1], rest)
     else:
-        rest = values - masks[0]
+        rest = masked(np.require(values, requirements="W"), list(seeds.values()))
     dealt = []
     for rank in range(3):
         held = (rank, (rank + 1) % 3)
@@ -174,25 +173,41 @@ def _check_dealing(encoded: Array, ring: Ring, width: int, owner: int | None) ->
         raise UsageError(f"values to deal as {width} bits have more than {width} bits")
 
 
+def masked(values: Array, seeds: Sequence[bytes]) -> Array:
+    """values - expand(seed) - ..., for one seed or two, piece by piece; flat."""
+    size, dtype = values.size, values.dtype
+    out, nothing = empty(size, dtype), zeros(min(size, PIECE), dtype)
+    buffers = [empty(min(size, PIECE), dtype) for _ in seeds]
+    streams = [Stream(seed) for seed in seeds]
+    for s in pieces(size):
+        count = s.stop - s.start
+        masks = [buffer[:count] for buffer in buffers]
+        for stream, mask in zip(streams, masks, strict=True):
+            stream.fill(memoryview(mask).cast("B"), s.start * dtype.itemsize // 16)
+        first, second = (*masks, nothing[:count])[:2]
+        subtract_masks(values[s], first, second, out[s])
+    return out
+
+
 def accept(dealt: Dealt) -> AShare | BShare:
     """A party's shares from what an owner dealt it."""
     dtype = np.dtype(dealt.dtype)
     size = int(np.prod(dealt.shape, dtype=np.int64))
-    parts = []
+    sources: list[Source] = []
     for component in (dealt.rank, (dealt.rank + 1) % 3):
-        if component in dealt.seeds:
-            part = expand(dealt.seeds[component], dtype, size)
-            if dealt.width:
-                part &= (1 << dealt.width) - 1
-        elif component in dealt.arrays:
+        source: Source = dealt.seeds.get(component)
+        if component in dealt.arrays:
             # Arrays that come out of shared memory are read-only, a type of its own to kernels.
-            part = np.require(dealt.arrays[component], requirements=["C", "W"])
-        else:
-            part = np.zeros(size, dtype)
-        parts.append(part.reshape(dealt.shape))
-    if dealt.width:
-        return BShare(parts[0], parts[1], dealt.width)
-    return AShare(parts[0], parts[1])
+            source = flat(elements(np.require(dealt.arrays[component], requirements=["C", "W"])))
+        sources.append(source)
+    store = Store((sources[0], sources[1]), dtype, size)
+    if not dealt.width:
+        return HeldShare(store, dealt.shape, dtype)
+    first, second = (store.component(i).reshape(dealt.shape) for i in (0, 1))
+    for component, part in ((dealt.rank, first), ((dealt.rank + 1) % 3, second)):
+        if component in dealt.seeds:
+            part &= (1 << dealt.width) - 1
+    return BShare(first, second, dealt.width)
 
 
 def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = None) -> int:
@@ -204,11 +219,28 @@ def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = No
     return SEED_BYTES * seeds + len(receivers[full]) * size * item
 
 
+def randomised(p: Party, part: Array, *, boolean: bool) -> Array:
+    """An additive part (xor for bits) plus this party's part of a fresh zero, piece by piece."""
+    nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
+    out = empty(part.size, part.dtype)
+    for s in pieces(part.size):
+        p.fill(nxt, out[s])
+        (minus,) = p.draw(prv, (part.dtype, s.stop - s.start))
+        if boolean:
+            out[s] ^= part[s] ^ minus
+        else:
+            out[s] += part[s] - minus
+    return out
+
+
 def reconstruct(parts: Sequence[Any], width: int = 0) -> Array:
     """The value from additive parts (xor for bits); parts that are None are skipped."""
     present = [p for p in parts if p is not None]
-    total = elements(present[0]).copy()
-    for part in present[1:]:
+    if len(present) == 1:
+        return elements(present[0]).copy()
+    first, second, *rest = map(elements, present)
+    total = first ^ second if width else first + second
+    for part in rest:
         if width:
             total ^= part
         else:

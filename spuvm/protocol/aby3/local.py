@@ -12,14 +12,13 @@ from spuvm.errors import ProtocolError
 from spuvm.kernels import arith
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import matmul
-from spuvm.protocol.aby3.share import Array, AShare, BShare, flat
+from spuvm.protocol.aby3.lazy import JoinedShare
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
 from spuvm.wide import cast, elements, empty, zeros
 
 Value = AShare | BShare | Array
-
-_BLOCK = 1 << 15
 
 
 def each(value: Any, fn: Callable[[Array], Array]) -> Any:
@@ -33,7 +32,7 @@ def each(value: Any, fn: Callable[[Array], Array]) -> Any:
 
 @TABLE.on_shares("reshape")
 def reshape(p: Party, x: Any, *, shape: tuple[int, ...]) -> Any:
-    return each(x, lambda a: a.reshape(shape))
+    return x.reshaped(shape) if isinstance(x, AShare) else each(x, lambda a: a.reshape(shape))
 
 
 @TABLE.on_shares("transpose")
@@ -73,6 +72,10 @@ def reverse(p: Party, x: Any, *, axes: tuple[int, ...]) -> Any:
 @TABLE.on_shares("concat")
 def concat(p: Party, *xs: Any, axis: int) -> Any:
     first = xs[0]
+    if isinstance(first, AShare) and axis == 0 and first.size >= PIECE // 8:
+        sizes = {x.size for x in xs}
+        if len(sizes) == 1:
+            return JoinedShare(xs, (sum(x.shape[0] for x in xs), *first.shape[1:]))
     if isinstance(first, AShare | BShare):
         parts = (np.concatenate([x.x0 for x in xs], axis), np.concatenate([x.x1 for x in xs], axis))
         return AShare(*parts) if isinstance(first, AShare) else BShare(*parts, first.width)
@@ -222,24 +225,28 @@ def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
 def _combine(arrays: list[Array], coefficients: Array) -> Array:
     # Block by block, so that the accumulator stays in the cache and every operand is read once.
     out = np.empty_like(arrays[0])
-    for start in range(0, out.size, _BLOCK):
-        where = slice(start, min(out.size, start + _BLOCK))
+    for where in pieces(out.size):
         out[where] = weighted_sum(arrays, coefficients, where)
     return out
 
 
 def weighted_sum(arrays: list[Array], coefficients: Array, where: slice) -> Array:
     """sum c_i x_i over a piece of flat arrays."""
-    pieces = [a[where] for a in arrays]
     out = empty(where.stop - where.start, coefficients.dtype)
-    arith.scale(pieces[0], coefficients[:1], out)
-    fours = 1 + (len(arrays) - 1) // 4 * 4
-    for i in range(1, fours, 4):
-        w, x, y, z = pieces[i : i + 4]
+    arith.scale(arrays[0][where], coefficients[:1], out)
+    accumulate(arrays[1:], coefficients[1:], out, where)
+    return out
+
+
+def accumulate(arrays: list[Array], coefficients: Array, out: Array, where: slice) -> None:
+    """out += sum c_i x_i over a piece of flat arrays; `out` is of the piece's size."""
+    parts = [a[where] for a in arrays]
+    fours = len(arrays) // 4 * 4
+    for i in range(0, fours, 4):
+        w, x, y, z = parts[i : i + 4]
         arith.accumulate4(w, x, y, z, coefficients[i : i + 4], out)
     for i in range(fours, len(arrays)):
-        arith.accumulate(pieces[i], coefficients[i : i + 1], out)
-    return out
+        arith.accumulate(parts[i], coefficients[i : i + 1], out)
 
 
 @TABLE.on_shares("sum_a")

@@ -11,11 +11,11 @@ import numpy as np
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.matmul import matmul
-from spuvm.protocol.aby3.share import Array, AShare, flat
+from spuvm.protocol.aby3.local import accumulate
+from spuvm.protocol.aby3.share import Array, AShare, flat, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (
     Accumulate,
-    pieces,
     shift_cost,
     trunc_a,
     truncate_product,
@@ -23,6 +23,9 @@ from spuvm.protocol.aby3.truncation import (
 )
 from spuvm.protocol.base import Exchange, OpCost, Party, Received, Steps, spec
 from spuvm.ring import Ring
+
+MANY_ROWS, LONG_ROW = 128, 1024
+"""Up to so many rows of at least so many elements are added up without a matrix product."""
 
 LocalProduct = Callable[[int, AShare, AShare], Accumulate]
 
@@ -69,6 +72,10 @@ def matrix(rank: int, x: AShare, y: AShare) -> Accumulate:
     The nine products x_i y_j are split so that five matrix products are enough, not six:
     P0 (x_0 + x_1)(y_0 + y_1), P1 x_1 y_2 + x_2 (y_1 + y_2), P2 x_2 y_0 + x_0 y_2.
     """
+    if x.shape[:2] == (1, 1) and y.shape[2] >= LONG_ROW and x.size <= MANY_ROWS:
+        rows = y.rows(x.size)
+        if rows is not None:
+            return weighted_rows(rank, x, rows)
     entries = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.x0.dtype)
     if rank == 0:
         matmul(x.x0 + x.x1, y.x0 + y.x1, entries)
@@ -84,6 +91,27 @@ def matrix(rank: int, x: AShare, y: AShare) -> Accumulate:
         np.add(out, z[s], out=out)
 
     return accumulate
+
+
+def weighted_rows(rank: int, weights: AShare, rows: list[AShare]) -> Accumulate:
+    """An additive part of sum_k w_k y_k, the split of `matrix`: every component is read once.
+
+    P0 needs the rows' sums of both components only, and the rows need not lie in one array.
+    """
+    w0, w1 = weights.flat()
+    arrays: list[Array] = []
+    factors: list[Array] = []
+    for k, row in enumerate(rows):
+        a, b = w0[k : k + 1], w1[k : k + 1]
+        if rank == 0:
+            parts = list(row.summands())
+            factors += [a + b] * len(parts)
+        else:
+            parts = list(row.flat())
+            factors += [b, a + b] if rank == 1 else [b, a]
+        arrays += parts
+    table = np.concatenate(factors)
+    return lambda out, s: accumulate(arrays, table, out, s)
 
 
 def _product(

@@ -14,6 +14,7 @@ protocols use that parties 1 and 2 both know component 2 while party 0 knows the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,6 +24,9 @@ from spuvm.errors import UsageError
 from spuvm.wide import elements
 
 Array = npt.NDArray[Any]
+
+PIECE = 1 << 15
+"""Elements of the pieces in which large arrays are worked on."""
 
 
 class _Redacted:
@@ -64,9 +68,28 @@ class AShare(_Redacted):
     def size(self) -> int:
         return self.x0.size
 
+    @property
+    def dtype(self) -> Any:
+        return self.x0.dtype
+
     def flat(self) -> tuple[Array, Array]:
         """Both components as flat, contiguous arrays (views where possible)."""
         return flat(self.x0), flat(self.x1)
+
+    def summands(self) -> Sequence[Array]:
+        """Flat arrays that add up to x0 + x1."""
+        return self.flat()
+
+    def rows(self, count: int) -> list[AShare] | None:
+        """The elements in order as that many flat rows; None if that takes copies."""
+        if not (self.x0.flags.c_contiguous and self.x1.flags.c_contiguous):
+            return None
+        both = [x.reshape(count, -1) for x in (self.x0, self.x1)]
+        return [AShare(both[0][i], both[1][i]) for i in range(count)]
+
+    def reshaped(self, shape: tuple[int, ...]) -> AShare:
+        """The same elements in another shape."""
+        return AShare(self.x0.reshape(shape), self.x1.reshape(shape))
 
     def __repr__(self) -> str:
         return f"AShare(shape={self.shape}, dtype={self.x0.dtype}, redacted)"
@@ -109,3 +132,8 @@ def flat(x: Array) -> Array:
     """
     made = (x if x.flags.c_contiguous else x.copy()).reshape(-1)
     return made if made.flags.writeable else made.copy()
+
+
+def pieces(size: int) -> list[slice]:
+    """Flat ranges small enough that all arrays of a step stay in the cache."""
+    return [slice(i, min(size, i + PIECE)) for i in range(0, size, PIECE)]

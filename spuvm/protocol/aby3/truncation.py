@@ -22,14 +22,13 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.local import weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
-from spuvm.protocol.aby3.share import Array, AShare, flat
+from spuvm.protocol.aby3.share import Array, AShare, flat, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
 from spuvm.wide import empty
 
 BYTE = np.dtype(np.uint8)
-PIECE = 1 << 15
 
 Accumulate = Callable[[Array, slice], None]
 
@@ -38,11 +37,6 @@ def truncated_product_cost(ring: Ring, size: int, bits: int) -> OpCost:
     """Three words and three m-bit numbers per element in two rounds (k = 64, m = 18: 36 bytes)."""
     word, small = ring.nbytes * size, small_dtype(bits).itemsize * size
     return OpCost(2, (word + small, word + small, word + small))
-
-
-def pieces(size: int) -> list[slice]:
-    """Flat ranges small enough that all arrays of a step stay in the cache."""
-    return [slice(i, min(size, i + PIECE)) for i in range(0, size, PIECE)]
 
 
 def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> Steps:
@@ -133,10 +127,11 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the
               wrap bit; wrap from top bits as in arXiv 1910.12435, section 3.
     """
-    x0, x1 = x.flat()
     if p.rank == 0:
-        return (yield from _shift(p, lambda s: x0[s] + x1[s], x.shape, bits))
-    v = x1 if p.rank == 1 else x0
+        first, *rest = x.summands()
+        u = (lambda s: first[s] + rest[0][s]) if rest else (lambda s: first[s])
+        return (yield from _shift(p, u, x.shape, bits))
+    v = flat(x.x1 if p.rank == 1 else x.x0)
     return (yield from _shift(p, lambda s: v[s], x.shape, bits))
 
 
@@ -159,8 +154,9 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     """
     factors = [p.ring.wrap(c) for c in coefficients]
     if p.rank == 0:
-        arrays = [a for x in xs for a in x.flat()]
-        factors = [c for c in factors for _ in (0, 1)]
+        parts = [x.summands() for x in xs]
+        arrays = [a for part in parts for a in part]
+        factors = [c for c, part in zip(factors, parts, strict=True) for _ in part]
     else:
         arrays = [flat(x.x1 if p.rank == 1 else x.x0) for x in xs]
     table = p.ring.array(np.array(factors, object))

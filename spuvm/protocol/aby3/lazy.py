@@ -1,0 +1,146 @@
+"""Arithmetic shares whose components are made when something asks for them.
+
+A dealt share stays in the form in which it came: a component that comes from a seed is a seed until
+an instruction needs its elements. Party 0 gets two seeds from an owner outside; of these, sums and
+truncations need only what both add up to, which takes one array instead of two. Joined rows stay
+apart while they are only summed up. Whatever asks for `x0` or `x1` gets arrays as from any share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from spuvm.protocol.aby3.prss import Stream, expand
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, flat, pieces
+from spuvm.wide import elements, empty, zeros
+
+Source = bytes | Array | None
+"""A component: the seed that it is expanded from, its elements, or nothing but zeros."""
+
+
+class _Lazy(AShare):
+    """A share of a known shape and dtype; `x0` and `x1` are what `component` makes."""
+
+    __slots__ = ("_dtype", "_shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+        self._shape, self._dtype = shape, dtype
+
+    def component(self, which: int) -> Array:
+        """One of the two components, of any shape with the right elements in order."""
+        raise NotImplementedError
+
+    @property
+    def x0(self) -> Array:  # type: ignore[override]
+        return self.component(0).reshape(self._shape)
+
+    @property
+    def x1(self) -> Array:  # type: ignore[override]
+        return self.component(1).reshape(self._shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def size(self) -> int:
+        return math.prod(self._shape)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self._dtype
+
+    def __repr__(self) -> str:
+        return f"AShare(shape={self._shape}, dtype={self.dtype}, redacted)"
+
+
+class Store:
+    """The two components that a party was dealt, flat, and what has been made of them so far."""
+
+    __slots__ = ("_dtype", "_size", "_sources", "_sum")
+
+    def __init__(self, sources: tuple[Source, Source], dtype: np.dtype[np.generic], size: int):
+        self._sources = list(sources)
+        self._dtype, self._size = dtype, size
+        self._sum: Array | None = None
+
+    def component(self, which: int) -> Array:
+        """The elements of a component; made once."""
+        source = self._sources[which]
+        if source is None:
+            source = zeros(self._size, self._dtype)
+        elif isinstance(source, bytes):
+            source = expand(source, self._dtype, self._size)
+        self._sources[which] = source
+        return source
+
+    def summands(self) -> list[Array]:
+        """Arrays that add up to the sum of both components: one where both are still seeds."""
+        first, second = self._sources
+        if self._sum is None and isinstance(first, bytes) and isinstance(second, bytes):
+            self._sum = sum_of_seeds(first, second, self._dtype, self._size)
+        if self._sum is not None:
+            return [self._sum]
+        return [self.component(0), self.component(1)]
+
+
+def sum_of_seeds(first: bytes, second: bytes, dtype: np.dtype[np.generic], size: int) -> Array:
+    """expand(first) + expand(second), made piece by piece: only the sum is ever stored."""
+    out, piece = empty(size, dtype), empty(min(size, PIECE), dtype)
+    streams = Stream(first), Stream(second)
+    for s in pieces(size):
+        target = out[s]
+        other = piece[: target.size]
+        place = s.start * dtype.itemsize // 16
+        for stream, into in zip(streams, (target, other), strict=True):
+            stream.fill(memoryview(into).cast("B"), place)
+        target += other
+    return out
+
+
+class HeldShare(_Lazy):
+    """A share as it was dealt."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Store, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+        super().__init__(shape, dtype)
+        self._store = store
+
+    def component(self, which: int) -> Array:
+        return self._store.component(which)
+
+    def summands(self) -> list[Array]:
+        return self._store.summands()
+
+    def reshaped(self, shape: tuple[int, ...]) -> AShare:
+        return HeldShare(self._store, shape, self.dtype)
+
+
+class JoinedShare(_Lazy):
+    """Shares of one size joined along a leading axis: `rows` while nothing asked for the whole."""
+
+    __slots__ = ("_made", "_parts")
+
+    def __init__(self, parts: Sequence[AShare], shape: tuple[int, ...]) -> None:
+        super().__init__(shape, parts[0].dtype)
+        self._parts = tuple(parts)
+        self._made: list[Array | None] = [None, None]
+
+    def component(self, which: int) -> Array:
+        made = self._made[which]
+        if made is None:
+            parts = [flat(p.x1 if which else p.x0) for p in self._parts]
+            made = self._made[which] = elements(np.concatenate(parts))
+            if self._made[1 - which] is not None:
+                self._parts = ()
+        return made
+
+    def rows(self, count: int) -> list[AShare] | None:
+        return list(self._parts) if count == len(self._parts) else super().rows(count)
+
+    def reshaped(self, shape: tuple[int, ...]) -> AShare:
+        return JoinedShare(self._parts, shape) if self._parts else super().reshaped(shape)

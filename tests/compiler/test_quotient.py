@@ -1,0 +1,67 @@
+"""Quotients by few divisors of a known range: right, in few rounds, and only where they fit."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import configuration
+
+from spuvm.compiler import SecretSpec, compile_function
+from spuvm.compiler.numeric.quotient import FEW
+from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
+from spuvm.protocol.plain import run_plain
+from spuvm.ring import Ring
+from spuvm.vm.cost import static_cost
+
+WIDTHS = (64, 128)
+ROUNDS = 15
+
+
+def quotient(x: np.ndarray, y: np.ndarray, of_x: tuple, of_y: tuple, bits: int = 64) -> tuple:
+    """(rounds, x / y through the program's meaning, the right answer on what is encoded)."""
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    specs = [SecretSpec(a.shape, str(a.dtype), "owner", *r) for a, r in ((x, of_x), (y, of_y))]
+    program = compile_function(jnp.divide, tuple(specs), config=configuration(bits)).program
+    fxp = Fxp(Ring(bits), DEFAULT_FRAC_BITS[bits])
+    encoded = [fxp.encode(a) for a in (x, y)]
+    (made,) = run_plain(program, encoded, np.random.default_rng(0), "ranges")
+    t = program.types[program.outputs[0].value]
+    clear = [fxp.decode(e, "float64", fxp.frac_bits) for e in encoded]
+    return static_cost(program).rounds, fxp.decode(made, "float64", t.frac), clear[0] / clear[1]
+
+
+@given(st.data())
+def test_by_few_in_a_known_range(data: st.DataObject) -> None:
+    bits = data.draw(st.sampled_from(WIDTHS))
+    low = 2.0 ** data.draw(st.integers(-6, 8))
+    high = float(np.float32(low * 2.0 ** data.draw(st.floats(0.01, 12))))
+    most = data.draw(st.sampled_from([1.0, 100.0]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    count = data.draw(st.sampled_from([1, 3, FEW]))
+    y = np.exp(rng.uniform(np.log(low), np.log(high), count)).clip(low, high)
+    y[rng.integers(count)] = data.draw(st.sampled_from([low, high]))
+    x = rng.uniform(-most, most, data.draw(st.sampled_from([(count,), (5, count)])))
+    _, got, want = quotient(x, y, (-most, most), (low, high), bits)
+    unit = 2.0 ** -DEFAULT_FRAC_BITS[bits]
+    assert (np.abs(got - want) <= 2.0**-21 * np.abs(want) + 4 * unit).all()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_rounds(bits: int) -> None:
+    """Comparisons, a conversion, three products; beyond `FEW` the usual way, with fewer bytes."""
+    x, y = np.linspace(-9, 9, 10), np.full(1, 77.0)
+    rounds, got, want = quotient(x, y, (-10, 10), (10, 1000), bits)
+    assert rounds <= ROUNDS + (bits == 128)
+    assert np.allclose(got, want, atol=1e-5)
+    many = np.linspace(10, 1000, FEW + 1)
+    rounds, got, want = quotient(many / 9, many, (-200, 200), (10, 1000), bits)
+    assert rounds > ROUNDS + 1
+    assert np.allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("of_y", [(1.0, 1.0), (0.0, 10.0), (-3.0, -1.0), (None, None)])
+def test_what_does_not_fit_goes_the_usual_way(of_y: tuple) -> None:
+    y = np.full(1, -2.0 if of_y[1] == -1 else 1.0)
+    _, got, want = quotient(np.linspace(-9, 9, 4), y, (-10, 10), of_y)
+    assert np.allclose(got, want, atol=1e-4)
