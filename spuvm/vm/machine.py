@@ -18,10 +18,10 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.net.channel import Channel, Spec
 from spuvm.net.keys import agree
 from spuvm.protocol.aby3 import ABY3
-from spuvm.protocol.aby3.io import Dealt, accept, randomised
+from spuvm.protocol.aby3.io import Dealt, accept, part_of
 from spuvm.protocol.aby3.packing import pack_bits
 from spuvm.protocol.aby3.prss import RUN_BITS, Masks, Stream
-from spuvm.protocol.aby3.share import AShare, BShare, Share, flat
+from spuvm.protocol.aby3.share import AShare, BShare, Share
 from spuvm.protocol.base import Party, Protocol
 from spuvm.ring import Ring
 from spuvm.vm.checkpoint import Header, read, write
@@ -191,15 +191,8 @@ class Machine:
         if isinstance(value, AShare) and small_dtype(bits).itemsize * 8 != bits:
             raise UsageError(f"ring elements cannot be opened to {bits} bits")
         self._begin(run_id)
-        boolean = isinstance(value, BShare)
-        if to is None:
-            masks = Masks(self._streams, run_id, 0)
-            part = randomised(Party(self.rank, self.ring, masks), flat(value.x0), boolean=boolean)
-        elif to == self.rank:
-            part = flat(value.x0 ^ value.x1 if boolean else value.x0 + value.x1)
-        elif self.rank == (to + 1) % 3:
-            part = flat(value.x1)
-        else:
+        part = part_of(Party(self.rank, self.ring, Masks(self._streams, run_id, 0)), value, to)
+        if part is None:
             return None
         if isinstance(value, BShare) and value.width == 1:
             return pack_bits(part & 1)

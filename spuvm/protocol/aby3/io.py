@@ -22,7 +22,7 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.fixed import subtract_masks
 from spuvm.protocol.aby3.lazy import HeldShare, Source, Store
 from spuvm.protocol.aby3.prss import Stream, expand
-from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat, pieces
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, Share, flat, pieces
 from spuvm.protocol.base import Party
 from spuvm.ring import Ring
 from spuvm.wide import cast, elements, empty, zeros
@@ -219,8 +219,21 @@ def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = No
     return SEED_BYTES * seeds + len(receivers[full]) * size * item
 
 
-def randomised(p: Party, part: Array, *, boolean: bool) -> Array:
-    """An additive part (xor for bits) plus this party's part of a fresh zero, piece by piece."""
+def part_of(p: Party, value: Share, to: int | None) -> Array | None:
+    """What this party gives so that `to` can add up a value (xor for bits), flat.
+
+    To an outsider (to=None) each gives a component plus its part of a fresh zero. To party `to` it
+    gives itself what it has, the next party the component that it lacks, the third nothing.
+    """
+    if to is None:
+        return _randomised(p, flat(value.x0), boolean=isinstance(value, BShare))
+    if to == p.rank:
+        x0, x1 = value.flat()
+        return np.asanyarray(x0 ^ x1 if isinstance(value, BShare) else x0 + x1)
+    return flat(value.x1) if p.rank == (to + 1) % 3 else None
+
+
+def _randomised(p: Party, part: Array, *, boolean: bool) -> Array:
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
     out = empty(part.size, part.dtype)
     for s in pieces(part.size):
