@@ -88,7 +88,7 @@ PHASES = ("agreement", "joined", "sharing", "protocol", "reveal")
 
 def test_a_party_that_is_killed(tmp_path):
     """In every phase; the same processes of the others go on with the next session each time."""
-    timing = {"deadline": 8, "start_wait": 120, "patience": 60}
+    timing = {"deadline": 12, "start_wait": 120, "patience": 60}
     deployment = Deployment(tmp_path, timing=timing)
     every = (*EARLY, *PHASES, "none")
     running = {p: deployment.start(p, SCRIPTS, "killed", *every[2:]) for p in ("alice", "bob")}

@@ -154,10 +154,12 @@ if LONG:
                     process.kill()
                     process.communicate()
 
-    def after_ten_epochs(folder: Path) -> None:
+    def after_ten_epochs(folder: Path, running: Any) -> None:
         """The checkpoints of all are there."""
         until = time.monotonic() + 150
         while not all((folder / f"model.{name}").exists() for name in HOSPITAL):
+            ended = [process for process in running.values() if process.poll() is not None]
+            assert not ended, ended[0].communicate()[0]
             assert time.monotonic() < until
             time.sleep(0.05)
 
@@ -166,7 +168,7 @@ if LONG:
         from tests.devices.processes import plain_training
 
         with organisations(tmp_path, "--epochs", "12", deadline=30, start_wait=120) as (net, all_):
-            after_ten_epochs(tmp_path)
+            after_ten_epochs(tmp_path, all_)
             net.cut("hospital", "clinic")
             time.sleep(5)
             net.join()
@@ -180,8 +182,8 @@ if LONG:
 
     def test_a_host_that_is_switched_off_in_the_middle(tmp_path: Path) -> None:
         """Killed behind a dead line: the others only see silence."""
-        with organisations(tmp_path, deadline=4, start_wait=120) as (net, all_):
-            after_ten_epochs(tmp_path)
+        with organisations(tmp_path, deadline=10, start_wait=120) as (net, all_):
+            after_ten_epochs(tmp_path, all_)
             for other in ("hospital", "clinic"):
                 net.cut("university", other)
             all_["university"].kill()
@@ -191,7 +193,7 @@ if LONG:
                 assert all_[name].returncode == 1
                 assert "party 'university' cannot be reached any more" in text
                 assert "train.py:" in text
-            assert time.monotonic() - start < 40
+            assert time.monotonic() - start < 60
 
     def test_bandwidth_is_used(net: Network) -> None:
         """10 MB to each of two peers at 100 Mbit/s per pair and direction: 0.8 s at best.
