@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -77,10 +78,21 @@ class SPUFunction:
         return program_cost(compiled.program, shared)
 
     def disclosures(self, *args: Any, **kwargs: Any) -> list[Disclosure]:
-        """What the program opens, and its results, which are opened to whom they are moved."""
+        """What the program opens, its results, which are opened to whom they are moved, and the
+        arguments that everybody knows, static ones too.
+        """
         compiled, _ = self._look(args, kwargs)
         found = [replace(d, origins=split_origins(d.origins)) for d in compiled.disclosures]
-        return [*found, *map(_public_argument, compiled.public_arguments)]
+        fixed, named = self._statics.split(args, kwargs)[2]
+        static = [i for i, _ in fixed]
+        traced = [i for i in range(len(args)) if i not in static]
+        public = [
+            re.sub(r"^args\[(\d+)\]", lambda m: f"args[{traced[int(m[1])]}]", name)
+            for name in compiled.public_arguments
+        ]
+        public += [f"args[{i}] (static)" for i in static]
+        public += [f"kwargs[{name!r}] (static)" for name, _ in named]
+        return [*found, *map(_public_argument, public)]
 
     def lower(self, *args: Any, **kwargs: Any) -> Program:
         """The program; str() of it is its text."""

@@ -130,6 +130,16 @@ def test_host_values_are_public_constants(spu):
     assert sf.reveal(fn(x, np.float32([0, 1]), 1)).tolist() == [1, 3]  # not the old constant
 
 
+def test_everything_public_is_listed_by_its_place_in_the_call(spu):
+    fn = spu(lambda n, v, w, k: v * w * n + k, static_argnums=0, static_argnames="k")
+    listed = fn.disclosures(2, at("alice", np.float32([1, 2])), 3.0, k=4)
+    assert [(d.what, d.to) for d in listed if not d.what.startswith("output")] == [
+        ("public argument args[2]", "everybody"),
+        ("public argument args[0] (static)", "everybody"),
+        ("public argument kwargs['k'] (static)", "everybody"),
+    ]
+
+
 def test_functions_without_secrets(spu):
     def init_weights():
         return [jnp.linspace(-1, 1, 5), jnp.arange(3), jnp.array([True, False])]
