@@ -20,6 +20,7 @@ from spuvm.compiler.rules import (
     reduce,
     shape,
     sort,
+    special,
     window,
 )
 from spuvm.compiler.rules import transcendental as _transcendental
@@ -40,6 +41,7 @@ FAMILIES = (
     reduce,
     shape,
     sort,
+    special,
     window,
     _transcendental,
     _varying,

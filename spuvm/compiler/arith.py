@@ -159,6 +159,20 @@ def finite(low: Lowering, c: Array) -> Array:
     return np.where(np.isinf(wide), np.copysign(top, wide), wide)
 
 
+def saturated(low: Lowering, c: Array) -> Array:
+    """A public float array for choices and comparisons: what is too large counts as infinite.
+
+    NaN, which some functions of JAX choose where nothing is left to compute with, becomes 0, and
+    a warning says so.
+    """
+    wide = np.asarray(c).astype(np.float64)
+    if np.isnan(wide).any():
+        low.warn("NaN cannot be represented: where this choice takes it the result is 0")
+        wide = np.where(np.isnan(wide), 0.0, wide)
+    top = low.config.fxp.max_float
+    return finite(low, np.where(np.abs(wide) >= top, np.copysign(np.inf, wide), wide))
+
+
 def encode(low: Lowering, c: Array | Varying, frac: int) -> int:
     """Id of a finite public float64 array with `frac` fraction bits."""
     if isinstance(c, Varying):

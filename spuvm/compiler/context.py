@@ -197,7 +197,11 @@ class Lowering:
                 expected=expected,
                 next="scale the data, clip it, or state a range with sf.assume_range",
             )
-        text = f"{self.source or 'unknown line'}: {got}, {expected}"
+        self.warn(f"{got}, {expected}")
+
+    def warn(self, text: str) -> None:
+        """A warning with the user's line."""
+        text = f"{self.source or 'unknown line'}: {text}"
         if text not in self.warnings:
             self.warnings.append(text)
 

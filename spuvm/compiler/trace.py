@@ -63,6 +63,12 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         closed = jax.make_jaxpr(flat)(*shapes)
     except SpuvmError:
         raise
+    except jax.errors.NonConcreteBooleanIndexError as error:
+        raise CompileError(
+            "a secret mask as an index would decide the shape of the result",
+            got=str(error).split("\n")[0],
+            next="use jnp.where(mask, x, other), x.sum(where=mask), or jnp.nonzero(mask, size=n)",
+        ) from error
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         raise CompileError(
             "the function needs the value of a secret while it is traced",

@@ -206,6 +206,13 @@ def without_bounds(low: Lowering, x: int) -> int:
     return x
 
 
+def as_factor(low: Lowering, value: Secret, dtype: np.dtype[Any]) -> int:
+    """as_number for a product of `dtype`: integers that it widens are reduced to their own."""
+    if kind_of(value.dtype) == "int" and dtype.itemsize > value.dtype.itemsize:
+        return wrap_int(low, value.id, value.dtype)
+    return as_number(low, value)
+
+
 def as_number(low: Lowering, value: Secret) -> int:
     """Id of kind ``a`` for any dtype: bits become 0 and 1."""
     if low.type(value.id).kind == "b":

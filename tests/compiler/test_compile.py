@@ -174,18 +174,18 @@ def test_assumed_ranges_are_used_and_do_nothing_in_jax() -> None:
 
 def test_unsupported_primitive_names_primitive_line_and_neighbours() -> None:
     with pytest.raises(UnsupportedPrimitive) as caught:
-        build(lambda x: lax.lgamma(x), X)
+        build(lambda x: lax.igamma(x, x), X)
     text = str(caught.value)
-    assert "'lgamma'" in text
+    assert "'igamma'" in text
     assert "test_compile.py:" in text
-    assert "float32[3] = lgamma(float32[3])" in text
+    assert "float32[3] = igamma(float32[3], float32[3])" in text
     assert "next" in text
 
 
 def test_errors_in_nested_calls_are_wrapped_once() -> None:
     @jax.jit
     def inner(x: Any) -> Any:
-        return jax.jit(lambda v: lax.digamma(v))(x)
+        return jax.jit(lambda v: lax.zeta(v, v))(x)
 
     with pytest.raises(UnsupportedPrimitive) as caught:
         build(lambda x: inner(x) + 1, X)
@@ -200,7 +200,7 @@ def test_errors_in_nested_calls_are_wrapped_once() -> None:
         (lambda x: x if x[0] > 0 else -x, "jnp.where"),
         (lambda x: x + jnp.nan, "NaN"),
         (lambda x: x * 1e20, "out of range"),
-        (lambda x: x.astype(jnp.complex64), "cannot be secret"),
+        (lambda x: x.astype(jnp.complex64), "real_fft"),
     ],
 )
 def test_refusals_say_what_to_do(fn: Any, message: str) -> None:

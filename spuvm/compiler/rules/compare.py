@@ -46,7 +46,7 @@ def operands(low: Lowering, o: Out, x: Value, y: Value) -> tuple[int, int, np.dt
     ids = []
     for v in (x, y):
         if not isinstance(v, Secret) and kind_of(dtype) == "float":
-            v = arith.uniform(arith.finite(low, public(v)))
+            v = arith.uniform(arith.saturated(low, public(v)))
         made = lift(low, v, dtype).id
         if kind_of(dtype) == "int":
             made = wrap_int(low, made, dtype)
@@ -208,7 +208,7 @@ def select_n(low: Lowering, out: list[Out], which: Value, *cases: Value, **_: An
     """cases[which], element by element."""
     (o,) = out
     if not isinstance(which, Secret):
-        return _select_public(low, o, public(which), cases)
+        return _select_public(low, o, public(which), tuple(_case(low, c, o) for c in cases))
     if kind_of(which.dtype) == "int":
         made = cases[0]
         for i, case in enumerate(cases[1:], start=1):
@@ -218,8 +218,20 @@ def select_n(low: Lowering, out: list[Out], which: Value, *cases: Value, **_: An
     return select(low, o, which, cases[1], cases[0])
 
 
+def _case(low: Lowering, case: Value, o: Out) -> Value:
+    """A case as it can be represented."""
+    if isinstance(case, Secret) or kind_of(o.dtype) != "float":
+        return case
+    c = public(case)
+    wide = c.astype(np.float64)
+    if (np.abs(wide) < low.config.fxp.max_float).all():  # False for NaN
+        return case
+    return arith.saturated(low, c)
+
+
 def select(low: Lowering, o: Out, bit: Secret, yes: Value, no: Value) -> Value:
     """yes where the secret bit is set, else no."""
+    yes, no = _case(low, yes, o), _case(low, no, o)
     b = low.spread(bit.id, o.shape)
     if kind_of(o.dtype) == "bool":
         differ = logical(low, [o], yes, no, "xor")

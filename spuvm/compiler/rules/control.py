@@ -22,16 +22,17 @@ from spuvm.errors import CompileError
 
 
 @structured("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
+@structured("composite", "custom_vmap_call", "linear_call")
 @structured("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
 def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence[Value]:
     """The called function, inlined."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr", "call", "callee"):
         inner = params.get(name)
         if inner is not None:
             break
     else:
         raise CompileError("a call without a body")
-    made = known(low, out, inner, args)
+    made = known(low, out, inner, args, str(params.get("name", "")))
     if made is not None:
         return made
     if hasattr(inner, "consts"):

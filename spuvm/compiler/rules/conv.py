@@ -17,7 +17,7 @@ from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.linalg import product
-from spuvm.compiler.values import Array, Value, as_number, kind_of, public, zeros
+from spuvm.compiler.values import Array, Value, as_factor, kind_of, public, zeros
 
 Operand = int | Array  # a secret value's id, or a public array
 
@@ -88,8 +88,8 @@ def conv_general_dilated(
     """lax.conv_general_dilated: 1-D to any number of axes, groups, dilation of both sides."""
     (o,) = out
     kind = kind_of(o.dtype)
-    left = _transpose(low, _operand(low, x), dimension_numbers.lhs_spec)
-    right = _transpose(low, _operand(low, y), dimension_numbers.rhs_spec)
+    left = _transpose(low, _operand(low, x, out[0].dtype), dimension_numbers.lhs_spec)
+    right = _transpose(low, _operand(low, y, out[0].dtype), dimension_numbers.rhs_spec)
     window = _shape(low, right)[2:]
     counts = [o.shape[i] for i in dimension_numbers.out_spec[2:]]
     layout = Layout(
@@ -204,8 +204,8 @@ def unfold(low: Lowering, x: Operand, at: int, axis: Axis) -> Operand:
     return _stack(low, parts, at)
 
 
-def _operand(low: Lowering, x: Value) -> Operand:
-    return as_number(low, x) if isinstance(x, Secret) else public(x)
+def _operand(low: Lowering, x: Value, dtype: np.dtype[Any]) -> Operand:
+    return as_factor(low, x, dtype) if isinstance(x, Secret) else public(x)
 
 
 def _shape(low: Lowering, x: Operand) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules import RULES, Out, rule
 from spuvm.compiler.values import (
     Array,
     Value,
@@ -136,6 +136,7 @@ def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -
 
 
 @rule("stop_gradient", "copy", "copy_p", "optimization_barrier", "reduce_precision")
+@rule("device_put", "sharding_constraint", "name", "reshard", "layout_constraint")
 def same(low: Lowering, out: list[Out], *xs: Value, **_: Any) -> Any:
     """The operands as they are."""
     return tuple(xs)
@@ -145,6 +146,8 @@ def same(low: Lowering, out: list[Out], *xs: Value, **_: Any) -> Any:
 def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Between dtypes: integers wrap, floats go toward zero and saturate, bool is (x != 0)."""
     (o,) = out
+    if o.dtype.kind == "c":
+        RULES["complex"](low, out, x)  # raises
     old, new = kind_of(x.dtype), kind_of(o.dtype)
     if old == new == "float" or x.dtype == o.dtype:
         return Secret(x.id, o.dtype)

@@ -13,11 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+from jax.extend import core
 from jax.extend.core import primitives
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.rules import Out, rule, secretindex, secretscatter
+from spuvm.compiler.rules.compare import select_n
 from spuvm.compiler.rules.reduce import times
 from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int
 from spuvm.errors import CompileError
@@ -127,16 +130,61 @@ def scatter(
     """`x` with elements replaced; of several updates of one place the last counts."""
     (o,) = out
     if params["update_jaxpr"] is not None:
-        raise CompileError(
-            "x.at[i].apply(f) applies f as often as i names a place",
-            next="use x.at[i].set(f(x[i])), or jnp.where(mask, f(x), x)",
-        )
+        return applied(low, o, x, indices, update, params)
     if isinstance(indices, Secret):
         return secretscatter.scatter(low, o, x, indices, update, "set", **params)
     places = _places(low, x)
     new = _places(low, update, places.size)
     index = np.asarray(primitives.scatter_p.bind(places, indices, new, **params))
     return Secret(pick(low, [x, update], index, o.dtype), o.dtype)
+
+
+def applied(
+    low: Lowering, o: Out, x: Value, indices: Value, update: Value, params: dict[str, Any]
+) -> Secret:
+    """x.at[i].apply(f): f of all of x, and a choice; f is applied once to what is named once."""
+    places = np.zeros((2, 1)) if isinstance(indices, Secret) else public(indices)
+    rows = places.reshape(-1, places.shape[-1])
+    distinct = len(np.unique(rows, axis=0)) == len(rows)
+    many = math.prod(shape_of(low, indices)[:-1]) > 1
+    if many and not params["unique_indices"] and not distinct:
+        raise CompileError(
+            "x.at[i].apply(f) applies f as often as i names a place",
+            next="say unique_indices=True, or write jnp.where(mask, f(x), x)",
+        )
+    x = lift(low, x, o.dtype)
+    ready = Secret(arith.settle(low, x.id) if kind_of(o.dtype) == "float" else x.id, x.dtype)
+    scalar = core.ClosedJaxpr(params["update_jaxpr"], list(params["update_consts"]))
+    fn = core.jaxpr_as_fun(scalar)
+
+    def each(v: Any) -> Any:
+        return jax.vmap(lambda e: fn(e, e)[0])(v.ravel()).reshape(v.shape)
+
+    closed = jax.make_jaxpr(each)(jax.ShapeDtypeStruct(o.shape, o.dtype))
+    (made,) = lower_closed(low, closed, [ready])
+    params = dict(params, update_jaxpr=None, update_consts=())
+    bits, ones = Out(o.shape, np.dtype(np.bool_)), np.ones(shape_of(low, update), np.bool_)
+    none = np.zeros(o.shape, np.bool_)
+    if isinstance(indices, Secret):
+        mask: Value = scatter(low, [bits], none, indices, ones, **params)
+    else:
+        mask = np.asarray(
+            primitives.scatter_p.bind(jax.numpy.asarray(none), indices, ones, **params)
+        )
+    result = select_n(low, [o], mask, ready, made)
+    return lift(low, result, o.dtype)
+
+
+@rule("scatter-sub")
+def scatter_sub(
+    low: Lowering, out: list[Out], x: Value, indices: Value, update: Value, **params: Any
+) -> Secret:
+    """`x` with updates subtracted."""
+    if isinstance(update, Secret):
+        update = Secret(arith.neg(low, update.id), update.dtype)
+    else:
+        update = np.negative(public(update))
+    return scatter_with(low, out, x, indices, update, **dict(params, update_jaxpr=None))
 
 
 @rule("scatter-add", "scatter_add", "scatter-mul", "scatter_mul")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from spuvm.compiler import arith
+from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.numeric import sigmoid
@@ -30,12 +32,49 @@ LOGADDEXP = (
 )
 
 
-def known(low: Lowering, out: list[Out], jaxpr: Any, args: Sequence[Value]) -> list[Value] | None:
+def known(
+    low: Lowering, out: list[Out], jaxpr: Any, args: Sequence[Value], name: str
+) -> list[Value] | None:
     """The results of a call to a function that is known, else None."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    if name in BY_NAME and _is_jax_own(jaxpr, name):
+        return [BY_NAME[name](low, out[0], *args)]
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
         return [_logaddexp(low, out[0], *args)]
     return None
+
+
+def _is_jax_own(jaxpr: Any, name: str) -> bool:
+    """Whether the body is what JAX makes of its own function of this name."""
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
+    try:
+        fn: Any = getattr(jnp, name)
+        (call,) = jax.make_jaxpr(fn)(*shapes).jaxpr.eqns
+    except (TypeError, ValueError):  # no such call, or no call at all
+        return False
+    return str(call.params["jaxpr"].jaxpr) == str(jaxpr)
+
+
+def _signbit(low: Lowering, o: Out, x: Value) -> Value:
+    """x < 0: fixed point has one zero."""
+    assert isinstance(x, Secret)
+    bit = order.negative(low, x.id)
+    return np.full(o.shape, bit) if isinstance(bit, bool) else Secret(bit, o.dtype)
+
+
+def _ldexp(low: Lowering, o: Out, x: Value, n: Value) -> Value:
+    """x 2^n: a shift where n is public."""
+    from spuvm.compiler.rules.elementwise import convert, mul
+    from spuvm.compiler.rules.transcendental import exp2
+
+    if isinstance(n, Secret):
+        power: Value = exp2(low, [o], convert(low, [Out(low.shape(n.id), o.dtype)], n))
+    else:
+        power = np.exp2(public(n).astype(np.float64))
+    return mul(low, [o], x, power)
+
+
+BY_NAME: dict[str, Callable[..., Value]] = {"signbit": _signbit, "ldexp": _ldexp}
 
 
 def _wiring(jaxpr: Any) -> tuple[tuple[Any, ...], ...] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import Out, rule
-from spuvm.compiler.values import Array, Value, as_number, kind_of, public
+from spuvm.compiler.values import Array, Value, as_factor, kind_of, public
 from spuvm.compiler.varying import Varying
 
 
@@ -27,14 +27,17 @@ def dot_general(
     batch = math.prod(sx[i] for i in bx)
     inner = math.prod(sx[i] for i in cx)
     rows, columns = (math.prod(s[i] for i in free) for s, free in ((sx, left), (sy, right)))
-    a = _arrange(low, x, [*bx, *left, *cx], (batch, rows, inner))
-    b = _arrange(low, y, [*by, *cy, *right], (batch, inner, columns))
+    a = _arrange(low, x, [*bx, *left, *cx], (batch, rows, inner), o.dtype)
+    b = _arrange(low, y, [*by, *cy, *right], (batch, inner, columns), o.dtype)
     if not inner:
         from spuvm.compiler.values import zeros
 
-        return Secret(zeros(low, o.shape, "a"), o.dtype)
-    made = product(low, a, b, inner, kind_of(o.dtype))
-    return Secret(low.reshape(made, o.shape), o.dtype)
+        kind = "b" if kind_of(o.dtype) == "bool" else "a"
+        return Secret(zeros(low, o.shape, kind), o.dtype)
+    made = low.reshape(product(low, a, b, inner, kind_of(o.dtype)), o.shape)
+    if kind_of(o.dtype) == "bool":  # of Booleans: whether any pair is both
+        made = low.emit("not_b", low.emit("eqz_a", made, bits=inner.bit_length()))
+    return Secret(made, o.dtype)
 
 
 def shape_of(low: Lowering, x: Value) -> tuple[int, ...]:
@@ -49,9 +52,11 @@ def axes_left(shape: Sequence[int], batch: Sequence[int], contract: Sequence[int
     return [i for i in range(len(shape)) if i not in batch and i not in contract]
 
 
-def _arrange(low: Lowering, x: Value, order: Sequence[int], shape: tuple[int, ...]) -> int | Array:
+def _arrange(
+    low: Lowering, x: Value, order: Sequence[int], shape: tuple[int, ...], dtype: Any
+) -> int | Array:
     if isinstance(x, Secret):
-        return low.reshape(low.transpose(as_number(low, x), order), shape)
+        return low.reshape(low.transpose(as_factor(low, x, dtype), order), shape)
     return public(x).transpose(order).reshape(shape)
 
 

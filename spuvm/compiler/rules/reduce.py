@@ -13,22 +13,32 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Maximum, sum_bounds
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.rules import Out, integer, rule
-from spuvm.compiler.values import as_number, kind_of, wrap_int
+from spuvm.compiler.values import Value, as_number, kind_of, wrap_int
 from spuvm.errors import CompileError
 
 Combine = Callable[[int, int], int]
 
 
-@rule("reduce_sum")
+@rule("reduce_sum", "psum")
 def reduce_sum(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
     """Sum over axes; pending products are truncated first only if their sum would not fit."""
     (o,) = out
+    axes = _positions(axes)
     value = x.id
     count = math.prod(low.shape(value)[a] for a in axes)
     if low.frac(value) > low.f and low.magnitude(value) * count >= low.bound:
         value = arith.settle(low, value)
     made = low.emit("sum_a", value, axes=tuple(axes))
     return Secret(sum_bounds(low, x.id, axes, made), o.dtype)
+
+
+def _positions(axes: Any) -> tuple[int, ...]:
+    """Axes as numbers, which jax.vmap(..., axis_name=...) makes of names."""
+    if not all(isinstance(a, int | np.integer) for a in axes):
+        raise CompileError(
+            "a collective over devices", got=f"axes {axes}", next="name the axis in jax.vmap"
+        )
+    return tuple(int(a) for a in axes)
 
 
 def leading(low: Lowering, x: int, axes: Sequence[int]) -> int:
@@ -50,16 +60,26 @@ def tree(low: Lowering, x: int, combine: Combine) -> int:
     return low.reshape(x, low.shape(x)[1:])
 
 
-def _empty(low: Lowering, x: int, axes: Sequence[int], what: str) -> None:
-    if not math.prod(low.shape(x)[a] for a in axes):
-        raise CompileError(f"{what} of nothing", next="reduce over at least one element")
+def _is_empty(low: Lowering, x: int, axes: Sequence[int]) -> bool:
+    return not math.prod(low.shape(x)[a] for a in axes)
 
 
-def _extreme(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secret:
+def _least(dtype: np.dtype[Any]) -> Any:
+    """What no value of a dtype is below."""
+    return -np.inf if kind_of(dtype) == "float" else np.iinfo(dtype).min
+
+
+def _largest(dtype: np.dtype[Any]) -> Any:
+    """What no value of a dtype is above."""
+    return np.inf if kind_of(dtype) == "float" else np.iinfo(dtype).max
+
+
+def _extreme(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Value:
     (o,) = out
     if kind_of(o.dtype) == "bool":
         return _bits(low, out, x, axes, "or" if op == "max" else "and")
-    _empty(low, x.id, axes, op)
+    if _is_empty(low, x.id, axes):
+        return np.full(o.shape, (_least if op == "max" else _largest)(o.dtype), o.dtype)
     value = wrap_int(low, x.id, x.dtype) if kind_of(x.dtype) == "int" else x.id
     pick = order.maximum if op == "max" else order.minimum
     made = tree(low, leading(low, value, axes), lambda a, b: pick(low, a, b, x.dtype))
@@ -68,20 +88,23 @@ def _extreme(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Se
     return Secret(made, o.dtype)
 
 
-@rule("reduce_max")
-def reduce_max(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
+@rule("reduce_max", "pmax")
+def reduce_max(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Value:
     """Maximum over axes."""
+    axes = _positions(axes)
     return _extreme(low, out, x, axes, "max")
 
 
-@rule("reduce_min")
-def reduce_min(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
+@rule("reduce_min", "pmin")
+def reduce_min(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Value:
     """Minimum over axes."""
+    axes = _positions(axes)
     return _extreme(low, out, x, axes, "min")
 
 
-def _bits(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secret:
-    _empty(low, x.id, axes, op)
+def _bits(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Value:
+    if _is_empty(low, x.id, axes):
+        return np.full(out[0].shape, -1 if op == "and" else 0).astype(out[0].dtype)
     value = leading(low, x.id, axes)
     if kind_of(x.dtype) != "bool":
         return integer.reduce_bits(low, out, x, value, op)
@@ -91,21 +114,22 @@ def _bits(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secre
 
 
 @rule("reduce_and")
-def reduce_and(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
+def reduce_and(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Value:
     """All, over axes; of integers bit by bit."""
     return _bits(low, out, x, axes, "and")
 
 
 @rule("reduce_or")
-def reduce_or(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
+def reduce_or(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Value:
     """Any, over axes; of integers bit by bit."""
     return _bits(low, out, x, axes, "or")
 
 
 @rule("reduce_xor")
-def reduce_xor(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
+def reduce_xor(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Value:
     """Parity over axes; of integers bit by bit."""
-    _empty(low, x.id, axes, "xor")
+    if _is_empty(low, x.id, axes):
+        return np.zeros(out[0].shape, out[0].dtype)
     if kind_of(x.dtype) != "bool":
         return integer.reduce_bits(low, out, x, leading(low, x.id, axes), "xor")
     made = tree(low, leading(low, x.id, axes), lambda a, b: low.emit("xor_bb", a, b))
@@ -120,9 +144,10 @@ def times(low: Lowering, a: int, b: int, dtype: np.dtype[Any]) -> int:
 
 
 @rule("reduce_prod")
-def reduce_prod(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Secret:
+def reduce_prod(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> Value:
     """Product over axes."""
-    _empty(low, x.id, axes, "product")
+    if _is_empty(low, x.id, axes):
+        return np.ones(out[0].shape, out[0].dtype)
 
     def combine(a: int, b: int) -> int:
         made = times(low, a, b, x.dtype)
@@ -223,8 +248,11 @@ def argmin(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any) -> 
 def _arg(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secret:
     """A tournament of neighbours; the left one, of lower index, wins ties."""
     (o,) = out
-    _empty(low, x.id, axes, f"arg{op}")
-    number = x.id if kind_of(x.dtype) == "float" else wrap_int(low, as_number(low, x), x.dtype)
+    if _is_empty(low, x.id, axes):
+        raise CompileError(f"arg{op} of nothing", next="reduce over at least one element")
+    number = as_number(low, x)
+    if kind_of(x.dtype) == "int":
+        number = wrap_int(low, number, x.dtype)
     value = leading(low, number, axes)
     n = low.shape(value)[0]
     shape = low.shape(value)

@@ -146,7 +146,7 @@ def cbrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     """x ** y: by squaring for public integers y, a root for 1/2, else exp(y log x), x > 0.
 
-    Where y is an integer that is secret, or large, exp(y log |x|) with the sign of x ** y.
+    Where y is secret, or a large integer, exp(y log |x|) with the sign of x ** y.
     """
     (o,) = out
     whole = isinstance(y, Secret) and kind_of(y.dtype) == "int"
@@ -172,14 +172,33 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
             factor = exponential.LOG2_E * float(exponents[0])
             grown = exponential.exp2(low, logarithm.log(low, x.id), factor)
             return Secret(low.spread(grown, o.shape), o.dtype)
+        if isinstance(y, Secret) and order.negative(low, x.id) is not False:
+            return _signed_power(low, o, x, y)
         return exp(low, out, mul(low, out, log(low, out, x), y))
     base = np.asarray(x, np.float64)
+    if isinstance(y, Secret) and not whole and (base < 0).any():
+        return _signed_power(low, o, lift(low, x, o.dtype), y)
     made = exp(low, out, mul(low, out, np.log(np.abs(base)), y))
     if not (whole and (base < 0).any() and isinstance(y, Secret)):
         return made
     odd = low.spread(low.emit("a2b", y.id, bits=1), o.shape)
     mask = np.broadcast_to(base < 0, o.shape).astype(np.uint8)
     return _negated(low, made, low.emit("and_bp", odd, low.constant(mask, 0, 1)))
+
+
+def _signed_power(low: Lowering, o: Out, x: Secret, y: Secret) -> Secret:
+    """|x| ** y, and its sign where y is a whole number; elsewhere x < 0 has no real power."""
+    made = _power_of_size(low, o, x, y)
+    exponent = arith.to_frac(low, arith.settle(low, y.id), low.f)
+    word = low.emit("a2b", exponent, bits=low.f + 1)
+    odd = low.emit("bits_b", word, low=low.f, width=1)
+    whole = low.emit("eqz_a", exponent, bits=low.f)
+    sign = order.negative(low, x.id)
+    bit = low.spread(low.emit("and_bb", *sorted((odd, whole))), o.shape)
+    if sign is not True:
+        assert not isinstance(sign, bool)
+        bit = low.emit("and_bb", *sorted((bit, low.spread(sign, o.shape))))
+    return _negated(low, made, bit)
 
 
 def _small_powers(low: Lowering, o: Out, x: Secret, y: Any) -> Secret:
@@ -198,12 +217,18 @@ def _small_powers(low: Lowering, o: Out, x: Secret, y: Any) -> Secret:
     return made
 
 
-def _whole_power(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
+def _power_of_size(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
+    """|x| ** y."""
     size = Secret(logarithm.log(low, order.absolute(low, x.id)), o.dtype)
     least = lift(low, np.asarray(-2.0 * low.f), o.dtype).id  # for log 0, so that 0 ** y is 0
     size = Secret(order.maximum(low, size.id, low.spread(least, low.shape(size.id)), o.dtype),
                   o.dtype)  # fmt: skip
-    made = exp(low, [o], mul(low, [o], size, y))
+    return exp(low, [o], mul(low, [o], size, y))
+
+
+def _whole_power(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
+    """x ** y for whole numbers y."""
+    made = _power_of_size(low, o, x, y)
     sign = order.negative(low, x.id)
     if sign is False:
         return made

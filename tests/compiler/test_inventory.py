@@ -1,0 +1,72 @@
+"""The inventory: every line on one of the rings, values, dtypes and shapes against plain JAX."""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from inventory import ACCEPTED, NAMES, REFUSED, SECRETS
+from reference import configuration, decode_all, encode_all, tolerance
+
+from spuvm.compiler import SecretSpec, compile_function
+from spuvm.errors import CompileError
+from spuvm.protocol.plain import run_plain
+
+TURNS = (64, 128, 64, 32)
+
+
+def secrets_of(code: CodeType) -> list[str]:
+    """Names of the secrets that an expression uses."""
+    inner = [n for c in code.co_consts if isinstance(c, CodeType) for n in secrets_of(c)]
+    return list(dict.fromkeys(n for n in (*code.co_names, *inner) if n in SECRETS))
+
+
+def function_of(text: str) -> tuple[Any, list[str]]:
+    """An expression as a function of its secrets, and their names."""
+    code = compile(text, "inventory.py", "eval")
+    names = secrets_of(code)
+    return lambda *xs: eval(code, {**NAMES, **dict(zip(names, xs, strict=True))}), names
+
+
+def specs_of(names: list[str]) -> list[SecretSpec]:
+    return [SecretSpec(SECRETS[n].shape, str(SECRETS[n].dtype), "a") for n in names]
+
+
+@pytest.mark.parametrize("row", range(len(ACCEPTED)), ids=lambda i: ACCEPTED[i][:60])
+def test_as_in_jax(row: int) -> None:
+    fn, names = function_of(ACCEPTED[row])
+    arrays = [SECRETS[n] for n in names]
+    config = configuration(ring_of(row))
+    promised = jax.tree.leaves(jax.eval_shape(fn, *map(jax.typeof, map(jax.numpy.asarray, arrays))))
+    compiled = compile_function(fn, specs_of(names), config=config)
+    encoded = encode_all(compiled, arrays, config)
+    outs = run_plain(compiled.program, encoded, np.random.default_rng(row), "ranges")
+    with jax.enable_x64(True):
+        exact = [a if a.dtype.kind in "biu" else a.astype(np.float64) for a in arrays]
+        want = [np.asarray(v) for v in jax.tree.leaves(fn(*map(jax.numpy.asarray, exact)))]
+    got = decode_all(compiled, outs, config)
+    for i, (g, w, aval) in enumerate(zip(got, want, promised, strict=True)):
+        assert compiled.out_specs[i] == (aval.shape, str(aval.dtype)), i
+        if g.dtype.kind in "biu":
+            np.testing.assert_array_equal(g, w.astype(g.dtype), err_msg=f"result {i}")
+            continue
+        w = np.where(np.isfinite(w), w, g)  # not representable: what is opened is saturated
+        error = np.abs(g - w) / np.maximum(1, np.abs(w))
+        assert (error <= tolerance(config)).all(), (i, g, w)
+
+
+def ring_of(row: int) -> int:
+    """Half of the lines in the ring of 64 bits; integers wider than 32 bits need one."""
+    return TURNS[row % len(TURNS)]
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text for text, _ in REFUSED])
+def test_refused_with_what_to_do(text: str, message: str) -> None:
+    fn, names = function_of(text)
+    with pytest.raises(CompileError) as caught:
+        compile_function(fn, specs_of(names), config=configuration(64))
+    assert message in str(caught.value)
+    assert caught.value.next
