@@ -44,6 +44,8 @@ class Lowering:
             representable; "wrapping" for integers and inside numeric algorithms.
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
         spent: operands of the equation being lowered that no other equation takes.
+        averaged: whether all that happens to the sum being lowered is a division; see means.py.
+        totals: sums that were divided by 2^s: s, and how large they may be before.
         watched: equations in the order they were lowered, None where nobody asked for them.
         trips: iterations of the loops around, outermost first.
         numbers: ids of the numbers of their present iterations.
@@ -73,6 +75,8 @@ class Lowering:
         self._draws = count(1)
         self.watched: list[Watched] | None = None
         self.spent: set[int] = set()
+        self.averaged = False
+        self.totals: dict[int, tuple[int, int]] = {}
 
     def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
         """The lowering of a loop's body: a program of its own."""

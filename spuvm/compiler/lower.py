@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.extend import core, source_info_util
 
-from spuvm.compiler import overflow, varying
+from spuvm.compiler import means, overflow, varying
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.fresh import FRESH
@@ -42,8 +42,10 @@ def lower_jaxpr(
     needed = _needed(jaxpr)
     uses = Counter(a for e in needed for a in e.invars if not isinstance(a, core.Literal))
     uses.update(a for a in (*jaxpr.outvars, *jaxpr.invars) if not isinstance(a, core.Literal))
+    users = means.users_of_sums(needed, jaxpr.outvars)
     for eqn in needed:
         operands = [read(a) for a in eqn.invars]
+        low.averaged = means.only_divided(eqn.outvars[0], users, env)
         low.spent = {
             x.id
             for a, x in zip(eqn.invars, operands, strict=True)

@@ -28,8 +28,10 @@ def intervals(draw: Any, setting: Setting, function: Function) -> tuple[Interval
         ends = np.exp2(rng.uniform(-4, largest, 2))
         ends = ends * rng.choice([-1, 0, 1], 2, p=[0.45, 0.1, 0.45])
         ends = np.clip(np.sort(ends) if rng.integers(2) else [-1, 1] * np.abs(ends), lo, hi)
-        least = max(ends[0], lo)
-        made.append((float(least), float(max(ends[1], min(hi, least + 2.0**-4)))))
+        unit = 2.0**-setting.frac  # ends that can be encoded, so that something is between them
+        least = max(np.floor(ends[0] / unit) * unit, np.ceil(lo / unit) * unit)
+        most = np.floor(max(ends[1], min(hi, least + 2.0**-4)) / unit) * unit
+        made.append((float(least), float(most)))
     return tuple(made)
 
 

@@ -47,8 +47,6 @@ OVERFLOWING: dict[str, tuple[Any, str, float]] = {
     "mul by a public number": (lambda x: x * 1e6, "float32", 1e9),
     "power": (lambda x: x**4, "float32", 1e5),
     "sum": (lambda x: jnp.sum(x), "float32", 1e13),
-    "mean": (lambda x: jnp.mean(x), "float32", 1e13),
-    "variance": (lambda x: jnp.var(x), "float32", 1e7),
     "product": (lambda x: jnp.prod(x), "float32", 1e6),
     "cumulative sum": (lambda x: jnp.cumsum(x), "float32", 1e13),
     "dot": (lambda x: x @ x, "float32", 1e9),
@@ -87,6 +85,31 @@ def test_small_ranges_are_proven(name: str) -> None:
     fn, dtype, _ = OVERFLOWING[name]
     with jax.enable_x64(True):
         strictly(fn, within(1e3, dtype=dtype))
+
+
+@pytest.mark.parametrize("most", [(), (-1.5e13, 1.5e13)])
+@pytest.mark.parametrize("ring", [32, 64, 128])
+def test_means_of_representable_numbers_do_not_overflow(ring: int, most: tuple[float, ...]) -> None:
+    """The sum would leave the range; it is divided before it does."""
+    config = configuration(ring)
+    top = config.fxp.max_float * 0.9
+    rng = np.random.default_rng(ring)
+    for rows in (5000, 3 if most else 8192):
+        spec = SecretSpec((rows, 2), "float32", "a", *((-top, top) if most else ()))
+        made = compile_function(lambda x: jnp.mean(x, 0), [spec], config=config)
+        assert made.warnings == ()
+        x = np.rint(np.abs(rng.normal(0.5 * top, top / 9, (rows, 2)))) * [1, -1]
+        encoded = encode_all(made, [x], config)
+        (got,) = decode_all(made, run_plain(made.program, encoded, rng, "ranges"), config)
+        np.testing.assert_allclose(got, x.mean(0), rtol=2.0**-12)
+
+
+def test_only_sums_that_are_divided_are_split() -> None:
+    big = within(1e12, (5000,))
+    assert warnings_of(lambda x: (x.sum() / 7.0) * 2 + x.sum(), big)
+    assert warnings_of(lambda x: x.sum() / (x[0] + 3e12), big)
+    assert warnings_of(lambda x: x.sum()[None] / 5000.0, big) == ()
+    assert warnings_of(lambda x: jnp.var(x / 1e9), big) == ()
 
 
 def test_the_warning_has_line_range_and_bound() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith, means, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Maximum, sum_bounds
 from spuvm.compiler.numeric import sigmoid
@@ -26,6 +26,10 @@ def reduce_sum(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any)
     axes = _positions(axes)
     value = x.id
     count = math.prod(low.shape(value)[a] for a in axes)
+    if low.averaged and kind_of(o.dtype) == "float":
+        total = means.split_sum(low, value, axes, count)
+        if total is not None:
+            return Secret(total, o.dtype)
     if low.frac(value) > low.f and low.magnitude(value) * count >= low.bound:
         value = arith.settle(low, value)
     made = low.emit("sum_a", value, axes=tuple(axes))

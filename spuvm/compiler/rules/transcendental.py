@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith, means, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric import (
     exponential,
@@ -35,7 +35,7 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         c = constant(low, y, o)
         factor = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
         a = operand(low, x, o.shape)
-        made = arith.mul_public(low, a, factor)
+        made = means.divided(low, a, factor)
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
         return Secret(made, o.dtype)
