@@ -35,7 +35,7 @@ _WHY = {
     "shapes are known before anything runs; trace with numbers as shapes": "dim_as_value "
     "dimension_size shape_assertion",
     "JAX's own bookkeeping; it takes no secret operand in a traced function": "after_all core_map "
-    "create_linear create_token dce_sink empty empty2 from_edtype iota pin "
+    "broadcast_to remat_opt create_linear create_token dce_sink empty empty2 from_edtype iota pin "
     "platform_index run_state stage tie to_edtype unpin unreachable with_memory_space_constraint",
 }
 REFUSED: dict[str, str] = {name: why for why, names in _WHY.items() for name in names.split()}

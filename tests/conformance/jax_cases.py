@@ -220,6 +220,8 @@ CASES = [
          alike(1, SOLID)),
     Case("scatter-add", lambda x: x.at[jnp.array([0, 0, 2])].add(x[:1]), (Arg(power=0.7),),
          alike(1, SOLID)),
+    Case("scatter-sub", lambda x: x.at[jnp.array([0, 0, 2])].subtract(x[:1]), (Arg(power=0.7),),
+         alike(1, SOLID)),
     Case("scatter-mul", lambda x: x.at[jnp.array([0, 0, 7])].mul(x[:1]), (SMALL,),
          alike(1, SOLID)),
     _exact("scatter-max", lambda x: x.at[jnp.array([0, 0, 2])].max(x[-1]), (F,), alike(1, SOLID)),
