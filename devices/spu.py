@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 import weakref
@@ -14,7 +15,7 @@ from spuvm.bytecode.program import Program
 from spuvm.devices.about import about, from_about
 from spuvm.devices.backend import MachinePlan, Ref
 from spuvm.devices.base import Device, DeviceObject, checked_results
-from spuvm.devices.checkpoints import LoadOrder, SaveOrder
+from spuvm.devices.checkpoints import Loaded, LoadOrder, SaveOrder, in_common
 from spuvm.devices.clusterdef import parse
 from spuvm.devices.compiling import Programs, sum_of_parts
 from spuvm.devices.config import Config
@@ -39,6 +40,8 @@ from spuvm.errors import UsageError
 
 if TYPE_CHECKING:
     from spuvm.devices.function import SPUFunction
+
+log = logging.getLogger("spuvm")
 
 PARTIES = 3
 
@@ -197,17 +200,27 @@ class SPU(Device):
     def load(self, path: str | os.PathLike[str]) -> SPUObject:
         """A value that was saved under `path` by an SPU of the same parties in the same order.
 
+        Where a saving was interrupted and only some have the last one, all load the one before.
+
         Raises:
             UsageError: a party's file is missing, changed, of another moment than the others', or
                 of an SPU with another encoding.
         """
         self._check_open()
-        name = self._fresh()
-        with self._lock:
-            refs = self.machines.load(LoadOrder(name, os.fspath(path)))
-        found = checked(self._session.backend.fetch(refs))
+        name, refs, found = self._load(os.fspath(path), "")
+        common = in_common(found)
+        if any(one.checkpoint != common for one in found) and common:
+            log.warning("%s was saved by some parties only: loading the one before", path)
+            self.machines.free([name])
+            name, refs, found = self._load(os.fspath(path), common)
         what, leaves, tree = from_about(found, repr(self.fxp))
         return SPUObject(Stored(self, name, what, refs), leaves, tree)
+
+    def _load(self, path: str, checkpoint: str) -> tuple[str, tuple[Ref, ...], Sequence[Loaded]]:
+        name = self._fresh()
+        with self._lock:
+            refs = self.machines.load(LoadOrder(name, path, checkpoint))
+        return name, refs, checked(self._session.backend.fetch(refs))
 
     @property
     def last_run(self) -> Run | None:

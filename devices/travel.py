@@ -222,7 +222,7 @@ def public_to_wire(found: Any) -> Any:
     if isinstance(found, Outcome):
         return {"run": [found.rounds, found.bytes_sent, float(found.seconds)]}
     if isinstance(found, Loaded):
-        return {"loaded": [found.checkpoint, found.about]}
+        return {"loaded": [found.checkpoint, found.about, found.before]}
     return {"nothing": []}
 
 
@@ -231,8 +231,8 @@ def public_from_wire(said: Any) -> Any:
     match said:
         case {"run": [int() as rounds, int() as sent, float() as seconds]}:
             return Outcome(rounds, sent, seconds)
-        case {"loaded": [str() as checkpoint, str() as about]}:
-            return Loaded(checkpoint, about)
+        case {"loaded": [str() as checkpoint, str() as about, str() as before]}:
+            return Loaded(checkpoint, about, before)
         case {"nothing": []}:
             return None
     raise ChannelError("sent something that is not an outcome")

@@ -7,8 +7,9 @@
     the rest  AES-256-GCM of all shares, with everything before the nonce as associated data
 
 `checkpoint` is equal at the three parties that saved a value together and different for any two
-savings, so that files of different moments are not mixed. Two of three files give the value away:
-the key protects a stolen disk, not against two parties.
+savings, so that files of different moments are not mixed. The file that was there before is kept
+beside it: parties that were interrupted while they saved still have one moment in common. Two of
+three files give the value away: the key protects a stolen disk, not against two parties.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def key_of(path: Path) -> bytes:
 
 
 def write(path: Path, key: bytes, header: Header, shares: Sequence[Share]) -> None:
-    """Save shares; the file is there completely or not at all.
+    """Save shares; the file is there completely or not at all, and the one before it is kept.
 
     Raises:
         UsageError: the file cannot be written.
@@ -92,9 +93,46 @@ def write(path: Path, key: bytes, header: Header, shares: Sequence[Share]) -> No
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, previous(path))
         os.replace(file.name, path)
     except OSError as error:
         raise UsageError("cannot write a checkpoint", got=f"{path}: {error}") from error
+
+
+def previous(path: Path) -> Path:
+    """Where the file is that was at `path` before the last saving."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def found(path: Path) -> str:
+    """Which checkpoint a file claims to be; "" where there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC) + _LENGTH.size)
+            length = _LENGTH.unpack(start[len(MAGIC) :])[0]
+            if start[: len(MAGIC)] != MAGIC or length > _HEADER_LIMIT:
+                return ""
+            return str(json.loads(file.read(length))["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return ""
+
+
+def choose(path: Path, checkpoint: str) -> None:
+    """Have `path` be a certain checkpoint, which is there or was there before the last saving.
+
+    Raises:
+        UsageError: neither.
+    """
+    before = previous(path)
+    if found(path) == checkpoint:
+        return
+    if found(before) != checkpoint:
+        raise UsageError("this checkpoint is not there any more", got=str(path))
+    try:
+        os.replace(before, path)
+    except OSError as error:
+        raise UsageError("cannot use the checkpoint before", got=f"{before}: {error}") from error
 
 
 def read(path: Path, key: bytes) -> tuple[Header, list[Share]]:

@@ -116,6 +116,33 @@ def test_files_of_different_moments_and_machines(saved, tmp_path):
         sf.SPU(list(PARTIES), sf.Config(frac_bits=16)).load(tmp_path / "later")
 
 
+def interrupted(path, *parties):
+    """As if these parties had died before they saved the last time."""
+    for party in parties:
+        path.with_name(f"{path.name}.{party}.previous").replace(path.with_name(f"model.{party}"))
+
+
+def number(value):
+    return sf.PYU("alice")(lambda: np.float32(value))()
+
+
+def test_a_saving_that_was_interrupted(inprocess, tmp_path, caplog):
+    """Some have saved, others have not: all go back to the moment before, again and again."""
+    spu, path = sf.SPU(list(PARTIES)), tmp_path / "model"
+    spu.dump(number(1).to(spu), path)
+    for step, missing in enumerate((["carol"], ["alice", "bob"], ["bob"], ["carol"]), start=2):
+        spu.dump(number(step).to(spu), path)
+        interrupted(path, *missing)
+        assert sf.reveal(spu.load(path)) == step - 1
+        assert "was saved by some parties only" in caplog.text
+        assert sf.reveal(spu.load(path)) == step - 1
+        spu.dump(number(step).to(spu), path)
+    caplog.clear()
+    assert sf.reveal(spu.load(path)) == 5
+    path.with_name("model.bob").unlink()  # between two renames
+    assert sf.reveal(spu.load(path)) == 5 - 1
+
+
 def test_a_training_that_goes_on_in_another_session(tmp_path):
     """Without a driver: the second session starts from what the first one saved."""
 
@@ -133,6 +160,12 @@ def test_a_training_that_goes_on_in_another_session(tmp_path):
     for script in (first, second):
         done = Rehearsal(tmp_path, parties).run(script)
         assert not done.errors
+    for got in done.results.values():
+        same(got)
+    done = Rehearsal(tmp_path, parties).run(first)  # a later moment, which carol did not save
+    interrupted(tmp_path / "model", "carol")
+    done = Rehearsal(tmp_path, parties).run(second)
+    assert not done.errors
     for got in done.results.values():
         same(got)
     change(tmp_path / "model.bob")
