@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from spuvm.devices.backend import Ref
-from spuvm.devices.calls import Call, Slot, map_leaves
+from spuvm.devices.calls import Call, Slot, check_travels, map_leaves
 from spuvm.devices.session import Session, current
 from spuvm.errors import UsageError
 
@@ -111,6 +111,7 @@ def pack(
 
     def take(leaf: Any) -> Any:
         if not isinstance(leaf, DeviceObject):
+            check_travels(leaf, f"argument of {what}")
             return leaf
         leaf.check_session()
         if not isinstance(leaf, PYUObject) or leaf.device.party != party:

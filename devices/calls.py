@@ -46,6 +46,23 @@ def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:
     return fn(tree)
 
 
+def check_travels(leaf: Any, what: str) -> None:
+    """Raise UsageError for objects of phe, also in an array of objects.
+
+    Their pickle skips their obfuscation: a ciphertext times a plain number leaves as it is, and the
+    number can be found from it.
+    """
+    boxed = getattr(getattr(leaf, "dtype", None), "hasobject", False)
+    for item in leaf.reshape(-1) if boxed else (leaf,):
+        if type(item).__module__.partition(".")[0] == "phe":
+            raise UsageError(
+                f"{what}: objects of phe do not travel",
+                got=type(item).__name__,
+                expected="values that a HEU device moves, or the numbers of a public key",
+                next="x.to(heu), h.to(device)",
+            )
+
+
 def perform(
     party: str, what: str, fn: Callable[..., Any], call: Call, values: Sequence[Any]
 ) -> tuple[Any, ...]:
@@ -57,6 +74,7 @@ def perform(
     try:
         args, kwargs = call.bind(values)
         out = fn(*args, **kwargs)
+        map_leaves(lambda leaf: check_travels(leaf, f"result of {what}"), out)
         if call.results is None:
             return (out,)
         return _split(out, count, what)
