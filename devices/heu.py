@@ -147,6 +147,10 @@ class HEU(Device):
         (ref,) = self._session.backend.invoke(self._residents[party], what, method, call, refs)
         return ref
 
+    def fresh_mask(self) -> str:
+        """A name for a mask: no two moves share one."""
+        return f"{self.name}.mask{next(self._names)}"
+
     def carry(self, ref: Ref, target: str) -> Ref:
         """A message to another party: ciphertexts and masked integers, which show nothing."""
         return self._session.backend.move(replace(ref, origins=()), target)

@@ -2,7 +2,7 @@
 
 Between HEU and SPU no party sees the value: one of two holds it plus a mask that covers every bit
 and 40 more. With |v| <= b and r uniform below 2^(bits of b + 41), the distributions of v + r for
-two values differ by at most 2^-40.
+two values differ by at most 2^-40; those of n numbers by at most n times as much.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def to_spu(x: HEUObject, spu: SPU) -> SPUObject:
             expected=f"at most {RING - 2} bits",
             next="declare sf.HEU(..., input_range=(lo, hi)): products then have a smaller bound",
         )
-    mask = f"{x.name}.mask"
+    mask = heu.fresh_mask()
     sealed = heu.ask(x.party, "masked", x.name, mask, Slot(0), refs=[x.ref])
     shown = heu.carry(sealed, heu.sk_keeper)
     first = heu.ask(heu.sk_keeper, "share_of_masked", Slot(0), drop, refs=[shown])

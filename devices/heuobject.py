@@ -150,7 +150,8 @@ class HEUObject(DeviceObject):
         """
         if self.kind != "ciphertexts" or self.party == self.device.sk_keeper:
             raise UsageError("only ciphertexts at an evaluator are opened there", got=repr(self))
-        heu, mask = self.device, f"{self.name}.mask"
+        heu: HEU = self.device
+        mask = heu.fresh_mask()
         message = heu.ask(self.party, "masked", self.name, mask, Slot(0), refs=[self.ref])
         shown = heu.ask(
             heu.sk_keeper, "decrypt_masked", Slot(0), refs=[heu.carry(message, heu.sk_keeper)]

@@ -16,6 +16,9 @@ its weights in clear.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import jax
@@ -38,6 +41,7 @@ from spuvm.ml.progress import Tick
 from spuvm.ml.worker import LARGEST, Worker, batches
 
 _Worker = proxy(PYUObject)(Worker)
+AHEAD = 3  # steps of a block that are started before the first of them is done
 
 
 def residual(scores: Any, y: Any) -> Any:
@@ -45,10 +49,9 @@ def residual(scores: Any, y: Any) -> Any:
     return jax.nn.sigmoid(sum(scores)) - assume_range(y, 0.0, 1.0)
 
 
-def residual_and_gradient(scores: Any, y: Any, x: Any) -> Any:
-    """The residual and, for the key holder's columns, x^T r."""
-    r = residual(scores, y)
-    return r, jnp.matmul(r, x)
+def gradient_of_own_columns(r: Any, x: Any) -> Any:
+    """x^T r for the key holder; its name is what the report shows."""
+    return jnp.matmul(r, x)
 
 
 class Block:
@@ -77,14 +80,11 @@ class Block:
         self._plain: dict[tuple[PYU, int], HEUObject] = {}
         self._shared: dict[tuple[str, int], SPUObject] = {}
 
-    def epoch(self, tick: Tick) -> None:
-        """One step per batch."""
+    def steps(self) -> Iterator[list[PYUObject]]:
+        """One step per batch, started when it is asked for; done when all its handles are."""
+        step = self._clear_step if self._scores == "clear" else self._shared_step
         for span in self.spans:
-            if self._scores == "clear":
-                self._clear_step(*span)
-            else:
-                self._shared_step(*span)
-            tick()
+            yield step(*span)
 
     def converged(self) -> bool:
         """Whether the weights moved less than tol since the last call; one bit, reported."""
@@ -109,7 +109,7 @@ class Block:
         for pyu, value in weights.items():
             self.workers[pyu].set_weights(value)
 
-    def _clear_step(self, low: int, high: int) -> None:
+    def _clear_step(self, low: int, high: int) -> list[PYUObject]:
         owner = self.workers[self.owner]
         scores = []
         for pyu, worker in self.workers.items():
@@ -117,23 +117,24 @@ class Block:
                 disclose("partial scores of a batch", self.owner.party, [pyu.party])
                 scores.append(worker.partial_score(low, high).to(self.owner))
         r = owner.residual(low, high, *scores)
-        owner.step_with(r, low, high)
-        self._evaluators_step(self._heu.receive(r, (-1.0, 1.0)), low, high)
+        own = owner.step_with(r, low, high)
+        return [own, *self._evaluators_step(self._heu.receive(r, (-1.0, 1.0)), low, high)]
 
-    def _shared_step(self, low: int, high: int) -> None:
+    def _shared_step(self, low: int, high: int) -> list[PYUObject]:
         spu, keeper = self._spu, PYU(self._heu.sk_keeper)
         assert spu is not None
         scores = [w.partial_score(low, high).to(spu) for w in self.workers.values()]
         y = self._once("y", low, self.workers[self.owner].labels, high)
+        r = spu(residual)(scores, y)
+        done = []
         if keeper in self.workers:
             x = self._once("x", low, self.workers[keeper].batch, high)
-            r, gradient = spu(residual_and_gradient, num_returns=2)(scores, y, x)
-            self.workers[keeper].step(gradient.to(keeper), high - low)
-        else:
-            r = spu(residual)(scores, y)
-        self._evaluators_step(r.to(self._heu), low, high)
+            gradient = spu(gradient_of_own_columns)(r, x).to(keeper)
+            done = [self.workers[keeper].step(gradient, high - low)]
+        return [*done, *self._evaluators_step(r.to(self._heu), low, high)]
 
-    def _evaluators_step(self, encrypted: HEUObject, low: int, high: int) -> None:
+    def _evaluators_step(self, encrypted: HEUObject, low: int, high: int) -> list[PYUObject]:
+        done = []
         for pyu, worker in self.workers.items():
             if pyu.party == self._heu.sk_keeper:
                 continue
@@ -142,7 +143,9 @@ class Block:
                     worker.batch(low, high), (-LARGEST, LARGEST)
                 )
             product = encrypted @ self._plain[pyu, low]
-            worker.step(product.opened_here("gradient of own columns, a batch"), high - low)
+            gradient = product.opened_here("gradient of own columns, a batch")
+            done.append(worker.step(gradient, high - low))
+        return done
 
     def _once(self, what: str, low: int, part: Any, high: int) -> SPUObject:
         if (what, low) not in self._shared:
@@ -162,6 +165,25 @@ class Block:
                 "rows are missing", got=f"{', '.join(wrong)} has another number of rows",
                 expected="the same rows in the same order at all parties",
             )  # fmt: skip
+
+
+def epoch(blocks: Sequence[Block], tick: Tick) -> None:
+    """One pass over every block's batches, the blocks side by side; ends when all steps are done.
+
+    A few steps are started ahead, so that parties do not wait for this script.
+    """
+    running: deque[list[PYUObject]] = deque()
+
+    def finish() -> None:
+        wait(running.popleft())
+        tick()
+
+    for started in zip_longest(*(block.steps() for block in blocks)):
+        running.extend(step for step in started if step is not None)
+        while len(running) > AHEAD * len(blocks):
+            finish()
+    while running:
+        finish()
 
 
 def below(parts: Any, limit: Any) -> Any:

@@ -17,7 +17,7 @@ from spuvm.devices.reporting import disclose
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import Block, check_roles
+from spuvm.ml.block import Block, check_roles, epoch
 from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
@@ -85,8 +85,7 @@ class FLogisticRegressionMix:
         total = how.epochs * sum(len(b.spans) for b in blocks)
         with bar(how.progress, "mixed logistic regression", total) as tick:
             for _ in range(how.epochs):
-                for block in blocks:
-                    block.epoch(tick)
+                epoch(blocks, tick)
                 self._average(blocks, groups)
                 self.epochs_done += 1
                 self._history.append([b.weights() for b in blocks])

@@ -16,7 +16,7 @@ from spuvm.devices.reporting import disclose
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import Block, check_roles, columns_of, names_of
+from spuvm.ml.block import Block, check_roles, columns_of, epoch, names_of
 from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
@@ -75,7 +75,7 @@ class FLogisticRegressionVertical:
             how.progress, "vertical logistic regression", how.epochs * len(block.spans)
         ) as tick:
             for _ in range(how.epochs):
-                block.epoch(tick)
+                epoch([block], tick)
                 self.epochs_done += 1
                 self._history.append(block.weights())
                 if how.tol is not None and block.converged():

@@ -8,7 +8,7 @@ from cancer import by_columns, cancer, weights_of
 import spuvm as sf
 from spuvm.devices.session import current
 from spuvm.errors import PartyError, UsageError
-from spuvm.ml import plain, worker
+from spuvm.ml import block, plain, worker
 
 ALICE, BOB, CAROL = "alice", "bob", "carol"
 RNG = np.random.default_rng(5)
@@ -95,7 +95,7 @@ def test_the_report_tells_the_two_ways_apart(heu, spu):
 
     clear, shares = learned("clear"), learned("shares")
     assert clear.pop(("partial scores of a batch", ALICE)) == 3
-    assert shares.pop(("output of residual_and_gradient", ALICE)) == 3  # its own gradient
+    assert shares.pop(("output of gradient_of_own_columns", ALICE)) == 3  # its own gradient
     gradients = {("gradient of own columns, a batch", p): 3 for p in (BOB, CAROL)}
     common = {
         **gradients,
@@ -239,6 +239,33 @@ def test_tables_of_pandas(heu, spu):
     y = sf.data.VDataFrame({sf.PYU(ALICE): sf.to(sf.PYU(ALICE), pd.DataFrame({"y": Y}))})
     ours = model(heu, spu, epochs=1, scores="clear").fit(table, y)
     np.testing.assert_allclose(weights_of(ours), plain.fit(X, Y, 1, 32), atol=1e-4)
+
+
+def test_the_bar_counts_steps_that_are_done(heu, spu, monkeypatch):
+    """Blocks go side by side, few steps ahead of what is done; fit ends when all of it is."""
+    events = []
+
+    class Counted:
+        def __init__(self, count, name):
+            self.count, self.name = count, name
+
+        def steps(self):
+            for i in range(self.count):
+                events.append((self.name, i))
+                yield [self.name, i]
+
+    monkeypatch.setattr(block, "wait", lambda done: events.append(("done", *done)))
+    block.epoch([Counted(6, "a"), Counted(4, "b")], lambda: events.append(("tick",)))
+    assert events[:4] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert [e for e in events if e[0] == "done"] == [
+        ("done", n, i) for i in range(6) for n in "ab" if i < (6 if n == "a" else 4)
+    ]
+    assert events.count(("tick",)) == 10
+    started = ended = 0
+    for event in events:
+        started, ended = started + (event[0] in "ab"), ended + (event[0] == "done")
+        assert started - ended <= 2 * block.AHEAD + 2
+    assert events[-1] == ("tick",)
 
 
 def test_last_batches():
