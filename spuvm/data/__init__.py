@@ -11,7 +11,7 @@ _HOME = {
     "HDataFrame": "spuvm.data.frames",
     "LabelEncoder": "spuvm.data.preprocessing",
     "MinMaxScaler": "spuvm.data.preprocessing",
-    "MixDataFrame": "spuvm.data.frames",
+    "MixDataFrame": "spuvm.data.mixed",
     "StandardScaler": "spuvm.data.preprocessing",
     "VDataFrame": "spuvm.data.frames",
     "read_csv": "spuvm.data.io",
@@ -32,9 +32,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from spuvm.data.frames import HDataFrame as HDataFrame
-    from spuvm.data.frames import MixDataFrame as MixDataFrame
     from spuvm.data.frames import VDataFrame as VDataFrame
     from spuvm.data.io import read_csv as read_csv
+    from spuvm.data.mixed import MixDataFrame as MixDataFrame
     from spuvm.data.ndarray import FedNdarray as FedNdarray
     from spuvm.data.preprocessing import LabelEncoder as LabelEncoder
     from spuvm.data.preprocessing import MinMaxScaler as MinMaxScaler

@@ -7,7 +7,8 @@ from os import PathLike
 from typing import Any, Literal, overload
 
 from spuvm.data import local
-from spuvm.data.frames import HDataFrame, MixDataFrame, VDataFrame
+from spuvm.data.frames import HDataFrame, VDataFrame
+from spuvm.data.mixed import MixDataFrame
 from spuvm.devices.pyu import PYU
 from spuvm.errors import UsageError
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from spuvm.data import local
-from spuvm.data.frames import HDataFrame, MixDataFrame, VDataFrame, by_party
+from spuvm.data.frames import HDataFrame, VDataFrame
+from spuvm.data.mixed import MixDataFrame, by_party
 from spuvm.data.ndarray import FedNdarray
 from spuvm.data.partitioned import each, learn
 from spuvm.devices.pyu import PYU, PYUObject

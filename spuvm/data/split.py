@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from spuvm.data import local
-from spuvm.data.frames import HDataFrame, MixDataFrame, VDataFrame
+from spuvm.data.frames import HDataFrame, VDataFrame
+from spuvm.data.mixed import MixDataFrame
 from spuvm.data.ndarray import FedNdarray
 from spuvm.data.partitioned import salts
 from spuvm.errors import UsageError
