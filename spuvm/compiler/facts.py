@@ -42,6 +42,15 @@ class Relu:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """The value is the maximum or minimum ("max", "min") of `source` and an encoded constant."""
+
+    source: int
+    op: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Peak:
     """All elements are at least 0, and along `axes` the largest one is 1."""
 
@@ -56,7 +65,7 @@ class Word:
     width: int
 
 
-Fact = LogAddExp | Maximum | Relu | Peak | Word
+Fact = LogAddExp | Maximum | Relu | Limited | Peak | Word
 
 
 def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:

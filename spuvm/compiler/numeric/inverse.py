@@ -68,8 +68,11 @@ def atan(low: Lowering, x: int) -> int:
     with low.unchecked():
         x = arith.to_frac(low, arith.settle(low, x), f)
         sign = order.negative(low, x)
-        if low.type(x).bounds is not None and low.magnitude(x) <= 1 << f:
-            return _within(low, odd(low, x, np.arctan, 1.0, 0.0), -math.pi / 4, math.pi / 4)
+        # A promise of at most 1 leaves room for a rounding.
+        near = 1 + 2.0**-6
+        if low.type(x).bounds is not None and low.magnitude(x) <= math.ldexp(near, f):
+            most = math.atan(near)
+            return _within(low, odd(low, x, np.arctan, near, 0.0), -most, most)
         size = _positive(low, order.absolute(low, x))
         over = plus(low, size, -(1 << f))
         steep = order.negative(low, low.emit("neg_a", over))  # |x| > 1

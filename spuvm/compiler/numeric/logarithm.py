@@ -48,8 +48,8 @@ def log1p(low: Lowering, x: int) -> int:
     x = arith.to_frac(low, arith.settle(low, x), low.f)
     one = 1 << low.f
     bounds = low.type(x).bounds
-    if bounds is not None and bounds[0] >= 0 and bounds[1] <= one + (one >> 9):
-        return _log1p_unit(low, x)
+    if bounds is not None and bounds[0] >= -(one >> 9) and bounds[1] <= one + (one >> 9):
+        return _log1p_unit(low, x, bounds[0])
     with low.unchecked():
         # Where 1 + x would leave the range the logarithm does not notice the 1.
         above = order.negative(low, minus(low, low.bound - 1 - one, x))
@@ -61,9 +61,11 @@ def log1p(low: Lowering, x: int) -> int:
     return log(low, made)
 
 
-def _log1p_unit(low: Lowering, x: int) -> int:
-    """log(1 + x) for x in [0, 1]: a polynomial, no normalisation."""
+def _log1p_unit(low: Lowering, x: int, lowest: int) -> int:
+    """log(1 + x) for x in [0, 1], a little beyond it too: a polynomial, no normalisation."""
     with low.unchecked():
         w = unit_interval(low, arith.to_frac(low, x, working_bits(low)))
         made = evaluate(low, w, shortest(np.log1p, 0.0, 1.0, 2.0**-low.f), low.f)
-        return low.narrowed(made, -4, round(math.ldexp(math.log(2.0), low.f)) + (1 << low.f - 7))
+        return low.narrowed(
+            made, 2 * min(lowest, 0) - 4, round(math.ldexp(math.log(2.0), low.f)) + (1 << low.f - 7)
+        )

@@ -229,11 +229,12 @@ def constant(low: Lowering, value: float, frac: int) -> int:
 
 
 def unit_interval(low: Lowering, t: int) -> int:
-    """w = 2 t - 1 for t in [0, 1], with the fraction bits of t."""
+    """w = 2 t - 1 for t in [0, 1] or a little beyond, with the fraction bits of t."""
     g = low.frac(t)
     with low.unchecked():
-        most = (1 << g) + (1 << (g - 9))
-        doubled = low.emit("shl_a", low.narrowed(t, 0, most), bits=1, frac=g)
+        slack = 1 << (g - 9)
+        t = low.narrowed(t, -slack, (1 << g) + slack)
+        doubled = low.emit("shl_a", t, bits=1, frac=g)
         return low.emit("add_ap", doubled, constant(low, -1.0, g))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.facts import Relu
+from spuvm.compiler.facts import Limited, Relu
+from spuvm.compiler.numeric.limits import clamped
 from spuvm.compiler.rules import Out, integer, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
 from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int, xor_public
@@ -294,12 +295,30 @@ def _extreme(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Valu
         if public_other and (public(other) == infinite).all():  # never the one that is taken
             return Secret(low.spread(one.id, o.shape), o.dtype)
     a, b, dtype = operands(low, o, x, y)
+    if dtype.kind == "f" and isinstance(x, Secret) != isinstance(y, Secret):
+        secret, constant = (a, b) if isinstance(x, Secret) else (b, a)
+        return Secret(_limited(low, secret, constant, op, dtype), o.dtype)
     pick = order.maximum if op == "max" else order.minimum
-    made = pick(low, a, b, dtype)
-    relu = op == "max" and dtype.kind == "f" and not isinstance(y, Secret) and made != a
-    if relu and not public(y).any():
-        low.facts.setdefault(made, Relu(a))
-    return Secret(made, o.dtype)
+    return Secret(pick(low, a, b, dtype), o.dtype)
+
+
+def _limited(low: Lowering, x: int, constant: int, op: str, dtype: np.dtype[np.generic]) -> int:
+    """max or min of x and a public value; after one comes the other, both in the same rounds."""
+    x, constant = arith.align(low, (x, constant))
+    first, last = low.type(constant).bounds or (0, 1)
+    limit = first if first == last else None
+    before = low.facts.get(x)
+    if isinstance(before, Relu):
+        before = Limited(before.source, "max", 0)
+    if limit is not None and isinstance(before, Limited) and before.op != op:
+        lo, hi = sorted((limit, before.limit))
+        if (lo == before.limit) == (op == "min") and low.frac(before.source) == low.frac(x):
+            return clamped(low, before.source, lo, hi)
+    made = (order.maximum if op == "max" else order.minimum)(low, x, constant, dtype)
+    if made != x and limit is not None:
+        relu = op == "max" and limit == 0
+        low.facts.setdefault(made, Relu(x) if relu else Limited(x, op, limit))
+    return made
 
 
 @rule("max")
