@@ -83,7 +83,8 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)
         results = made if isinstance(made, (tuple, list)) else (made,)
         overflow.prove(low, eqn.primitive.name, operands, results)
-        if low.watched is not None and len(low.watched) == seen:  # nothing inside was seen
+        inside = low.watched is not None and len(low.watched) > seen
+        if low.watched is not None and not inside and not means.among(low, [*operands, *results]):
             low.watched.append(
                 Watched(eqn, debug_info, tuple(operands), tuple(results), low.source)
             )

@@ -98,6 +98,11 @@ def divided(low: Lowering, x: int, factor: Any) -> int:
     return low.narrowed(made, -top, top)
 
 
+def among(low: Lowering, values: Sequence[Any]) -> bool:
+    """Whether one of the values is a sum divided by 2^s, and so not what its equation says."""
+    return any(isinstance(v, Secret) and _total(low, v.id)[0] > 0 for v in values)
+
+
 def _times(low: Lowering, x: int, factor: Any) -> int:
     """arith.mul_public; a factor of which few digits would be kept is scaled first."""
     if factor.ndim == 0 and factor:

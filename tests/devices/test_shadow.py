@@ -171,6 +171,12 @@ def test_a_promise_that_breaks_in_a_loop_is_named(ring):
     np.testing.assert_allclose(check(np.float32([-2.0, -3.0])), [6, 5], atol=1e-3)
 
 
+def test_means_of_long_columns_are_sound():
+    x = np.linspace(4e12, 9e12, 5000, dtype=np.float32)
+    got = sf.simulate(lambda x: jnp.mean(x) - x[0], check="shadow")(x)
+    np.testing.assert_allclose(got, x.mean(dtype=np.float64) - x[0], rtol=1e-4)
+
+
 def test_saturated_results_are_meant():
     """1 / (1 + e^-x) far from 0: the exponential is the largest number, the result right."""
     got = sf.simulate(lambda x: 1 / (1 + jnp.exp(-x) / 2), check="shadow")(np.float32([-60, 60]))
