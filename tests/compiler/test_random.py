@@ -120,6 +120,14 @@ def test_permutation():
     assert flags.sum() == 3
 
 
+def test_two_permutations_of_one_array_differ():
+    first, second = sampled(
+        lambda x: [sf.random.permutation(jnp.arange(30.0) + x) for _ in range(2)]
+    )
+    assert sorted(first) == sorted(second)
+    assert first.tolist() != second.tolist()
+
+
 @pytest.mark.parametrize("bits", [32, 64, 128])
 def test_permutations_of_a_batch_differ_and_slopes_go_back(bits):
     def batch(x):
