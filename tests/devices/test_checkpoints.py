@@ -7,7 +7,8 @@ import pytest
 
 import spuvm as sf
 from spuvm.protocol.aby3.saved import to_bytes
-from spuvm.vm.checkpoint import key_of, read
+from spuvm.protocol.aby3.share import AShare
+from spuvm.vm.checkpoint import Header, key_of, read, write
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
 
@@ -102,6 +103,21 @@ def test_another_key(saved, tmp_path):
     key.chmod(0o644)
     with pytest.raises(sf.errors.UsageError, match="others may read this checkpoint key"):
         spu.load(path)
+
+
+def test_a_nonce_is_never_used_again(tmp_path):
+    """Of the same shares under the same key, nothing that is encrypted comes out alike."""
+    key, header = bytes(32), Header("alice", 0, 64, "a", "about")
+    share = AShare(np.zeros(8, np.uint64), np.zeros(8, np.uint64))
+    bodies = []
+    for i in range(2):
+        write(tmp_path / str(i), key, header, [share])
+        data = (tmp_path / str(i)).read_bytes()
+        start = 12 + int.from_bytes(data[8:12], "little")
+        bodies.append((data[start : start + 12], data[start + 12 :]))
+    assert bodies[0][0] != bodies[1][0]
+    alike = sum(a == b for a, b in zip(bodies[0][1], bodies[1][1], strict=True))
+    assert alike < 20  # of 144 bytes by chance with 1e-20
 
 
 def test_files_of_different_moments_and_machines(saved, tmp_path):
