@@ -25,6 +25,7 @@ from spuvm.compiler.numeric.polynomial import (
 
 Floats = npt.NDArray[np.float64]
 Real = Callable[[Floats], Floats]
+SMALL = 32  # bits of a truncation beyond which it takes twice the traffic
 UNEVEN = 2.5  # units in the last place by which the fitted function may swing
 GRID: Floats = np.linspace(-40, 0, 4001)
 
@@ -32,6 +33,15 @@ GRID: Floats = np.linspace(-40, 0, 4001)
 def uneven(f: int) -> float:
     """By how much a fitted function may swing."""
     return math.ldexp(UNEVEN, -f)
+
+
+def fine_bits(low: Lowering) -> int:
+    """Fraction bits of u, and of what it is multiplied by at the end.
+
+    8 more than the program's are enough; with fewer than `internal_bits` less than 33 bits are
+    truncated, and a truncation of so few costs 12 bytes less.
+    """
+    return min(internal_bits(low) + 2, low.f + 8)
 
 
 def slack(f: int) -> int:
@@ -51,7 +61,7 @@ class Scaled:
 
 def scaled(low: Lowering, x: int, reach: float) -> Scaled:
     """x in units of `reach`, or of a little more, so that 1 / reach has few bits."""
-    f, g = low.frac(x), internal_bits(low) + 2
+    f, g = low.frac(x), fine_bits(low)
     t = low.type(x)
     if t.bounds is not None:
         reach = min(reach, max(math.ldexp(t.magnitude(0), -f), 2.0**-f))
@@ -107,7 +117,8 @@ def odd_unit(low: Lowering, u: int, square: int, series: Series, frac: int) -> i
     """u q(2 u^2 - 1) with `frac` fraction bits, `square` being 2 u^2 - 1."""
     steep = max(1.0, float(np.max(np.abs(value(series, np.linspace(-1, 1, 99))))))
     room = low.bits - 3 - low.frac(u) - math.ceil(math.log2(1.1 * steep))
-    q = evaluate(low, square, series, min(internal_bits(low), room))
+    few = max(frac + 5, SMALL + frac - low.frac(u))
+    q = evaluate(low, square, series, min(internal_bits(low), room, few))
     top = math.ceil(math.ldexp(1.05 * steep, low.frac(q)))
     q = low.narrowed(q, -top, top)
     cut = low.frac(q) + low.frac(u) - frac
