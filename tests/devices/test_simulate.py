@@ -51,6 +51,19 @@ def test_measured_equals_static():
     assert any("test_simulate.py" in row.source for row in cost.rows)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nbytes"),
+    [("int8", 10), ("uint16", 20), ("int32", 40), ("uint32", 40), ("bool", 2), ("float32", 80)],
+)
+def test_no_more_than_a_results_own_bits_are_opened(dtype, nbytes):
+    """What a ring element of 64 bits holds above an integer's bits tells more than the result."""
+    f = sf.simulate(lambda x: (x * 5 > 3) if dtype == "bool" else (x * 5).astype(dtype))
+    x = np.arange(10, dtype="int32" if dtype == "bool" else dtype)
+    f(x)
+    for rows in (f.cost(x).rows, f.last_run.rows):
+        assert [r.bytes_sent for r in rows if r.what == "open"] == [(nbytes,) * 3]
+
+
 def test_every_leaf_is_secret_and_outputs_go_to_the_caller():
     f = sf.simulate(lambda x, k, n: x * k + n, static_argnums=2)
     assert f(X, 2.0, 1).shape == X.shape
