@@ -169,6 +169,17 @@ def test_assumed_ranges_are_used_and_do_nothing_in_jax() -> None:
         assume_range(x, 0, float("inf"))
 
 
+def test_what_rounds_to_zero_and_what_cannot_be_chosen_is_said() -> None:
+    (text,) = build(lambda x: 1 / (x * x + 1e-8), UNIT).warnings
+    assert "1e-08 is 0 with 18 fraction bits" in text
+    assert "test_compile.py:" in text
+    assert not build(lambda x: 1 / (x * x + 1e-5), UNIT).warnings
+    made = build(lambda x, b: jnp.where(b, x, jnp.nan), X, BIT)
+    assert "NaN cannot be represented" in made.warnings[0]
+    np.testing.assert_array_equal(run(made, np.full(3, 2.0), [True, False, True]), [[2, 0, 2]])
+    assert not build(lambda x: (x.var(0), jnp.nanmean(x)), X).warnings  # chosen publicly
+
+
 # --- errors ----------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import jax
@@ -69,24 +68,17 @@ def spec(shape: tuple[int, ...]) -> SecretSpec:
     return SecretSpec(shape, "float32", "alice", -8.0, 8.0)
 
 
-def compiled(layers: int) -> tuple[Compiled, float]:
-    started = time.process_time()
+def compiled(layers: int) -> Compiled:
     blocks = [{n: spec(s) for n, s in SHAPES.items()} for _ in range(layers)]
-    made = compile_function(forward, (blocks, spec((TOKENS, WIDTH))), config=CONFIG)
-    return made, time.process_time() - started
+    return compile_function(forward, (blocks, spec((TOKENS, WIDTH))), config=CONFIG)
 
 
-def test_a_transformer_compiles_in_time_and_grows_linearly() -> None:
-    compiled(1)  # JAX itself warms up
-    sizes, seconds = [], []
-    for layers in (2, 4, 12):
-        made, took = compiled(layers)
-        sizes.append(len(made.program.instructions))
-        seconds.append(took)
-    assert seconds[-1] < 10.0, f"12 layers took {seconds[-1]:.1f} s"
-    per = (sizes[1] - sizes[0]) / 2
-    assert abs(sizes[2] - sizes[0] - 10 * per) <= 0.02 * sizes[2]
-    assert seconds[2] < 6 * seconds[1] + 1.0
+def test_a_transformer_grows_linearly() -> None:
+    """In instructions and in text; seconds are measured by benchmarks/compiling.py."""
+    programs = [compiled(layers).program for layers in (2, 4, 8)]
+    for sizes in ([len(p.instructions) for p in programs], [len(str(p)) for p in programs]):
+        per = (sizes[1] - sizes[0]) / 2
+        assert abs(sizes[2] - sizes[0] - 6 * per) <= 0.02 * sizes[2]
 
 
 def test_layers_in_a_scan_are_one_layer_long() -> None:
@@ -95,7 +87,7 @@ def test_layers_in_a_scan_are_one_layer_long() -> None:
     stacked = {n: np.stack([p[n] for p in blocks]) for n in SHAPES}
     specs = ({n: spec(v.shape) for n, v in stacked.items()}, spec(x.shape))
     made = compile_function(scanned, specs, config=CONFIG)
-    assert len(str(made.program)) < 1.3 * len(str(compiled(1)[0].program))
+    assert len(str(made.program)) < 1.3 * len(str(compiled(1).program))
     leaves = jax.tree.leaves((stacked, x))
     outs = run_plain(made.program, encode_all(made, leaves, CONFIG))
     (got,) = decode_all(made, outs, CONFIG)

@@ -542,7 +542,6 @@ REFUSED = [
     ("x.at[o].apply(jnp.sin)", "as often as i names a place"),
     ("x[b]", "x.sum(where=mask)"),
     ("x.at[b].set(0.0)", "jnp.where(mask, x, other)"),
-    ("jnp.argmax(e)", "argmax"),
     ("jnp.nonzero(b)", "jnp.where"),
     ("jnp.arange(k)", "static argument"),
     ("float(s) + x", "jnp.where"),

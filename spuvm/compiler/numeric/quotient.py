@@ -52,7 +52,8 @@ def by_few(
         return None
     unit = max(hi.bit_length() + SPARE, t.frac, g)
     steps = _steps(lo, hi, math.ceil(octaves * STEPS))
-    factors = [round(2 ** (unit + 1) / (a + b)) for a, b in pairwise([*steps, hi + 1])]
+    # Between a and b - 1: of whole numbers, such as 1 and 2, that is not the same as up to b.
+    factors = [round(2 ** (unit + 1) / (a + b - 1)) for a, b in pairwise([*steps, hi + 1])]
     quotient = low.magnitude(x) / lo * 2 ** (f + t.frac - low.frac(x))
     spare = min(SPARE, low.bits - 3 - g - math.ceil(math.log2(max(quotient, 1.0) * 1.1 + 1)))
     cut = low.frac(x) + unit - t.frac - f - spare

@@ -209,7 +209,7 @@ def select_n(low: Lowering, out: list[Out], which: Value, *cases: Value, **_: An
     """cases[which], element by element."""
     (o,) = out
     if not isinstance(which, Secret):
-        return _select_public(low, o, public(which), tuple(_case(low, c, o) for c in cases))
+        return _select_public(low, o, public(which), cases)
     if kind_of(which.dtype) == "int":
         made = cases[0]
         for i, case in enumerate(cases[1:], start=1):
@@ -272,7 +272,7 @@ def _select_public(low: Lowering, o: Out, which: Array, cases: tuple[Value, ...]
             return Secret(low.spread(case.id, o.shape), o.dtype)
         return np.broadcast_to(public(case), o.shape)
     size = int(np.prod(o.shape))
-    ids = [low.spread(lift(low, c, o.dtype).id, o.shape) for c in cases]
+    ids = [low.spread(lift(low, _case(low, c, o), o.dtype).id, o.shape) for c in cases]
     if kind_of(o.dtype) != "bool":
         ids = arith.align(low, ids)
     joined = low.concat([low.reshape(i, (size,)) for i in ids], 0)

@@ -51,7 +51,18 @@ def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("add_ap", a, _ring(low, c)), o.dtype)
+    _vanishing(low, c)
     return Secret(arith.add_public(low, a, c), o.dtype)
+
+
+def _vanishing(low: Lowering, c: Array) -> None:
+    """Warn of a public summand, such as an epsilon against division by 0, that rounds to 0."""
+    most = float(np.abs(c).max(initial=0))
+    if 0 < most < 2.0 ** -(low.f + 1) and low.checked == "float" and low.lines == "own":
+        low.warn(
+            f"{most:g} is 0 with {low.f} fraction bits: what is added has to be at least "
+            f"{2.0**-low.f:.2g}, or choose a Config with more fraction bits"
+        )
 
 
 @rule("sub")
