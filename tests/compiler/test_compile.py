@@ -259,6 +259,21 @@ def test_disclosures_name_outputs_origins_and_lines() -> None:
     assert s.source.startswith("test_compile.py:")
 
 
+def test_origins_go_round_in_loops() -> None:
+    """What a later iteration brings into a carry counts, also through other carries."""
+
+    def chain(x: Any, y: Any, b: Any) -> Any:
+        def step(_: Any, c: Any) -> Any:
+            return c[0] + c[1], c[1] + c[2], c[2]
+
+        return lax.fori_loop(0, 3, step, (x, y, b.astype("float32")))
+
+    made = build(chain, X, Y, BIT)
+    assert [d.origins for d in made.disclosures] == [
+        ("alice", "bob", "carol"), ("bob", "carol"), ("carol",),
+    ]  # fmt: skip
+
+
 def test_branches_with_a_secret_predicate_are_both_computed() -> None:
     made = build(lambda b, x: lax.cond(b[0], lambda v: v * 2.0, lambda v: v + 1.0, x), BIT, UNIT)
     for bit, want in ((True, 0.5), (False, 1.25)):

@@ -276,8 +276,25 @@ def test_a_secret_predicate_is_refused_with_what_to_write() -> None:
     def late(x: Any) -> Any:  # the counter is public only at first
         return lax.while_loop(lambda c: c[0] < 9, lambda c: (c[0] + c[1].sum(), c[1]), (0.0, x))
 
-    with pytest.raises(CompileError, match="predicate of a while loop depends on a secret"):
-        build(late, X)
+    def chosen(x: Any) -> Any:  # by a secret, among public numbers
+        def body(c: Any) -> Any:
+            return lax.cond(c[1].sum() > 0, lambda: 1.0, lambda: 9.0), c[1]
+
+        return lax.while_loop(lambda c: c[0] < 9, body, (0.0, x))
+
+    for fn in (late, chosen):
+        with pytest.raises(CompileError, match="predicate of a while loop depends on a secret"):
+            build(fn, X)
+
+
+def test_a_carry_that_a_secret_chooses_among_public_numbers() -> None:
+    def fn(x: Any) -> Any:
+        return lax.fori_loop(
+            0, 3, lambda i, c: lax.cond(x.sum() > 0, lambda: c + 1, lambda: c - 1), 0
+        )
+
+    for sign in (1, -1):
+        assert np.asarray(sf.simulate(fn)(np.full(3, sign, np.float32))) == 3 * sign
 
 
 def test_an_endless_loop_is_refused(monkeypatch: Any) -> None:
