@@ -56,6 +56,6 @@ if __name__ == "__main__":
         write_files(files)
         auc, accuracy, report = run(files, options.scores)
     for one, times in report:
-        print(f"{times:4} x  {one.what}, to {one.to}")
+        print(f"{times:4} x  {one.what}, from {', '.join(one.origins)} to {one.to}")
     print(f"held-out rows: AUC {auc:.4f}, accuracy {accuracy:.4f}")
     sf.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import names_of
+from spuvm.ml.block import AHEAD, names_of
 from spuvm.ml.parameters import Parameters
 from spuvm.ml.progress import bar
 
@@ -86,10 +87,16 @@ class SSRegression:
         ) as tick:
             for _ in range(how.epochs):
                 before = weights
+                running: deque[SPUObject] = deque()
                 for parts, labels in batches:
                     weights = step(weights, parts, labels, *settings)
+                    running.append(weights)
+                    if len(running) > AHEAD:
+                        wait(running.popleft())
+                        tick()
+                for one in running:
+                    wait(one)
                     tick()
-                wait(weights)
                 self.epochs_done += 1
                 if how.tol is not None and self._converged(before, weights):
                     break

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import spuvm as sf
-from spuvm.errors import UsageError
 from tests.devices.sessions import PARTIES
 
 ALICE, BOB, CAROL = PARTIES[:3]
@@ -79,20 +78,3 @@ def test_there_and_back(heu, spu):
     for h in (back.to(sf.PYU(CAROL)), y.to(narrow)):
         got = sf.reveal(spu(jnp.negative)(h.to(spu)))
         np.testing.assert_allclose(got, -x, atol=1e-5)
-
-
-def test_refused(heu, spu, session):
-    wide = sf.HEU(ALICE, [BOB], key_bits=768, safety="insecure")
-    product = at(ALICE, [1.0]).to(wide) * at(BOB, [1.0])
-    pair = spu(lambda a: (a, a))(at(BOB, [1.0]))
-    small = sf.SPU(PARTIES[:3], sf.Config(ring=32))
-    for act, match in [
-        (lambda: product.to(spu), "may not fit into the SPU"),
-        (lambda: pair.to(heu), "single arrays"),
-        (lambda: at(BOB, [True]).to(spu).to(heu), "only fractions"),
-        (lambda: at(BOB, np.array([1], np.int32)).to(spu).to(heu), "only fractions"),
-        (lambda: at(BOB, [1.0]).to(small).to(heu), "rings of 64 bits"),
-        (lambda: encrypted_at_bob(heu, [1.0]).to(small), "rings of 64 bits"),
-    ]:
-        with pytest.raises(UsageError, match=match):
-            act()
