@@ -216,7 +216,7 @@ def test_bad_input(heu, spu, inprocess):
         (lambda: model(heu, spu).fit(by_columns(X * 1e5, [ALICE, BOB, CAROL]), labels()), "large"),
         (lambda: model(heu, spu, batch_size=2).fit(x, labels()), "as many columns as rows"),
         (  # three columns and the intercept are as many as four rows
-            lambda: model(heu, spu, batch_size=4).fit(x, labels(BOB)),
+            lambda: model(heu, spu, batch_size=4).fit(x[:108], labels(y=Y[:108])),
             "the intercept is one",
         ),
         (lambda: model(heu, spu).fit(X, labels()), "table by columns"),
