@@ -295,7 +295,7 @@ def cheapest(
             need = min(top, count * step + FUZZ) + 1
             width = next(w for w in COMPARE if need <= w or w == ring)
             after, rest = cheapest(left, parity, top, ring, room, weight)
-            if count * step + sum(n * s for n, s, _ in rest) >= span:
+            if count * step + sum(n * s for n, s, _ in rest) >= max(span, ring - 3):
                 continue  # powers of two of the largest shift must fit too
             window = 0 if width > top else 20
             rounds = 3 + width.bit_length() + (2 if window else 0)
