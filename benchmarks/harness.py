@@ -71,6 +71,12 @@ def peak_memory_mb() -> float:
     raise RuntimeError("no VmHWM in /proc/self/status: these benchmarks need Linux")
 
 
+def resident_mb() -> float:
+    """What this process has in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / (1 << 20)
+
+
 def return_free_memory() -> None:
     """Give freed memory back to the kernel, so that the next case's peak starts from little."""
     ctypes.CDLL(None).malloc_trim(0)

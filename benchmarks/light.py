@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 SHARES = 2  # every party holds two of the three shares
-LINEAR = {"trunc_a"}  # interactive instructions that start from additive parts
+LINEAR = {"trunc_a", "trunc_sum_a"}  # interactive instructions that start from additive parts
 # x0*y0 + x0*y1 + x1*y0 = x0*(y0 + y1) + x1*y0
 PRODUCTS = {"dot_aa": 2, "dot_ap": 2, "dot_pa": 2}
 
@@ -69,15 +69,14 @@ class Work:
 @numba.njit(cache=True, nogil=True)
 def _read_and_write(source: Any, target: Any) -> None:
     """Read all of `source` once (added up, lane by lane) and write all of `target` once."""
+    lanes = min(2048, target.size)
     for i in range(target.size):
         target[i] = np.uint64(0)
-    lanes = min(2048, target.size)
-    start = 0
-    while start < source.size:
-        stop = min(start + lanes, source.size)
-        for i in range(start, stop):
-            target[i - start] += source[i]
-        start = stop
+    if lanes:
+        for block in range(source.size // lanes):
+            part, total = source[block * lanes : (block + 1) * lanes], target[:lanes]
+            for i in range(lanes):  # without offsets, so that it is made of vector instructions
+                total[i] += part[i]
 
 
 @functools.lru_cache(maxsize=4)

@@ -55,15 +55,18 @@ class Server:
         self._case = case
         self._args = self._case.inputs()
         self._leaves = jax.tree.leaves(self._case.secrets(self._args))
+        self._empty_mb = max(self._parties.call("resident"))
         self._share()
         self._parties.call("load")
         self._parties.call("forget")
+        self._parties.call("resident")  # what the way here took is no memory of the run
         return {"digest": digest(self._args)}
 
     def prepare(self, form: Form = "declared") -> dict[str, Any]:
         """Compile the case with or without its declared ranges, run it once to warm up."""
         import jax
 
+        from benchmarks.memory import live_bytes
         from spuvm.compiler import CompileConfig, SecretSpec, compile_function
 
         secrets = self._case.secrets(self._args)
@@ -90,6 +93,8 @@ class Server:
             "first_run_ms": warm.ms,
             "instructions": len(program.instructions),
             "warnings": list(compiled.warnings),
+            "empty_mb": self._empty_mb,
+            "live_mb": live_bytes(program) / (1 << 20),
         }
 
     def run(self, form: Form = "declared") -> dict[str, Any]:

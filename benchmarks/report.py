@@ -70,7 +70,7 @@ def light_table(rows: Sequence[Any]) -> Table:
     table.add_column("case")
     table.add_column("form")
     columns = ("ours ms", "light ms", "fraction", "MB sent", "rounds", "GB memory", "G mul-adds")
-    for column in (*columns, "CPU s", "peak MB", "max abs error"):
+    for column in (*columns, "CPU s", "peak MB", "/ live", "max abs error"):
         table.add_column(column, justify="right")
     for row in rows:
         work = row.get("work", {})
@@ -86,6 +86,7 @@ def light_table(rows: Sequence[Any]) -> Table:
             _number(work.get("multiply_adds"), 3, 1e-9),
             _number(row.get("ours_cpu_s"), 2),
             _number(row.get("ours_peak_mb"), 0),
+            _number(row.get("memory_ratio"), 1),
             _small(row.get("ours_error")),
         )
     table.caption = _failures(rows)

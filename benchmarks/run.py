@@ -16,6 +16,8 @@ from benchmarks.harness import System, SystemFailed
 from benchmarks.peers import FORMS, LOGS, RESULTS
 from benchmarks.report import light_table, write_rows
 
+LEAST_LIVE_MB = 8.0  # below it the interpreter's own growth is what is seen
+
 
 def measure(case: Case, forms: Sequence[Form], ours: System, runs: int) -> list[Any]:
     """One row per form: runs of the program and light runs, alternating."""
@@ -36,12 +38,17 @@ def measure(case: Case, forms: Sequence[Form], ours: System, runs: int) -> list[
                 "ours_rounds": prepared["rounds"],
                 "ours_cpu_s": statistics.median(run["cpu_s"] for run, _ in pairs),
                 "ours_peak_mb": max(run["peak_mb"] for run, _ in pairs),
+                "empty_mb": prepared["empty_mb"],
+                "live_mb": prepared["live_mb"],
                 "first_run_ms": prepared["first_run_ms"],
                 "compile_s": prepared["compile_s"],
                 "work": pairs[0][1]["work"],
                 **{f"ours_{k}": v for k, v in ours.ask("finish", form=form).items()},
             }
             alone = [run.get("steps_ms", {}).get("run", run["ms"]) for run, _ in pairs]
+            grown = row["ours_peak_mb"] - row["empty_mb"]
+            if row["live_mb"] >= LEAST_LIVE_MB:
+                row["memory_ratio"] = grown / row["live_mb"]
             row["fraction"] = row["light_ms"] / statistics.median(alone)
         except SystemFailed as failure:
             row["failure"] = str(failure)

@@ -152,7 +152,10 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: Local
         np.concatenate([flat(x.x0), flat(y.x0)]), np.concatenate([flat(x.x1), flat(y.x1)])
     )
     high = yield from trunc_a(p, both, bits=half)
-    low = AShare(both.x0 - (high.x0 << half), both.x1 - (high.x1 << half))
+    low = both  # in its memory: nobody else has it
+    for rest, top in ((low.x0, high.x0), (low.x1, high.x1)):
+        for s in pieces(rest.size):
+            rest[s] -= top[s] << half
     cut = x.size
 
     def part(s: AShare, like: AShare, first: int) -> AShare:
