@@ -16,17 +16,22 @@ from spuvm.protocol.plain import run_plain
 from spuvm.ring import Ring
 
 POINTS = 1024
+SIZES = (1, 4, 32)  # of programs for few elements
 FRACS = {32: (8, 10), 64: (18, 10, 26), 128: (26, 40, 32)}
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A ring, its fraction bits, the declared range of each operand (or None)."""
+    """A ring, its fraction bits, the declared range of each operand (or None).
+
+    `size` is the number of elements that a program is for: fewer take other ways.
+    """
 
     ring: int
     frac: int
     declared: tuple[Interval, ...] | None = None
+    size: int = POINTS
 
     @property
     def fxp(self) -> Fxp:
@@ -53,9 +58,9 @@ class Setting:
 
 @cache
 def compiled(function: Function, setting: Setting) -> Compiled:
-    """The program on POINTS points."""
+    """The program on as many points as the setting says."""
     ranges = setting.declared or ((None, None),) * len(function.args)
-    specs = [SecretSpec((POINTS,), setting.dtype, "alice", lo, hi) for lo, hi in ranges]
+    specs = [SecretSpec((setting.size,), setting.dtype, "alice", lo, hi) for lo, hi in ranges]
     config = CompileConfig(Ring(setting.ring), setting.fxp)
     with jax.enable_x64(setting.dtype == "float64"):
         return compile_function(function.fn, specs, config=config)
@@ -102,12 +107,15 @@ def run(
 ) -> np.ndarray:
     """The results in float64, on the plaintext protocol with random rounding and range checks."""
     made = compiled(function, setting)
-    encoded = [np.asarray(setting.fxp.encode(x)) for x in xs]
-    (out,) = run_plain(made.program, encoded, rng, "ranges")
-    kind = made.program.types[made.program.outputs[0].value]
-    dtype = made.program.outputs[0].dtype
-    wide = dtype if np.dtype(dtype).kind in "iub" else "float64"
-    return np.asarray(setting.fxp.decode(out, wide, kind.frac)).astype(np.float64)
+    encoded = [np.asarray(setting.fxp.encode(x)).reshape(-1, setting.size) for x in xs]
+    output = made.program.outputs[0]
+    frac = made.program.types[output.value].frac
+    wide = output.dtype if np.dtype(output.dtype).kind in "iub" else "float64"
+    results = []
+    for part in zip(*encoded, strict=True):
+        (out,) = run_plain(made.program, list(part), rng, "ranges")
+        results.append(np.asarray(setting.fxp.decode(out, wide, frac)).astype(np.float64))
+    return np.concatenate(results)
 
 
 def exact(function: Function, xs: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -137,6 +145,7 @@ def measure(function: Function, setting: Setting, seed: int) -> tuple[float, Any
     """The worst error over one draw of points, and where it is."""
     rng = np.random.default_rng(seed)
     xs = operands(function, setting, rng)
+    xs = tuple(x[: 48 * setting.size] for x in xs)
     got, want = run(function, setting, xs, rng), truth(function, setting, xs)
     found = np.where(function.holds(*xs), errors(setting, got, want), 0)
     if function.exact:
