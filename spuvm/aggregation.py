@@ -174,7 +174,7 @@ def checked(data: Sequence[Any], weights: Weights, axis: Axis) -> list[Any]:
     if axis not in (0, None):
         raise UsageError("axis is 0 (across participants) or None (elements too)", got=repr(axis))
     if isinstance(data, PYUObject | SPUObject) or not len(data):
-        raise UsageError("an aggregation takes a list of values", got=repr(data))
+        raise UsageError("an aggregation takes a list of values", got=type(data).__name__)
     given = [1.0] * len(data) if weights is None else list(weights)
     if len(given) != len(data):
         raise UsageError(

@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 from spuvm.data import local
 from spuvm.data.frames import HDataFrame, VDataFrame
 from spuvm.data.mixed import MixDataFrame
+from spuvm.devices.moves import wait
 from spuvm.devices.pyu import PYU
 from spuvm.errors import UsageError
 
@@ -65,6 +66,7 @@ def read_csv(
         )
     chosen = {k: options.pop(k) for k in ("aggregator", "comparator") if k in options}
     read = {pyu: pyu(local.read)(str(path), options) for pyu, path in paths.items()}
+    wait(list(read.values()))  # a file that cannot be read is an error here
     if way == "vertical":
         return VDataFrame(read, key)
     if way != "horizontal" or key is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from spuvm.data import local
 from spuvm.data.frames import HDataFrame, VDataFrame
 from spuvm.data.ndarray import FedNdarray
-from spuvm.data.partitioned import Partitions, pieces
+from spuvm.data.partitioned import Partitions, pieces, shown
 from spuvm.devices.moves import wait
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.errors import UsageError
@@ -29,7 +29,9 @@ class MixDataFrame:
         self.blocks = list(blocks)
         widths = {len(b.parties) for b in self.blocks if isinstance(b, VDataFrame)}
         if not self.blocks or not all(isinstance(b, VDataFrame) for b in self.blocks):
-            raise UsageError("blocks are VDataFrames", got=repr(blocks))
+            raise UsageError(
+                "blocks are VDataFrames", got=", ".join(map(shown, self.blocks)) or "none"
+            )
         if len(widths) != 1:
             raise UsageError("blocks are split among different numbers of parties")
         for column in self.columns_of_parties():

@@ -14,6 +14,7 @@ from spuvm.data.partitioned import (
     learn,
     pieces,
     salts,
+    shown,
 )
 from spuvm.devices.pyu import PYU
 from spuvm.errors import UsageError
@@ -150,7 +151,7 @@ def as_labels(y: Any) -> Any:
     partitions = getattr(y, "partitions", None)
     if not isinstance(partitions, dict) or len(partitions) != 1:
         raise UsageError(
-            "labels live at one party", got=repr(y), expected="a handle, or one partition"
+            "labels live at one party", got=shown(y), expected="a handle, or one partition"
         )
     (value,) = partitions.values()
     return value

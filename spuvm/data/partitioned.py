@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spuvm.data import local
+from spuvm.devices.base import DeviceObject
 from spuvm.devices.moves import reveal
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.reporting import disclose
@@ -13,6 +14,15 @@ from spuvm.errors import UsageError
 
 Partitions = dict[PYU, PYUObject]
 SCRIPT = "driver"
+
+
+def shown(x: Any) -> str:
+    """What a value is, for messages: handles and tables by their repr, data by its type alone."""
+    if isinstance(x, DeviceObject) or type(x).__module__.startswith("spuvm."):
+        return repr(x)
+    if isinstance(x, list | tuple):
+        return f"{type(x).__name__} of {len(x)}"
+    return type(x).__name__
 
 
 def checked_partitions(given: Mapping[PYU, Any], check: Callable[[Any], Any]) -> Partitions:
@@ -27,7 +37,7 @@ def checked_partitions(given: Mapping[PYU, Any], check: Callable[[Any], Any]) ->
         if not isinstance(pyu, PYU) or not isinstance(value, PYUObject) or value.device != pyu:
             raise UsageError(
                 "every partition lives at its own party",
-                got=f"{pyu!r}: {value!r}",
+                got=f"{shown(pyu)}: {shown(value)}",
                 next="make it there, alice(load)(), or move it with .to(alice)",
             )
         made[pyu] = pyu(check)(value)

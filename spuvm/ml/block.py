@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from spuvm.compiler import assume_range
 from spuvm.data import FedNdarray, VDataFrame, local
 from spuvm.data.ndarray import as_labels
-from spuvm.data.partitioned import Partitions, compare, learn, salts
+from spuvm.data.partitioned import Partitions, compare, learn, salts, shown
 from spuvm.devices.heu import HEU
 from spuvm.devices.heuobject import HEUObject
 from spuvm.devices.moves import wait
@@ -197,7 +197,7 @@ def columns_of(x: Any) -> Partitions:
         x = x.values
     if not isinstance(x, FedNdarray) or x.way != "vertical":
         raise UsageError(
-            "a vertical model takes a table by columns", got=repr(x), expected="a VDataFrame"
+            "a vertical model takes a table by columns", got=shown(x), expected="a VDataFrame"
         )
     return x.partitions
 
@@ -209,6 +209,18 @@ def names_of(x: Any) -> Partitions:
     return {p: p(local.columns_of)(value) for p, value in x.partitions.items()}
 
 
+def check_devices(heus: Sequence[Any], spu: Any, scores: Scores) -> None:
+    """Raise UsageError unless a model's devices are what they have to be."""
+    if not heus or not all(isinstance(heu, HEU) for heu in heus):
+        raise UsageError("a model on split columns needs a HEU", got=", ".join(map(shown, heus)))
+    if spu is not None and not isinstance(spu, SPU):
+        raise UsageError("partial scores meet on an SPU", got=shown(spu), expected="sf.SPU(...)")
+    if scores == "shares" and spu is None:
+        raise UsageError(
+            'scores="shares" needs an SPU', got="none", next='spu=sf.SPU(...), or scores="clear"'
+        )
+
+
 def check_roles(holders: list[PYU], owner: PYU, heu: HEU, spu: SPU | None, scores: Scores) -> None:
     """Raise UsageError when the parties' roles do not allow the algorithm."""
     data = {p.party for p in holders} | {owner.party}
@@ -218,10 +230,7 @@ def check_roles(holders: list[PYU], owner: PYU, heu: HEU, spu: SPU | None, score
             got=f"labels at {owner.party}, key at {heu.sk_keeper}",
             expected=f'sf.HEU("{owner.party}", [...])',
         )
-    if scores == "shares" and not isinstance(spu, SPU):
-        raise UsageError(
-            'scores="shares" needs an SPU', got=repr(spu), next='spu=sf.SPU(...), or scores="clear"'
-        )
+    check_devices([heu], spu, scores)
     idle = [name for name in heu.evaluators if name not in data]
     if idle:
         raise UsageError(

@@ -10,14 +10,14 @@ import numpy as np
 from spuvm.aggregation import Aggregator
 from spuvm.data import MixDataFrame
 from spuvm.data.ndarray import as_labels
-from spuvm.data.partitioned import Partitions, learn
+from spuvm.data.partitioned import Partitions, learn, shown
 from spuvm.devices.heu import HEU
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.reporting import disclose
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import Block, check_roles, epoch
+from spuvm.ml.block import Block, check_devices, check_roles, epoch
 from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
@@ -55,8 +55,20 @@ class FLogisticRegressionMix:
         tol: float | None = None,
         progress: Literal["none", "bar"] = "none",
     ) -> None:
+        if not isinstance(heus, list | tuple):
+            raise UsageError(
+                "a mixed model has a list of HEUs", got=shown(heus), expected="[heu, ...]"
+            )
         self.heus, self.aggregators, self.spu = list(heus), aggregators, spu
         self.scores = checked_scores(scores)
+        check_devices(self.heus, spu, self.scores)
+        several = aggregators if isinstance(aggregators, list | tuple) else [aggregators]
+        if not several or not all(isinstance(one, Aggregator) for one in several):
+            raise UsageError(
+                "weights are averaged by aggregators",
+                got=", ".join(map(shown, several)) or "none",
+                expected="sf.aggregation.SPUAggregator(spu), or a list of aggregators",
+            )
         if two_holders not in ("refuse", "reveal"):
             raise UsageError("two_holders is 'refuse' or 'reveal'", got=repr(two_holders))
         self.two_holders = two_holders
@@ -75,6 +87,7 @@ class FLogisticRegressionMix:
             y: labels of every block, at one of its parties; the same place in all blocks.
         """
         how = self.parameters
+        y = list(y) if isinstance(y, list | tuple) else [y]
         self._check(x, y)
         blocks = [
             Block(part, labels, heu, self.spu, self.scores, how)
@@ -180,15 +193,14 @@ class FLogisticRegressionMix:
 
     def _check(self, x: Any, y: Any) -> None:
         if not isinstance(x, MixDataFrame):
-            raise UsageError("a mixed model takes a MixDataFrame", got=repr(x))
-        labels = list(y) if isinstance(y, list | tuple) else [y]
-        if not len(x.blocks) == len(labels) == len(self.heus):
+            raise UsageError("a mixed model takes a MixDataFrame", got=shown(x))
+        if not len(x.blocks) == len(y) == len(self.heus):
             raise UsageError(
                 "one HEU and one set of labels per block",
-                got=f"{len(x.blocks)} blocks, {len(self.heus)} HEUs, {len(labels)} sets of labels",
+                got=f"{len(x.blocks)} blocks, {len(self.heus)} HEUs, {len(y)} sets of labels",
             )
         groups = [{p.party for p, _ in group} for group in x.columns_of_parties()]
-        groups.append({as_labels(one).device.party for one in labels})  # of the intercept
+        groups.append({as_labels(one).device.party for one in y})  # of the intercept
         pairs = [sorted(group) for group in groups if len(group) == 2]
         if pairs and self.two_holders == "refuse":
             raise UsageError(
@@ -202,7 +214,7 @@ class FLogisticRegressionMix:
         if not isinstance(x, MixDataFrame) or len(x.blocks) != len(self._weights):
             raise UsageError(
                 "a mixed model predicts for a MixDataFrame of as many blocks as it was fitted on",
-                got=repr(x),
+                got=shown(x),
                 expected=f"{len(self._weights)} blocks",
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from spuvm.errors import UsageError
@@ -36,8 +37,9 @@ class Parameters:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UsageError(f"{name} is a number from 1 on", got=repr(value))
+            if type(value) is bool or not isinstance(value, Integral) or value < 1:
+                raise UsageError(f"{name} is a whole number from 1 on", got=repr(value))
+            object.__setattr__(self, name, int(value))
         for name, least in (("learning_rate", 1e-12), ("l2", 0.0), ("tol", 0.0)):
             value = getattr(self, name)
             if name == "tol" and value is None:
@@ -58,4 +60,4 @@ def checked_scores(scores: str) -> Scores:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)

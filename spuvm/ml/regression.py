@@ -180,7 +180,7 @@ class SSRegression:
     def _pieces(self, x: Any, y: Any, training: bool = True) -> list[Piece]:
         pieces = []
         blocks = blocks_of(x)
-        given = [y] if len(blocks) == 1 and not isinstance(y, list | tuple) else list(y)
+        given = list(y) if isinstance(y, list | tuple) else [y]
         if len(given) != len(blocks):
             raise UsageError(
                 "one set of labels per block of rows", got=f"{len(given)} for {len(blocks)}"
@@ -192,7 +192,7 @@ class SSRegression:
             labels = as_labels(one)
             checked = labels.device(check)(labels)
             FedNdarray({**block, **_beside(block, labels)})  # equal row counts, or an error
-            pieces.append((tuple(block.values()), checked))
+            pieces.append((tuple(p(w.features)(v) for p, v in block.items()), checked))
         wait([labels for _, labels in pieces])
         return pieces
 
@@ -202,7 +202,7 @@ class SSRegression:
         for block, names in zip(blocks_of(x), layout_of(x), strict=True):
             fitted = next((f for f in self._layout if set(f) == set(block)), {})
             checked = {
-                p: p(same_columns)(v, fitted[p], names[p]) if p in fitted else v
+                p: p(w.features)(p(same_columns)(v, fitted[p], names[p]) if p in fitted else v)
                 for p, v in block.items()
             }
             found.append([checked[p].to(self.spu) for p in fitted or block])

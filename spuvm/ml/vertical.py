@@ -16,7 +16,7 @@ from spuvm.devices.reporting import disclose
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
-from spuvm.ml.block import Block, check_roles, columns_of, epoch, names_of
+from spuvm.ml.block import Block, check_devices, check_roles, columns_of, epoch, names_of
 from spuvm.ml.history import at_epoch
 from spuvm.ml.parameters import Parameters, checked_scores
 from spuvm.ml.progress import bar
@@ -51,9 +51,8 @@ class FLogisticRegressionVertical:
         tol: float | None = None,
         progress: Literal["none", "bar"] = "none",
     ) -> None:
-        if not isinstance(heu, HEU):
-            raise UsageError("a vertical model needs a HEU", got=repr(heu))
         self.heu, self.spu, self.scores = heu, spu, checked_scores(scores)
+        check_devices([heu], spu, self.scores)
         self.parameters = Parameters(epochs, batch_size, learning_rate, l2, tol, progress)
         self.epochs_done = 0
         self._weights: Partitions = {}

@@ -50,7 +50,7 @@ class Worker:
         if x is None and y is None:
             raise UsageError("a party without columns and labels has no part in a model")
         labels = None if y is None else checked_labels(y)
-        columns = np.empty((len(labels), 0)) if x is None else _matrix(x)  # type: ignore[arg-type]
+        columns = np.empty((len(labels), 0)) if x is None else features(x)  # type: ignore[arg-type]
         if labels is not None and len(labels) != len(columns):
             raise UsageError("labels are missing for some rows, or rows for some labels")
         spans = batches(len(columns), batch_size)
@@ -135,9 +135,13 @@ def linear(
 ) -> Array:
     """This party's part of the scores of new rows, whose columns must be named as in training."""
     if x is None:
+        if len(weights) > 1:
+            raise UsageError(
+                "the columns of a party are missing", expected=f"the {len(weights) - 1} of training"
+            )
         return np.asarray(weights[-1])
     check_same_columns(fitted, names)
-    columns = _matrix(x)
+    columns = features(x)
     own = coefficients(weights, with_intercept)
     if columns.shape[1] != len(own):
         raise UsageError(
@@ -189,7 +193,14 @@ def checked_labels(y: Any) -> Array:
 
 def binary_labels(y: Any) -> Array:
     """Labels as a vector of zeros and ones."""
-    labels = np.asarray(y, np.float64).reshape(-1)
+    raw = np.asarray(y)
+    if raw.dtype.kind not in "biuf" or raw.ndim not in (1, 2) or raw.size != len(raw):
+        raise UsageError(
+            "labels are one column of numbers",
+            got=f"{raw.dtype} of {raw.ndim} dimensions",
+            next="sf.data.LabelEncoder makes numbers of classes",
+        )
+    labels = raw.astype(np.float64).reshape(-1)
     if not np.isin(labels, (0.0, 1.0)).all():
         raise UsageError(
             "labels outside {0, 1}",
@@ -222,18 +233,19 @@ def load(path: str) -> tuple[Array, Names]:
 
 def _as_many(labels: Array, p: Array) -> Array:
     if len(labels) != len(p):
-        raise UsageError(
-            "labels of other rows than the predictions", got=f"{len(labels)} for {len(p)} rows"
-        )
+        raise UsageError("labels of other rows than the predictions")
     return labels
 
 
-def _matrix(x: Any) -> Array:
-    matrix = np.asarray(x, np.float64)
-    if matrix.ndim == 1:
-        matrix = matrix[:, None]
-    if matrix.ndim != 2 or not len(matrix):
-        raise UsageError("columns are a matrix with rows", got=f"shape {matrix.shape}")
+def features(x: Any) -> Array:
+    """Columns as a matrix of numbers that can be learned from, or an error."""
+    raw = np.asarray(x)
+    if raw.dtype.kind not in "biuf" or raw.ndim not in (1, 2) or not len(raw):
+        raise UsageError(
+            "columns are a matrix of numbers with rows",
+            got=f"{raw.dtype} of {raw.ndim} dimensions",
+        )
+    matrix = raw.astype(np.float64).reshape(len(raw), -1)
     if not np.isfinite(matrix).all():
         raise UsageError("values that are missing or infinite", next="df.fillna(value)")
     if (np.abs(matrix) > LARGEST).any():

@@ -137,7 +137,14 @@ def test_bad_input(heus, spu):
         (lambda: fitted.score(data, target[::-1]), "other parties than in training"),
         (lambda: fitted.auc(data, moved, sf.PYU(ALICE)), "other parties than in training"),
         (lambda: fitted.save([{}]), "block by block"),
-        (lambda: sf.ml.FLogisticRegressionMix(heus, one, two_holders="?"), "two_holders"),
+        (lambda: sf.ml.FLogisticRegressionMix(heus, one, spu, two_holders="?"), "two_holders"),
+        (lambda: sf.ml.FLogisticRegressionMix(heus[0], one, spu), "list of HEUs"),
+        (lambda: sf.ml.FLogisticRegressionMix([], one, spu), "needs a HEU"),
+        (lambda: sf.ml.FLogisticRegressionMix(heus, spu, spu), "averaged by aggregators"),
+        (lambda: sf.ml.FLogisticRegressionMix(heus, [], spu), "averaged by aggregators"),
+        (lambda: sf.ml.FLogisticRegressionMix(heus, one), "needs an SPU"),
+        (lambda: model().fit(data, target[0]), "one set of labels per block"),
+        (lambda: sf.data.MixDataFrame([x]), r"blocks are VDataFrames[\s\S]*got +ndarray$"),
     ]:
         with pytest.raises(UsageError, match=match):
             act()

@@ -135,6 +135,7 @@ def test_bad_input(spu):
         (lambda: model.fit(x, at(CAROL, Y[1:])), "do not go together"),
         (lambda: model.fit(X, y), "no federated data"),
         (lambda: model.fit(x, [y, y]), "one set of labels per block"),
+        (lambda: model.fit(by_columns(X * 1e6, [ALICE, BOB]), y), "too large to be learned from"),
         (lambda: model.weights_, "not fitted"),
         (lambda: sf.ml.SSRegression(spu, "cubic"), "kind of regression"),
         (lambda: sf.ml.SSRegression(None), "runs on an SPU"),

@@ -116,7 +116,8 @@ def test_tol_and_progress(heu, spu, capsys):
         ours = model(heu, spu, scores=scores, epochs=5, tol=100.0, progress="bar")
         assert ours.fit(x, labels()).epochs_done == 1
     assert "vertical logistic regression" in capsys.readouterr().out
-    assert model(heu, spu, epochs=2, tol=1e-9).fit(x, labels()).epochs_done == 2
+    ours = model(heu, spu, epochs=np.int64(2), tol=np.float32(1e-9), scores="clear")
+    assert ours.fit(x, labels()).epochs_done == 2
 
 
 def test_saving_and_loading_per_party(heu, spu, tmp_path):
@@ -175,6 +176,8 @@ def test_predictions_need_the_columns_of_training(heu, spu, tmp_path):
             sf.reveal(one.predict_proba(table(carol="ef")))
         with pytest.raises(UsageError, match="other columns"):
             sf.reveal(one.predict_proba(table(carol="ef").values))
+    with pytest.raises(UsageError, match="columns of a party are missing"):
+        sf.wait(ours.predict(table().drop("a")))
     with pytest.raises(UsageError, match="other parties"):
         ours.predict(sf.data.VDataFrame({sf.PYU(ALICE): sf.to(sf.PYU(ALICE), frame[["a"]])}))
 
@@ -221,6 +224,10 @@ def test_bad_input(heu, spu, inprocess):
         ),
         (lambda: model(heu, spu).fit(X, labels()), "table by columns"),
         (lambda: model(heu, spu).fit(x, x), "labels live at one party"),
+        (lambda: model(heu, spu).fit(x, Y), r"labels live at one party[\s\S]*got +ndarray\n"),
+        (lambda: model(heu, spu).fit(x, labels(y=np.where(Y, "secret", "b"))), "column of numbers"),
+        (lambda: model(heu, spu).fit(x, labels(y=np.stack([Y, Y], 1))), "one column"),
+        (lambda: model(heu, heu), "meet on an SPU"),
         (lambda: model(heu, spu).coef_, "not fitted"),
         (lambda: model(None, spu), "needs a HEU"),
         (lambda: model(heu, spu, scores="open"), "partial scores"),
@@ -228,8 +235,10 @@ def test_bad_input(heu, spu, inprocess):
         (lambda: model(heu, spu, learning_rate=-1), "learning_rate"),
         (lambda: model(heu, spu, progress=True), "progress"),
     ]:
-        with pytest.raises(UsageError, match=match):
+        with pytest.raises(UsageError, match=match) as caught:
             act()
+        assert "secret" not in str(caught.value)
+        assert "[0" not in str(caught.value)
 
 
 def test_tables_of_pandas(heu, spu):
