@@ -57,17 +57,34 @@ def lenet(kernels: Any, layers: Any, images: Any) -> Any:
     return network(layers, x.reshape(x.shape[0], -1))
 
 
-def training_by(gradient: Any, rate: float = 0.5, epochs: int = 10) -> Any:
-    """Weights after some epochs of gradient descent of a logistic regression."""
+def training_by(gradient: Any, known: Any = lambda w: w, rate: float = 0.5) -> Any:
+    """Weights after 10 epochs of gradient descent of a logistic regression.
+
+    `known` says what is known of the weights at the beginning of every epoch.
+    """
+
+    def epoch(w: Any, x: Any, y: Any) -> Any:
+        w = known(w)
+        return w - rate * gradient(w, x, y)
 
     def train(w: Any, x: Any, y: Any) -> Any:
-        return lax.fori_loop(0, epochs, lambda _, w: w - rate * gradient(w, x, y), w)
+        return lax.fori_loop(0, 10, lambda _, w: epoch(w, x, y), w)
 
     return train
 
 
-regression_by_autodiff = training_by(jax.grad(logistic_loss))
+def small(w: Any) -> Any:
+    """The promise that weights stay in [-8, 8]; ours alone can take it."""
+    from spuvm.compiler.assume import assume_range
+
+    return assume_range(w, -8, 8)
+
+
+autodiff = jax.grad(logistic_loss)
+regression_by_autodiff = training_by(autodiff)
 regression_in_closed_form = training_by(logistic_gradient)
+small_regression_by_autodiff = training_by(autodiff, small)
+small_regression_in_closed_form = training_by(logistic_gradient, small)
 
 
 # --- inputs --------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Server:
         )
         start = time.perf_counter()
         compiled = compile_function(
-            self._case.secret_fn(self._args),
+            self._case.secret_fn(self._args, form),
             specs,
             config=CompileConfig(ring=self._ring, fxp=self._fxp, on_overflow="warn"),
         )
