@@ -7,6 +7,7 @@ Arrays refuse to be pickled or converted; what leaves a party is Sealed (wire.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -145,7 +146,7 @@ class Ciphers:
         """The sum of all elements, or along one axis."""
         moved = self.data.reshape(-1) if axis is None else np.moveaxis(self.data, axis, 0)
         rest = moved.shape[1:]
-        columns = moved.reshape(moved.shape[0], -1)
+        columns = moved.reshape(len(moved), math.prod(rest))
         flat = products([list(columns[:, i]) for i in range(columns.shape[1])], self.key.n2)
         return self._made(objects(flat, rest), self.scale, self.bound * max(1, len(moved)))
 
@@ -163,8 +164,8 @@ class Ciphers:
                 got=f"{where.dtype}{list(where.shape)} for {len(self.data)} rows",
                 expected=f"integers from 0 to {count - 1}",
             )
-        rows = self.data.reshape(len(where), -1)
-        width = rows.shape[1]
+        width = math.prod(self.shape[1:])
+        rows = self.data.reshape(len(where), width)
         groups: list[list[mpz]] = [[] for _ in range(count * width)]
         for bucket, row in zip(where.tolist(), rows, strict=True):
             for i, c in enumerate(row):

@@ -35,13 +35,14 @@ def test_secretflows_dict(inprocess):
             "mode": "PHEU",
             "he_parameters": {
                 "schema": "paillier",
-                "key_pair": {"generate": {"bit_size": 2048}},
+                "key_pair": {"generate": {"bit_size": 3072}},
             },
             "encoding": {"cleartext_type": "DT_I32", "encoder": "IntegerEncoder"},
         },
         "FM64",
     )
-    assert (heu.sk_keeper, heu.evaluators, heu.key_bits) == (ALICE, (BOB,), 2048)
+    assert (heu.sk_keeper, heu.evaluators, heu.key_bits) == (ALICE, (BOB,), 3072)
+    assert heu.key.bits == heu.public_key.n.bit_length() == 3072
     np.testing.assert_allclose(shown(at(ALICE, X).to(heu) @ at(BOB, M)), X @ M, atol=1e-4)
     for field in ("FM32", [BOB]):
         with pytest.raises(UsageError, match="SPU's field or nothing"):

@@ -110,6 +110,22 @@ def test_bucket_sums():
             enc(a).bucket_sums(bad, 4)
 
 
+def test_no_rows():
+    """Sums over nothing are 0; products of nothing have no elements."""
+    x = enc(np.zeros((0, 2)))
+    for got, want in [
+        (x.sum(axis=0), [0, 0]),
+        (x.sum(), 0),
+        (x.bucket_sums(np.zeros(0, int), 3), np.zeros((3, 2))),
+        (x.T @ plain(np.zeros(0)), [0, 0]),
+        (x + x, np.zeros((0, 2))),
+        (x * plain(np.zeros((0, 2))), np.zeros((0, 2))),
+    ]:
+        assert got.shape == np.shape(want)
+        np.testing.assert_array_equal(decrypt(KEY, got), want)
+    assert decrypt_packed(KEY, pack(x, 80)).shape == (0, 2)
+
+
 def test_scales_are_public_types_not_values():
     small, big = enc([2.0**-8, 2.0**-7]), enc([1000.0, 3e6])
     assert small.scale == big.scale == 8

@@ -143,9 +143,3 @@ def test_residues_use_the_whole_exponent(monkeypatch, small):
     exponent = int.from_bytes(drawn[0], "little")
     assert found == pow(int(base), exponent, int(small.public.n2))
     assert exponent.bit_length() > 512 // 2 - 8
-
-
-def test_longer_keys():
-    key = SecretKey.generate(3072)
-    assert key.public.bits == 3072
-    np.testing.assert_allclose(decrypt(key, encrypt(key.public, ENCODING.encode(X))), X)
