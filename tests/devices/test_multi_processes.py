@@ -144,7 +144,8 @@ def test_refusals_and_differences(tmp_path):
         assert one.code == 0, one.out
         scenes = dict(part.split("\n", 1) for part in one.out.split("SCENE ")[1:])
         refused = scenes["_refused"]
-        assert "RESULT text" in refused
+        if party == "alice":  # the others may hear of the refusal while they still wait for it
+            assert "RESULT text" in refused
         assert "HEARD PolicyError" in refused
         assert line("# the line that is refused") in refused
         advice = '[policy.alice]: { what = "secret", to = ["bob"] }'
