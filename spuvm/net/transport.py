@@ -133,23 +133,29 @@ class TlsTransport(Transport):
         return bool(self._waiting) or self._outgoing.pending > 0
 
     def send(self, parts: Sequence[memoryview | bytes]) -> int:
-        accepted = 0
-        if parts and not self._waiting:
+        accepted, waiting = 0, self._waiting
+        if parts and not waiting:
             data = joined(parts, _RECORD) if len(parts) > 1 else parts[0]
             if len(data) > _ENCRYPT:
                 data = memoryview(data)[:_ENCRYPT]
             with self._lock:
                 accepted = self._tls.write(data)
         if self._outgoing.pending:
-            self._waiting.append(memoryview(self._outgoing.read()))
-        if self._waiting:
-            with contextlib.suppress(BlockingIOError):
-                drop(self._waiting, self.sock.sendmsg(self._waiting[:IOV], (), NOW))
+            waiting.append(memoryview(self._outgoing.read()))
+        try:
+            if len(waiting) == 1:  # usual; cheaper than a list
+                drop(waiting, self.sock.send(waiting[0], NOW))
+            elif waiting:
+                drop(waiting, self.sock.sendmsg(waiting[:IOV], (), NOW))
+        except BlockingIOError:
+            pass
         return accepted
 
 
 def joined(parts: Sequence[memoryview | bytes], most: int) -> bytes | memoryview:
     """As many of the first parts as fit into `most` bytes, in one piece; at least one."""
+    if len(parts) == 2 and len(parts[0]) + len(parts[1]) <= most:  # usual: a header, a frame
+        return b"".join(parts)
     total = count = 0
     for part in parts:
         if count and total + len(part) > most:
