@@ -64,7 +64,7 @@ FLOWS = {
     "a predicate": (lambda a, b, i: jnp.where(b > 0, a, 0.0), "ab"),
     "a predicate alone": (lambda a, b, i: jnp.where(b > 0, 1.0, 2.0), "b"),
     "the place of the largest": (lambda a, b, i: jnp.argmax(b), "b"),
-    "an index": (lambda a, b, i: jnp.arange(3.0)[i], "i"),
+    "an index": (lambda a, b, i: jnp.arange(3.0).at[i].get(mode="clip"), "i"),
     "where something is written": (lambda a, b, i: jnp.zeros(3).at[i].set(5.0), "i"),
     "a slice": (lambda a, b, i: jax.lax.dynamic_slice(jnp.arange(5.0), (i,), (2,)), "i"),
     "an order": (lambda a, b, i: jax.lax.sort((b, jnp.arange(3.0)), num_keys=1)[1], "b"),
