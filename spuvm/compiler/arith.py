@@ -274,7 +274,7 @@ def linear(low: Lowering, x: int, c: Array | Varying, apply: Apply, terms: int) 
                 return apply(y, encode(low, c, bits))
     cap = (low.bits - 4 - largest - log_terms) // 2
     bits = min(exact, max(0, digits - smallest), cap)
-    return _split(low, settle(low, x), c, bits, apply)
+    return _split(low, to_frac(low, x, low.f), c, bits, apply)  # of integers the parts, too
 
 
 def _split(low: Lowering, x: int, c: Array | Varying, bits: int, apply: Apply) -> int:

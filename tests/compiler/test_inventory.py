@@ -1,7 +1,11 @@
-"""The inventory: every line on one of the rings, values, dtypes and shapes against plain JAX."""
+"""The inventory on one ring per line: values, dtypes and shapes against plain JAX.
+
+Every second line as a rule, all of them under the profile fuzz.
+"""
 
 from __future__ import annotations
 
+import os
 from types import CodeType
 from typing import Any
 
@@ -15,7 +19,9 @@ from spuvm.compiler import SecretSpec, compile_function
 from spuvm.errors import CompileError
 from spuvm.protocol.plain import run_plain
 
-TURNS = (64, 128, 64, 32)
+RINGS = (64, 128, 128, 64, 64, 32, 32, 64)
+LINES = range(0, len(ACCEPTED), 1 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 2)
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def secrets_of(code: CodeType) -> list[str]:
@@ -35,7 +41,7 @@ def specs_of(names: list[str]) -> list[SecretSpec]:
     return [SecretSpec(SECRETS[n].shape, str(SECRETS[n].dtype), "a") for n in names]
 
 
-@pytest.mark.parametrize("row", range(len(ACCEPTED)), ids=lambda i: ACCEPTED[i][:60])
+@pytest.mark.parametrize("row", LINES, ids=lambda i: ACCEPTED[i][:60])
 def test_as_in_jax(row: int) -> None:
     fn, names = function_of(ACCEPTED[row])
     arrays = [SECRETS[n] for n in names]
@@ -46,7 +52,8 @@ def test_as_in_jax(row: int) -> None:
     outs = run_plain(compiled.program, encoded, np.random.default_rng(row), "ranges")
     with jax.enable_x64(True):
         exact = [a if a.dtype.kind in "biu" else a.astype(np.float64) for a in arrays]
-        want = [np.asarray(v) for v in jax.tree.leaves(fn(*map(jax.numpy.asarray, exact)))]
+        whole = jax.jit(fn, compiler_options=QUICKLY)
+        want = [np.asarray(v) for v in jax.tree.leaves(whole(*map(jax.numpy.asarray, exact)))]
     got = decode_all(compiled, outs, config)
     for i, (g, w, aval) in enumerate(zip(got, want, promised, strict=True)):
         assert compiled.out_specs[i] == (aval.shape, str(aval.dtype)), i
@@ -59,8 +66,8 @@ def test_as_in_jax(row: int) -> None:
 
 
 def ring_of(row: int) -> int:
-    """Half of the lines in the ring of 64 bits; integers wider than 32 bits need one."""
-    return TURNS[row % len(TURNS)]
+    """The ring of a line: of 64 bits for one half of them."""
+    return RINGS[row % len(RINGS)]
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text for text, _ in REFUSED])

@@ -236,6 +236,10 @@ CASES = [
          rings=(64, 128), why="int32 is beyond the floats of 8 fraction bits"),
     Case("convert_element_type", lambda x: x.astype(jnp.float32) * 0.5,
          (Arg("int", dtypes=("int8", "int16", "uint8", "uint16")),), ONE, name="few-to-float"),
+    Case("convert_element_type", lambda x: x.astype(jnp.float32) * 0.3, (Arg("int", dtypes=(
+         "int8", "int16", "uint8", "uint16")),), ONE, name="scaled"),
+    Case("convert_element_type", lambda x: (x & 255).astype(jnp.float32) * 0.3,
+         (Arg("int", dtypes=("int32",)),), ONE, name="scaled-wide"),
     Case("convert_element_type", lambda b: b.astype(jnp.float32) + 0.5, (B,), ONE, name="bits"),
     _exact("convert_element_type", lambda x: (x.astype(bool), x.astype(jnp.uint16)), (I,), ONE,
            "int"),
