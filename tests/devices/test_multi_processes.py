@@ -132,7 +132,8 @@ def test_a_party_that_does_not_come(tmp_path):
 def test_refusals_and_differences(tmp_path):
     """One session after the other in the same three processes."""
     more = '[policy.alice]\nopen = [{ what = "told", to = ["*"] }]\n'
-    done = Deployment(tmp_path, more=more).run(SCRIPTS, "scenes")
+    deployment = Deployment(tmp_path, more=more)
+    done = deployment.run(SCRIPTS, "scenes")
     source = SCRIPTS.read_text().splitlines()
 
     def line(text):
@@ -171,6 +172,9 @@ def test_refusals_and_differences(tmp_path):
         assert all("RESULT" not in scenes[name] for name in ("_another_branch", "_another_program"))
     assert digests["alice"] == digests["bob"] != digests["carol"], "JAX computed the same"
     assert len(results) == 1
+    starts = [next(entries(deployment.ledger(party)))["policies"] for party in PARTIES]
+    assert starts[0] == starts[1] == starts[2]  # digests of all policies, in everybody's ledger
+    assert set(starts[0]) == set(PARTIES)
 
 
 def test_scripts_that_join_themselves(tmp_path):
