@@ -84,6 +84,12 @@ class Masks:
         Raises:
             ProtocolError: the instruction would run into the places of the next one.
         """
+        if len(requests) == 1:  # usual: the same blocks without a buffer around them
+            dtype, size = requests[0]
+            out = empty(size, dtype)
+            if size:
+                self._fill(other, memoryview(out).cast("B"), lane)
+            return [out]
         offsets = []
         total = 0
         for dtype, size in requests:
