@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spuvm.errors import ProtocolError, UsageError
 from spuvm.protocol.aby3 import ABY3
+from spuvm.protocol.aby3.lazy import HeldShare, JoinedShare, Store
 from spuvm.protocol.aby3.packing import pack, packed_size, unpack
 from spuvm.protocol.aby3.product import together
 from spuvm.protocol.aby3.share import AShare, BShare, flat
@@ -19,6 +20,10 @@ from spuvm.protocol.base import Exchange, Protocol, Table, spec
 SECRET = 123456789
 A = AShare(np.array([SECRET], np.uint64), np.array([SECRET], np.uint64))
 B = BShare(np.array([77], np.uint8), np.array([77], np.uint8), 7)
+STORE = Store((np.array([SECRET], np.uint64), b"77" * 8), np.dtype(np.uint64), 1)
+HELD = HeldShare(STORE, (1,), np.dtype(np.uint64))
+EVERY = [A, B, STORE, HELD, JoinedShare([A, HELD], (2,))]
+NAMES = ["a", "b", "store", "held", "joined"]
 
 USES = [
     np.asarray, bool, int, float, list, hash, pickle.dumps, copy.copy, copy.deepcopy,
@@ -27,7 +32,7 @@ USES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("share", [A, B], ids=["a", "b"])
+@pytest.mark.parametrize("share", EVERY, ids=NAMES)
 @pytest.mark.parametrize("use", range(len(USES)))
 def test_no_implicit_use(share, use: int) -> None:
     with pytest.raises((UsageError, TypeError)) as caught:
@@ -36,7 +41,7 @@ def test_no_implicit_use(share, use: int) -> None:
     assert "77" not in str(caught.value)
 
 
-@pytest.mark.parametrize("share", [A, B], ids=["a", "b"])
+@pytest.mark.parametrize("share", EVERY, ids=NAMES)
 def test_nothing_is_shown(share) -> None:
     for text in (repr(share), str(share), f"{share}", f"{[share]}"):
         assert "redacted" in text

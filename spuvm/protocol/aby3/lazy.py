@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spuvm.protocol.aby3.prss import Stream, expand
-from spuvm.protocol.aby3.share import PIECE, Array, AShare, flat, pieces
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, Redacted, flat, pieces
 from spuvm.wide import elements, empty, zeros
 
 Source = bytes | Array | None
@@ -57,7 +57,7 @@ class _Lazy(AShare):
         return f"AShare(shape={self._shape}, dtype={self.dtype}, redacted)"
 
 
-class Store:
+class Store(Redacted):
     """The two components that a party was dealt, flat, and what has been made of them so far."""
 
     __slots__ = ("_dtype", "_size", "_sources", "_sum")
@@ -66,6 +66,9 @@ class Store:
         self._sources = list(sources)
         self._dtype, self._size = dtype, size
         self._sum: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"Store(size={self._size}, dtype={self._dtype}, redacted)"
 
     def component(self, which: int) -> Array:
         """The elements of a component; made once."""

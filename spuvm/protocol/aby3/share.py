@@ -29,7 +29,7 @@ PIECE = 1 << 15
 """Elements of the pieces in which large arrays are worked on."""
 
 
-class _Redacted:
+class Redacted:
     """Shares show no data and refuse to be used as numbers."""
 
     __slots__ = ()
@@ -48,7 +48,7 @@ class _Redacted:
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class AShare(_Redacted):
+class AShare(Redacted):
     """Arithmetic shares of one party: two ring arrays of the value's shape.
 
     Always arrays: numpy turns sums of 0-d arrays into scalars, which warn when they wrap.
@@ -96,7 +96,7 @@ class AShare(_Redacted):
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class BShare(_Redacted):
+class BShare(Redacted):
     """Boolean shares of one party: `width` bits in the low end of each unsigned element."""
 
     x0: Array
