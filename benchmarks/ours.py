@@ -22,6 +22,7 @@ from benchmarks.harness import (
 )
 from benchmarks.light import Work
 from benchmarks.party import RING, tcp_party
+from spuvm.net.memory import keep_large_blocks
 
 if TYPE_CHECKING:
     from benchmarks.cases import Case, Form
@@ -183,6 +184,7 @@ def _spec(make: Any, x: Any, bounds: tuple[float, float] | None) -> Any:
 
 def main() -> None:
     """Serve until standard input closes."""
+    keep_large_blocks()  # as every process does that deals values
     parties = Parties(tcp_party, free_ports(3))
     try:
         server = Server(parties)

@@ -86,6 +86,7 @@ def deal_at_owner(
     box: Any,
 ) -> Any:
     """Deal a value and give the machines their pieces; returns its public structure."""
+    keep_large_blocks()  # who deals once deals in every round
     structure, pieces = perform(party, what, deal, Call((Slot(0),), {}, 2), unboxed([box]))
     if isinstance(pieces, Failure):
         pieces = (pieces,) * 3
