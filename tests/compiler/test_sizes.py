@@ -34,7 +34,7 @@ def test_functions_are_found() -> None:
     assert len(NORMALISED) == 4
 
 
-@pytest.mark.parametrize("size", [1, 30, 1 << 14])
+@pytest.mark.parametrize("size", [1, 30, 1 << 13])
 @pytest.mark.parametrize("ring", WIDTHS)
 @pytest.mark.parametrize("function", NORMALISED, ids=lambda f: f.id)
 @FEW
