@@ -181,11 +181,11 @@ def test_scripts_that_join_themselves(tmp_path):
     """Without `spuvm run`, without sf.shutdown; bob's fails in the end."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import os\nimport spuvm as sf\n"
+        "import os\nimport time\nimport spuvm as sf\n"
         "me = os.environ['PARTY']\n"
         "sf.init(party=me, cluster='cluster.toml', backend='inprocess')\n"
         "print('RESULT', sf.reveal(sf.PYU('alice')(lambda: 7)()), flush=True)\n"
-        "if me == 'bob':\n    raise ValueError('secret text')\n"
+        "if me == 'bob':\n    time.sleep(2)\n    raise ValueError('secret text')\n"
         "sf.wait(sf.PYU('carol')(lambda: 8)())\n"
     )
     deployment = Deployment(tmp_path)
@@ -195,7 +195,7 @@ def test_scripts_that_join_themselves(tmp_path):
     assert "ValueError: secret text" in outs["bob"]
     for party in ("alice", "carol"):
         assert "party 'bob': the script ended with ValueError" in outs[party]
-        assert "script.py:7" in outs[party]
+        assert "script.py:9" in outs[party]
         assert "secret text" not in outs[party]
         assert running[party].returncode == 1
 
