@@ -80,6 +80,7 @@ def main() -> None:
             with console.status(case.name):
                 fresh = measure(case, options.forms, ours, options.runs)
             rows += fresh
+            write_rows(options.output, fresh, partial=True)  # what is cut off keeps what it has
             if any("failure" in row for row in fresh):  # a party that failed stays failed
                 ours.close()
                 ours = _start()
