@@ -41,7 +41,7 @@ from spuvm.ml.progress import Tick
 from spuvm.ml.worker import LARGEST, Worker, batches
 
 _Worker = proxy(PYUObject)(Worker)
-AHEAD = 3  # steps of a block that are started before the first of them is done
+AHEAD = 8  # steps of a block that are started before the first of them is done
 
 
 def residual(scores: Any, y: Any) -> Any:

@@ -264,12 +264,12 @@ def test_the_bar_counts_steps_that_are_done(heu, spu, monkeypatch):
                 yield [self.name, i]
 
     monkeypatch.setattr(block, "wait", lambda done: events.append(("done", *done)))
-    block.epoch([Counted(6, "a"), Counted(4, "b")], lambda: events.append(("tick",)))
+    block.epoch([Counted(30, "a"), Counted(20, "b")], lambda: events.append(("tick",)))
     assert events[:4] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert [e for e in events if e[0] == "done"] == [
-        ("done", n, i) for i in range(6) for n in "ab" if i < (6 if n == "a" else 4)
+        ("done", n, i) for i in range(30) for n in "ab" if i < (30 if n == "a" else 20)
     ]
-    assert events.count(("tick",)) == 10
+    assert events.count(("tick",)) == 50
     started = ended = 0
     for event in events:
         started, ended = started + (event[0] in "ab"), ended + (event[0] == "done")
