@@ -183,12 +183,14 @@ def _computed(
 
 def count_steps(
     cond: Any, body: Any, cond_consts: Sequence[Any], consts: Sequence[Any], carry: Sequence[Any]
-) -> int:
-    """How often a while loop with a public predicate runs.
+) -> tuple[int, bool]:
+    """How often a while loop with a public predicate runs at most, and whether always as often.
+
+    In a loop around it that may be another number in every iteration.
 
     Raises:
-        CompileError: the predicate depends on a secret, or on an outer loop's iteration, or the
-            loop does not end within MOST_STEPS iterations.
+        CompileError: the predicate depends on a secret, or the loop does not end within MOST_STEPS
+            iterations.
     """
     secret = [isinstance(v, Secret) for v in (*consts, *carry)]
     inputs, _ = carried(body.jaxpr, secret, len(consts), len(carry))
@@ -212,11 +214,6 @@ def count_steps(
     operands = [*(v for v, u in zip(cond_consts, test_used[:first], strict=True) if u)]
     fixed = [*(v for v, u in zip(consts, used[: len(consts)], strict=True) if u)]
     start = [carry[k] for k in numbers]
-    if any(isinstance(v, Varying) for v in (*operands, *fixed, *start)):
-        raise CompileError(
-            "the number of iterations of a while loop differs between those of a loop around it",
-            next="use lax.fori_loop with the largest number of steps and jnp.where inside it",
-        )
     go = core.jaxpr_as_fun(core.ClosedJaxpr(test, cond.consts))
     run = core.jaxpr_as_fun(core.ClosedJaxpr(part, body.consts))
 
@@ -224,21 +221,46 @@ def count_steps(
         now = dict(zip(numbers, state, strict=True))
         return [now[k] for k in range(len(carry)) if mask[k]]
 
-    def again(both: Any) -> Any:
-        steps, state = both
-        return (steps <= MOST_STEPS) & go(*operands, *pick(state, test_used[first:]))[0]
+    def count(operands: Any, fixed: Any, start: Any) -> Any:
+        def again(both: Any) -> Any:
+            steps, state = both
+            return (steps <= MOST_STEPS) & go(*operands, *pick(state, test_used[first:]))[0]
 
-    def step(both: Any) -> Any:
-        steps, state = both
-        return steps + 1, tuple(run(*fixed, *pick(state, used[len(consts) :])))
+        def step(both: Any) -> Any:
+            steps, state = both
+            return steps + 1, tuple(run(*fixed, *pick(state, used[len(consts) :])))
 
+        state = tuple(map(jax.numpy.asarray, start))
+        return lax.while_loop(again, step, (jax.numpy.int32(0), state))[0]
+
+    every = _every_iteration(operands, fixed, start)
     with jax.ensure_compile_time_eval():
-        steps = int(
-            lax.while_loop(again, step, (np.int32(0), tuple(map(jax.numpy.asarray, start))))[0]
-        )
+        counts = np.asarray(jax.vmap(count, every.axes)(*every.values) if every.trips else
+                            count(*every.values))  # fmt: skip
+    steps = int(counts.max(initial=0))
     if steps > MOST_STEPS:
         raise CompileError(
             f"a while loop with a public predicate did not end in {MOST_STEPS} steps",
             next="check that its predicate becomes false",
         )
-    return steps
+    return steps, bool((counts == steps).all())
+
+
+@dataclass(frozen=True)
+class _Every:
+    """Public values for all combinations of iterations of the loops around, and where they lie."""
+
+    values: Any
+    axes: Any
+    trips: tuple[int, ...]
+
+
+def _every_iteration(*groups: Sequence[Any]) -> _Every:
+    found = [v for group in groups for v in group if isinstance(v, Varying)]
+    loops = range(found[0].loops if found else 0)
+    trips = tuple(max(v.table.shape[i] for v in found) for i in loops)
+    values = tuple(
+        tuple(v.flat(trips) if isinstance(v, Varying) else v for v in group) for group in groups
+    )
+    axes = tuple(tuple(0 if isinstance(v, Varying) else None for v in g) for g in groups)
+    return _Every(values, axes, trips)

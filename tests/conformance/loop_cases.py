@@ -41,6 +41,21 @@ def _nested(x: Any, w: Any) -> Any:
     return lax.fori_loop(0, 3, outer, w)
 
 
+def _triangular(x: Any) -> Any:
+    def row(i: Any, v: Any) -> Any:
+        return lax.fori_loop(i, 4, lambda j, v: v * 0.5 + x[j] * i, v)
+
+    return lax.fori_loop(0, 4, row, jnp.zeros(3))
+
+
+def _now_and_then(x: Any) -> Any:
+    def step(i: Any, v: Any) -> Any:
+        start = (jnp.int32(0), v)
+        return lax.while_loop(lambda s: s[0] < i % 2, lambda s: (s[0] + 1, s[1] + x[i]), start)[1]
+
+    return lax.fori_loop(0, 4, step, jnp.zeros(3))
+
+
 def _randoms(x: Any) -> Any:
     def step(carry: Any, i: Any) -> Any:
         key, v = carry
@@ -138,6 +153,8 @@ LOOP_CASES = [
     Case("scan", _sgd, (UNIT, UNIT), (((3,), (4, 3)),), name="sgd"),
     Case("while", _where, (SMALL,), VECTOR, name="public-predicate"),
     Case("scan", _nested, (SMALL, SMALL), BOTH, name="nested"),
+    Case("while", _triangular, (SMALL,), ROWS, name="triangular"),
+    Case("while", _now_and_then, (SMALL,), ROWS, name="now-and-then"),
     Case("scan", _randoms, (SMALL,), VECTOR, name="keys"),
     Case("scan", _public, (SMALL,), ROWS, name="public"),
     Case("scan", _writes, (SMALL,), ROWS, name="writes"),

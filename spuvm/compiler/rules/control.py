@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from jax import lax
+from jax.extend import core
 
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.loops import LoopSpec, lower_loop
@@ -51,8 +54,9 @@ def cond(
         taken = int(np.clip(int(public(index)), 0, len(branches) - 1))
         return lower_closed(low, branches[taken], args)
     results = [lower_closed(low, b, args) for b in branches]
-    if kind_of(index.dtype) == "bool":
-        picks = [index]
+    flag = _flag(low, index)
+    if flag is not None:
+        picks = [flag]
         results = results[:2]
     else:
         bit = [Out(low.shape(index.id), BOOL)]
@@ -66,6 +70,16 @@ def cond(
             for o, yes, no in zip(out, candidate, made, strict=True)
         ]
     return made
+
+
+def _flag(low: Lowering, index: Secret) -> Secret | None:
+    """The Boolean that lax.cond made an index of."""
+    if kind_of(index.dtype) == "bool":
+        return index
+    made = low.builder.instruction(index.id)
+    if made is not None and made.op == "b2a" and low.type(made.args[0]).width == 1:
+        return Secret(made.args[0], BOOL)
+    return None
 
 
 def _cond_varying(
@@ -135,11 +149,31 @@ def while_(
     body_nconsts: int,
     **_: Any,
 ) -> Sequence[Value]:
-    """A loop whose predicate stays public; a secret predicate is refused."""
+    """A loop whose predicate stays public; a secret predicate is refused.
+
+    Where a loop around it makes it run more often in some iterations than in others, it always
+    runs as often as it ever does; a public choice leaves what it carries as it was.
+    """
     first, second = cond_nconsts, cond_nconsts + body_nconsts
     cond_consts, body_consts, carry = args[:first], args[first:second], args[second:]
-    steps = count_steps(cond_jaxpr, body_jaxpr, cond_consts, body_consts, carry)
+    steps, even = count_steps(cond_jaxpr, body_jaxpr, cond_consts, body_consts, carry)
+    if not even:
+        body_jaxpr = _while_it_holds(cond_jaxpr, body_jaxpr, first, body_nconsts)
+        body_consts = (*cond_consts, *body_consts)
     spec = LoopSpec(body_jaxpr, body_consts, carry, (), steps)
     if steps > 1:
         return lower_loop(low, spec)
     return lower_closed(low, body_jaxpr, [*body_consts, *carry]) if steps else list(carry)
+
+
+def _while_it_holds(cond_jaxpr: Any, body_jaxpr: Any, first: int, consts: int) -> Any:
+    """The body of a while loop that does nothing where the predicate is false."""
+    predicate, body = core.jaxpr_as_fun(cond_jaxpr), core.jaxpr_as_fun(body_jaxpr)
+
+    def step(*args: Any) -> Any:
+        fixed, carry = args[first : first + consts], args[first + consts :]
+        (go,) = predicate(*args[:first], *carry)
+        return lax.cond(go, lambda: body(*fixed, *carry), lambda: list(carry))
+
+    avals = [*cond_jaxpr.in_avals[:first], *body_jaxpr.in_avals]
+    return jax.make_jaxpr(step)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))
