@@ -18,7 +18,15 @@ from gmpy2 import mpz
 from spuvm.errors import UsageError, ValueRangeError
 from spuvm.paillier.encoding import Plain, decode
 from spuvm.paillier.keys import PublicKey, SecretKey
-from spuvm.paillier.powers import inverses, pairwise, power, powers, products, weighted_products
+from spuvm.paillier.powers import (
+    inverses,
+    pairwise,
+    power,
+    powers,
+    products,
+    scattered_products,
+    weighted_products,
+)
 
 Objects = npt.NDArray[np.object_]
 Index = Any
@@ -166,11 +174,8 @@ class Ciphers:
             )
         width = math.prod(self.shape[1:])
         rows = self.data.reshape(len(where), width)
-        groups: list[list[mpz]] = [[] for _ in range(count * width)]
-        for bucket, row in zip(where.tolist(), rows, strict=True):
-            for i, c in enumerate(row):
-                groups[bucket * width + i].append(c)
-        out = objects(products(groups, self.key.n2), (count, *self.shape[1:]))
+        found = scattered_products(where.tolist(), rows.tolist(), count, width, self.key.n2)
+        out = objects(found, (count, *self.shape[1:]))
         return self._made(out, self.scale, self.bound * max(1, len(self.data)))
 
     def rerandomised(self) -> Ciphers:

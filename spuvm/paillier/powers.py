@@ -29,6 +29,28 @@ def products(groups: Sequence[Sequence[mpz]], modulus: mpz) -> list[mpz]:
     return [product(parts, modulus)]
 
 
+def scattered_products(
+    places: Sequence[int], rows: Sequence[Sequence[mpz]], count: int, width: int, modulus: mpz
+) -> list[mpz]:
+    """[count * width]: element (b, i) is the product of rows[j][i] over all j with places[j] = b.
+
+    Every core takes as many rows as the others and every row costs the same, wherever it goes: the
+    time tells nothing of the places. 1 is 1 + modulus, see _tables.
+    """
+
+    def piece(part: Sequence[tuple[int, Sequence[mpz]]]) -> list[list[mpz]]:
+        made = [modulus + 1] * (count * width)
+        for place, row in part:
+            for i, factor in enumerate(row, place * width):
+                made[i] = made[i] * factor % modulus
+        return [made]
+
+    total = [modulus + 1] * (count * width)
+    for made in in_pieces(piece, list(zip(places, rows, strict=True))):
+        total = pairwise(total, made, modulus)
+    return total
+
+
 def pairwise(a: Sequence[mpz], b: Sequence[mpz], modulus: mpz) -> list[mpz]:
     """a_i b_i for every i."""
 
