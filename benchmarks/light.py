@@ -79,7 +79,7 @@ def _read_and_write(source: Any, target: Any) -> None:
                 total[i] += part[i]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _buffer(words: int, salt: int) -> Any:
     return np.full(words, 3 + salt, np.uint64)
 
