@@ -7,7 +7,6 @@ processes import this module too.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -40,7 +39,6 @@ class Server:
         self._ring = Ring(ring)
         self._fxp = Fxp(self._ring, DEFAULT_FRAC_BITS[ring])
         self._programs: dict[str, Any] = {}
-        self._empty_mb = math.inf
         self._live: set[str] = set()  # forms whose results the parties hold
 
     def open(self, case: str) -> dict[str, Any]:
@@ -58,7 +56,7 @@ class Server:
         self._case = case
         self._args = self._case.inputs()
         self._leaves = jax.tree.leaves(self._case.secrets(self._args))
-        self._empty_mb = min(self._empty_mb, *self._parties.call("resident"))
+        self._empty_mb = min(self._parties.call("resident"))
         self._share()
         self._parties.call("load")
         self._parties.call("forget")
