@@ -1,8 +1,9 @@
-"""Rows as JSON files and as tables on the terminal."""
+"""Rows as JSON files, on the terminal and, by `python -m benchmarks.report`, in the README."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -93,6 +94,28 @@ def light_table(rows: Sequence[Any]) -> Table:
     return table
 
 
+def readme_table(rows: Sequence[Any]) -> str:
+    """The README's table of the rows that have a target, and the geometric mean of their ratios."""
+    lines = [
+        "| case | spuvm ms | SPU ms | ratio | asked for | spuvm error | SPU error |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    held = [row for row in rows if row["target"] is not None and row.get("ratio") is not None]
+    for row in held:
+        name = row["case"] + (", nothing declared" if _in_both_forms(row, held) else "")
+        ratio, target = f"{row['ratio']:.1f}", f"{row['target']:g}"
+        errors = _small(row.get("ours_error")), _small(row.get("peer_error"))
+        times = f"{row['ours_ms']:.1f}", f"{row['peer_ms']:.1f}"
+        lines.append("| " + " | ".join((name, *times, ratio, target, *errors)) + " |")
+    mean = math.exp(sum(math.log(row["ratio"]) for row in held) / len(held))
+    return "\n".join((*lines, "", f"Geometric mean of the ratios: {mean:.1f}."))
+
+
+def _in_both_forms(row: Any, rows: Sequence[Any]) -> bool:
+    forms = {other["form"] for other in rows if other["case"] == row["case"]}
+    return row["form"] == "full" and len(forms) == 2
+
+
 def _failures(rows: Sequence[Any]) -> str | None:
     lines = {
         f"{row['case']}: {row['failure'].splitlines()[0]}": None
@@ -126,3 +149,7 @@ def _ratio(row: Any) -> str:
     if row["target"] is None:
         return text
     return f"[green]{text}" if row["ratio"] >= row["target"] else f"[red]{text}"
+
+
+if __name__ == "__main__":
+    print(readme_table(json.loads((Path(__file__).parent / "results" / "peers.json").read_text())))

@@ -50,3 +50,14 @@ def test_extras_that_the_readme_names_resolve() -> None:
     declared = (ROOT / "pyproject.toml").read_text()
     for extra in named:
         assert re.search(rf"^{extra} = \[", declared, re.MULTILINE), extra
+
+
+def test_the_table_of_speeds_is_what_was_measured() -> None:
+    import json
+
+    from benchmarks.report import readme_table
+
+    rows = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text())
+    assert readme_table(rows) in (ROOT / "README.md").read_text(), (
+        "the README's table is old: paste what python -m benchmarks.report prints"
+    )
