@@ -133,10 +133,10 @@ def test_nothing_executable_crosses() -> None:
 def test_shares_are_redacted_classes() -> None:
     """Every class that holds components or dealt arrays hides them."""
     from spuvm.protocol.aby3.io import Dealt
-    from spuvm.protocol.aby3.share import AShare, BShare, _Redacted
+    from spuvm.protocol.aby3.share import AShare, BShare, Redacted
 
-    assert issubclass(AShare, _Redacted)
-    assert issubclass(BShare, _Redacted)
+    assert issubclass(AShare, Redacted)
+    assert issubclass(BShare, Redacted)
     for cls in (AShare, BShare, Dealt):
         assert "__repr__" in vars(cls)
         assert "__eq__" not in vars(cls)
