@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Processes that share the tests, file by file; each takes up to 4 GB.
 WORKERS ?= 2
 
-.PHONY: demo test check lint types pytest fuzz test-net bench bench-peers clean
+.PHONY: demo test check lint types pytest fuzz ops-table ops-check test-net bench bench-peers clean
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spuvm needs Python 3.11 or newer; set PYTHON=python3.x")'
@@ -35,8 +35,14 @@ pytest: $(STAMP)
 test-net: $(STAMP)
 	SPUVM_NET=long $(BIN)/python -m pytest tests/net/test_wan.py
 
-fuzz: $(STAMP)
+fuzz: $(STAMP) ops-check
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m 'not ray' --timeout=0
+
+ops-table: $(STAMP)
+	$(BIN)/python tests/conformance/ops_table.py $(ARGS)
+
+ops-check: $(STAMP)
+	$(BIN)/python tests/conformance/ops_table.py --check
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run

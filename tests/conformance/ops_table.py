@@ -138,7 +138,8 @@ def table_of(text: str) -> dict[str, list[str]]:
     made: dict[str, list[str]] = {}
     for line in text.splitlines():
         parts = line.split(" | ")
-        if line.startswith("| ") and len(parts) == len(TABLE) + len(SETTINGS):
+        wide = len(parts) == len(TABLE) + len(SETTINGS)
+        if line.startswith("| ") and wide and line not in columns():
             made.setdefault(f"{parts[0][2:]}-{parts[1].strip()}", []).append(line)
     return made
 
