@@ -1,4 +1,4 @@
-"""The error function, its inverse, and gelu."""
+"""The error function and its inverse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spuvm.compiler.numeric.limits import clamped, plus
 from spuvm.compiler.numeric.logarithm import log, log1p
 from spuvm.compiler.numeric.polynomial import evaluate, internal_bits, shortest
 from spuvm.compiler.numeric.roots import sqrt
-from spuvm.compiler.numeric.symmetric import odd, ramp, slack
+from spuvm.compiler.numeric.symmetric import odd, slack
 
 Floats = npt.NDArray[np.float64]
 _erf = np.vectorize(math.erf, otypes=[float])
@@ -84,21 +84,3 @@ def _inverse_by_operand(t: Floats) -> Floats:
     c = math.pi * square  # the series of erf_inv at 0, in x^2
     near = 1 + c / 12 + 7 * c**2 / 480 + 127 * c**3 / 40320 + 4369 * c**4 / 5806080
     return np.asarray(np.where(small, math.sqrt(math.pi) / 2 * near, z / x))
-
-
-def _gelu_even(x: Floats) -> Floats:
-    return np.asarray(0.5 * x * _erf(x / math.sqrt(2)))
-
-
-def _gelu_tanh_even(x: Floats) -> Floats:
-    return np.asarray(0.5 * x * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def gelu(low: Lowering, x: int) -> int:
-    """x times the normal distribution function: x/2 plus an even function, 0 or x far from 0."""
-    return ramp(low, x, _gelu_even, math.sqrt(2) * _reach(low.f) + 0.5)
-
-
-def gelu_tanh(low: Lowering, x: int) -> int:
-    """The usual approximation of gelu by tanh; see gelu."""
-    return ramp(low, x, _gelu_tanh_even, math.sqrt(2) * _reach(low.f) + 0.5)
