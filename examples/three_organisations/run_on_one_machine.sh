@@ -7,14 +7,14 @@ folder=${1:-three_organisations_run}
 [ $# -gt 0 ] && shift
 parties="hospital clinic university"
 PYTHON=${PYTHON:-python3}
-"$PYTHON" -c 'import spuvm' 2>/dev/null || {
-    echo "$PYTHON has no spuvm: pip install it, or name the Python that has it: PYTHON=.../bin/python $0" >&2
-    exit 1
-}
 spuvm() { "$PYTHON" -m spuvm.cli "$@"; }
 
 mkdir -p "$folder"
 cd "$folder"
+"$PYTHON" -c 'import spuvm' 2>/dev/null || {
+    echo "$PYTHON has no spuvm: pip install it, or name the Python that has it: PYTHON=.../bin/python $0" >&2
+    exit 1
+}
 if [ ! -f certs/cluster.toml ]; then
     spuvm certs --parties hospital,clinic,university --out certs
     cat "$here/policy.toml" >> certs/cluster.toml
