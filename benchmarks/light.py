@@ -84,6 +84,11 @@ def _buffer(words: int, salt: int) -> Any:
     return np.full(words, 3 + salt, np.uint64)
 
 
+def drop_buffers() -> None:
+    """Free what light runs worked on, which is kept from one to the next."""
+    _buffer.cache_clear()
+
+
 def run_light(channel: Any, work: Work) -> None:
     """Do the work once at this party."""
     for share in range(SHARES):

@@ -98,6 +98,13 @@ class Server:
             "live_mb": live_bytes(program) / (1 << 20),
         }
 
+    def peak_mb(self, form: Form = "declared", runs: int = 3) -> float:
+        """The largest resident set of a party in runs that follow each other, and nothing else."""
+        self._parties.call("free_outputs", form)
+        self._live.discard(form)
+        self._parties.call("resident")
+        return max(self._run(form)[1].peak_mb for _ in range(runs))
+
     def run(self, form: Form = "declared") -> dict[str, Any]:
         """One timed run; of an ``io`` case with sharing, loading and revealing around it."""
         if self._case.scope == "run":

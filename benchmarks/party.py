@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import resident_mb, return_free_memory
-from benchmarks.light import Work, run_light
+from benchmarks.light import Work, drop_buffers, run_light
 
 RING = 64
 NAMES = ("alice", "bob", "carol")
@@ -36,6 +36,7 @@ class Party:
             for function, args in samples():
                 function(*args)
             self._loaded = True
+        drop_buffers()
         return_free_memory()
         return resident_mb()
 
