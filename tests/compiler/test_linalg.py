@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from linalg_cases import CHECKS
+from linalg_cases import CHECKS, SMALL
 from reference import configuration, decode_all, encode_all
 
 from spuvm.compiler import SecretSpec, compile_function
@@ -36,11 +36,11 @@ def test_against_jax(name):
             assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
 
 
-@pytest.mark.parametrize("name", ["cholesky", "triangular_solve lower", "lu", "det small"])
+@pytest.mark.parametrize("name", SMALL)
 def test_the_small_ring(name):
-    fn, *arrays = CHECKS[name]
+    fn, *arrays = SMALL[name]
     for got, want in zip(*run(fn, arrays, 32), strict=True):
-        limit = 0 if want.dtype.kind in "iu" else 2.0**-2 * np.maximum(1, np.abs(want))
+        limit = 0 if want.dtype.kind in "iu" else 2.0**-4 * np.maximum(1, np.abs(want))
         assert (np.abs(got - want) <= limit).all()
 
 

@@ -9,23 +9,14 @@ import jax.scipy.linalg as sl
 import numpy as np
 from jax import lax
 
-RNG = np.random.default_rng(7)
 
-
-def conditioned(m, n, condition):
+def conditioned(rng, m, n, condition):
     """A random matrix whose singular values run from 3 to 3 / condition."""
-    u, _ = np.linalg.qr(RNG.normal(size=(m, m)))
-    v, _ = np.linalg.qr(RNG.normal(size=(n, n)))
+    u, _ = np.linalg.qr(rng.normal(size=(m, m)))
+    v, _ = np.linalg.qr(rng.normal(size=(n, n)))
     k = min(m, n)
     s = np.geomspace(3, 3 / condition, k)
     return np.float32((u[:, :k] * s) @ v[:k])
-
-
-SQUARE, TALL = conditioned(4, 4, 20), conditioned(5, 3, 20)
-SYMMETRIC = np.float32((SQUARE + SQUARE.T) / 2)
-POSITIVE = np.float32(SQUARE @ SQUARE.T + 0.5 * np.eye(4))
-RIGHT = np.float32(RNG.uniform(-3, 3, (4, 2)))
-LOWER = np.float32(np.tril(RNG.uniform(-1, 1, (4, 4)), -1) + np.diag([1.5, -2, 0.7, 3]))
 
 
 def rebuilt_eigh(x):
@@ -49,49 +40,65 @@ def packed(x):
     return a, lax.linalg.householder_product(a.T, taus)
 
 
-CHECKS = {
-    "cholesky": (jnp.linalg.cholesky, POSITIVE),
-    "cholesky batch": (jnp.linalg.cholesky, np.stack([POSITIVE, 3 * POSITIVE])[:, :3, :3]),
-    "cholesky grad": (jax.grad(lambda x: jnp.linalg.cholesky(x).sum()), POSITIVE[:2, :2]),
-    "cho_solve": (lambda a, b: sl.cho_solve(sl.cho_factor(a), b), POSITIVE[:3, :3], RIGHT[:3]),
-    "triangular_solve lower": (lambda a, b: sl.solve_triangular(a, b, lower=True), LOWER, RIGHT),
-    "triangular_solve unit": (
-        lambda a, b: sl.solve_triangular(a, b, trans=1, lower=True, unit_diagonal=True),
-        LOWER,
-        RIGHT,
-    ),
-    "triangular_solve right": (
-        lambda a, b: lax.linalg.triangular_solve(a, b, left_side=False, lower=True),
-        LOWER,
-        RIGHT.T,
-    ),
-    "triangular_solve public": (
-        lambda b: sl.solve_triangular(jnp.asarray(LOWER.T, b.dtype), b),
-        RIGHT,
-    ),
-    "lu": (lax.linalg.lu, SQUARE),
-    "lu tall": (lax.linalg.lu, TALL),
-    "lu wide": (lax.linalg.lu, TALL.T),
-    "lu_pivots_to_permutation": (
-        lambda x: lax.linalg.lu_pivots_to_permutation(sl.lu_factor(x)[1], 4),
-        SQUARE,
-    ),
-    "det": (jnp.linalg.det, SQUARE),
-    "slogdet": (jnp.linalg.slogdet, SQUARE[:3, :3]),
-    "det small": (jnp.linalg.det, np.stack([SQUARE[:3, :3], POSITIVE[:3, :3]])),
-    "qr": (jnp.linalg.qr, TALL),
-    "qr wide": (jnp.linalg.qr, TALL.T[:2]),
-    "qr complete": (lambda x: jnp.linalg.qr(x, mode="complete"), TALL[:, :2]),
-    "geqrf householder_product": (packed, TALL[:, :2]),
-    "eigh": (rebuilt_eigh, SYMMETRIC[:3, :3]),
-    "eigh two": (jnp.linalg.eigvalsh, SYMMETRIC[:2, :2]),
-    "svd": (rebuilt_svd, TALL),
-    "svd square factors": (square_factors, TALL[:, :2].T),
-    "pinv": (lambda x: jnp.linalg.pinv(x, rtol=1e-3), TALL[:, :2]),
-    "lstsq": (lambda x, y: jnp.linalg.lstsq(x, y, rcond=1e-3)[0], TALL[:, :2], TALL[:, 2]),
-    "norms": (
-        lambda x: [jnp.linalg.norm(x, o) for o in (None, 2, -2, "nuc", 1, np.inf)],
-        TALL[:, :2],
-    ),
-    "matrix_power": (lambda x: jnp.linalg.matrix_power(x, 3), SQUARE),
-}
+def checks(condition):
+    """Name -> a function and its matrices, of this condition number."""
+    rng = np.random.default_rng(7)
+    square, tall = conditioned(rng, 4, 4, condition), conditioned(rng, 5, 3, condition)
+    symmetric = np.float32((square + square.T) / 2)
+    positive = np.float32(square @ square.T + 0.5 * np.eye(4))
+    right = np.float32(rng.uniform(-3, 3, (4, 2)))
+    lower = np.float32(np.tril(rng.uniform(-1, 1, (4, 4)), -1) + np.diag([1.5, -2, 0.7, 3]))
+    return {
+        "cholesky": (jnp.linalg.cholesky, positive),
+        "cholesky batch": (jnp.linalg.cholesky, np.stack([positive, 3 * positive])[:, :3, :3]),
+        "cholesky grad": (jax.grad(lambda x: jnp.linalg.cholesky(x).sum()), positive[:2, :2]),
+        "cho_solve": (lambda a, b: sl.cho_solve(sl.cho_factor(a), b), positive[:3, :3], right[:3]),
+        "triangular_solve lower": (
+            lambda a, b: sl.solve_triangular(a, b, lower=True),
+            lower,
+            right,
+        ),
+        "triangular_solve unit": (
+            lambda a, b: sl.solve_triangular(a, b, trans=1, lower=True, unit_diagonal=True),
+            lower,
+            right,
+        ),
+        "triangular_solve right": (
+            lambda a, b: lax.linalg.triangular_solve(a, b, left_side=False, lower=True),
+            lower,
+            right.T,
+        ),
+        "triangular_solve public": (
+            lambda b: sl.solve_triangular(jnp.asarray(lower.T, b.dtype), b),
+            right,
+        ),
+        "lu": (lax.linalg.lu, square),
+        "lu tall": (lax.linalg.lu, tall),
+        "lu wide": (lax.linalg.lu, tall.T),
+        "lu_pivots_to_permutation": (
+            lambda x: lax.linalg.lu_pivots_to_permutation(sl.lu_factor(x)[1], 4),
+            square,
+        ),
+        "det": (jnp.linalg.det, square),
+        "slogdet": (jnp.linalg.slogdet, square[:3, :3]),
+        "det small": (jnp.linalg.det, np.stack([square[:3, :3], positive[:3, :3]])),
+        "qr": (jnp.linalg.qr, tall),
+        "qr wide": (jnp.linalg.qr, tall.T[:2]),
+        "qr complete": (lambda x: jnp.linalg.qr(x, mode="complete"), tall[:, :2]),
+        "geqrf householder_product": (packed, tall[:, :2]),
+        "eigh": (rebuilt_eigh, symmetric[:3, :3]),
+        "eigh two": (jnp.linalg.eigvalsh, symmetric[:2, :2]),
+        "svd": (rebuilt_svd, tall),
+        "svd square factors": (square_factors, tall[:, :2].T),
+        "pinv": (lambda x: jnp.linalg.pinv(x, rtol=1e-3), tall[:, :2]),
+        "lstsq": (lambda x, y: jnp.linalg.lstsq(x, y, rcond=1e-3)[0], tall[:, :2], tall[:, 2]),
+        "norms": (
+            lambda x: [jnp.linalg.norm(x, o) for o in (None, 2, -2, "nuc", 1, np.inf)],
+            tall[:, :2],
+        ),
+        "matrix_power": (lambda x: jnp.linalg.matrix_power(x, 3), square),
+    }
+
+
+CHECKS = checks(20)
+SMALL = checks(5)  # for 8 fraction bits

@@ -21,7 +21,7 @@ from function_cases import FUNCTIONS, Function
 from integer_cases import OPS, Op
 from integer_cases import sample as whole_numbers
 from jax_cases import CASES, SAME, Case
-from linalg_cases import CHECKS
+from linalg_cases import CHECKS, SMALL
 from loop_cases import LOOP_CASES
 from reference import decode_all, encode_all, sample
 from sweep import Setting, compiled, measure
@@ -48,12 +48,11 @@ class Cell:
     bits: int = 0
     error: float | None = None
     reason: str = ""
-    mark: str = ""
 
     def __str__(self) -> str:
         if self.reason:
             return self.reason
-        return f"{self.rounds} · {self.bits:,} · {rounded_up(self.error)}{self.mark}"
+        return f"{self.rounds} · {self.bits:,} · {rounded_up(self.error)}"
 
 
 @dataclass(frozen=True)
@@ -244,11 +243,12 @@ def integer_cell(op: Op, dtype: str, ring: int, frac: int) -> Cell:
 
 def of_matrices(name: str) -> Record:
     """A record of linalg_cases."""
-    fn, *arrays = CHECKS[name]
+    _, *arrays = CHECKS[name]
     text = " ".join(str(a.shape).replace(" ", "").replace(",)", ")") for a in arrays)
 
     def cell(dtype: str, ring: int, frac: int) -> Cell:
-        return cell_of(fn, arrays, [False] * len(arrays), iter([arrays]), config_of(ring, frac))
+        fn, *given = (SMALL if frac == 8 else CHECKS)[name]
+        return cell_of(fn, given, [False] * len(given), iter([given]), config_of(ring, frac))
 
     words = [w for w in name.split() if w in RULES]
     return Record(" ".join(words) or "(jnp.linalg)", "matrix-" + name, text, (FLOATS,), cell)

@@ -153,7 +153,7 @@ def eigh(
         n = a.shape[0]
         kept = np.tri(n, n, dtype=bool) if lower else np.tri(n, n, dtype=bool).T
         a = jnp.where(kept, a, a.T)
-        vectors, values = matrix.eigh(a)
+        vectors, values = matrix.eigh(a, 2.0**-low.f)
         if sort_eigenvalues or subset_by_index:
             values, vectors = matrix.ordered(values, vectors)
         first, last = subset_by_index or (0, n)
@@ -179,7 +179,7 @@ def svd(
 
     def run(a: Any) -> Any:
         wide = a.shape[0] < a.shape[1]
-        u, s, v = matrix.svd(a.T if wide else a)
+        u, s, v = matrix.svd(a.T if wide else a, 2.0**-low.f)
         if not compute_uv:
             (s,) = matrix.ordered(s, descending=True)
             return (s[slice(*subset_by_index)] if subset_by_index else s,)
