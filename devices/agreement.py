@@ -13,19 +13,16 @@ announcements of operation n only needs results of operations up to n.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import FrameType
 from typing import Any, Final
 
 from spuvm import errors
-from spuvm.devices.failure import is_the_users
+from spuvm.devices.failure import source_line
 from spuvm.errors import (
     AgreementError,
     ChannelError,
@@ -318,17 +315,6 @@ def relayed(error: SpuvmError) -> SpuvmError:
         if label in said and said[label] is None:
             said[label] = text.strip()
     return kind(first, **said)
-
-
-def source_line() -> str:
-    """The user's line that is being executed, without its folder."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if is_the_users(str(frame.f_globals.get("__name__", ""))):
-            code = frame.f_code
-            return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
-        frame = frame.f_back
-    return ""
 
 
 def _script_failed(party: str, last: Operation) -> PartyError:

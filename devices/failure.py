@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NoReturn
 
 from spuvm.errors import ChannelError, PartyError, ProtocolError, SpuvmError
@@ -67,6 +70,17 @@ def line_of(error: BaseException) -> str:
             at = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
         trace = trace.tb_next
     return at
+
+
+def source_line() -> str:
+    """The user's line that is being executed, without its folder."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if is_the_users(str(frame.f_globals.get("__name__", ""))):
+            code = frame.f_code
+            return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
+        frame = frame.f_back
+    return ""
 
 
 def is_the_users(module: str) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device, DeviceObject
 from spuvm.devices.calls import map_leaves
@@ -16,6 +15,7 @@ from spuvm.devices.crossings import Joiner
 from spuvm.devices.failure import checked
 from spuvm.devices.proxy import Proxy
 from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.reporting import disclose, moved_in_clear
 from spuvm.devices.session import current
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.devices.structure import describe
@@ -47,6 +47,8 @@ def move(x: DeviceObject, target: Any) -> Any:
         ref = current().backend.move(x.ref, device.party)
         moved = PYUObject(device, replace(ref, origins=x.ref.origins))
         moved.facts, moved.keeps = x.facts, x.keeps
+        if x.ref.origins:  # otherwise masked or encrypted
+            moved_in_clear(x.ref.what, device.party, x.ref.origins)
         return moved
     if isinstance(x, PYUObject) and isinstance(device, SPU):
         return device.receive(x)
@@ -132,6 +134,9 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
     backend = current().backend
     opening = {spu: _open(spu, [x for x in secret if x.device is spu]) for spu in _spus(secret)}
     values = dict(zip(map(id, clear), checked(backend.fetch([x.ref for x in clear])), strict=True))
+    for one in clear:
+        if one.ref.origins:
+            moved_in_clear(one.ref.what, DRIVER, one.ref.origins)
     for spu, (objects, refs) in opening.items():
         parts = checked(backend.fetch(refs))
         first = 0
@@ -208,11 +213,9 @@ def _spus(objects: list[SPUObject]) -> list[SPU]:
 
 def _record(x: SPUObject, to: str) -> None:
     """Count what was opened to whom, for reports."""
-    opened = current().opened
     for leaf in x.structure()[0]:
         what = f"output of {x.stored.what}"
-        one = Disclosure(what, to, leaf.origins, leaf.spec.shape, leaf.spec.dtype, "")
-        opened[one] = opened.get(one, 0) + 1
+        disclose(what, to, leaf.origins, leaf.spec.dtype, leaf.spec.shape)
 
 
 def _has_ciphertexts(x: DeviceObject, device: Device) -> bool:

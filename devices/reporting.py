@@ -1,20 +1,55 @@
-"""What was opened to whom by code outside the SPU: moves of ciphertexts, data, models."""
+"""The session's report: who learned what, from whose data, at which line of the script."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from spuvm.compiler.disclosure import Disclosure
+from spuvm.devices.failure import source_line
 from spuvm.devices.session import current
 
 
-def disclose(what: str, to: str, origins: Iterable[str], dtype: str = "float64") -> None:
+def disclose(
+    what: str,
+    to: str,
+    origins: Iterable[str],
+    dtype: str = "float64",
+    shape: tuple[int, ...] = (),
+) -> None:
     """Count a disclosure; its shape stays with the parties where the script does not know it."""
-    one = Disclosure(what, to, tuple(sorted(set(origins))), (), dtype, "")
+    one = Disclosure(what, to, tuple(sorted(set(origins))), shape, dtype, source_line())
     opened = current().opened
     opened[one] = opened.get(one, 0) + 1
 
 
+@contextmanager
+def named(what: str | None) -> Iterator[None]:
+    """What goes from party to party inside is reported under this name.
+
+    None: it is not reported, because masks or keyed digests hide it, or because the code around it
+    calls `disclose` itself.
+    """
+    session = current()
+    before, session.moves_as = session.moves_as, (what,)
+    try:
+        yield
+    finally:
+        session.moves_as = before
+
+
+def moved_in_clear(made_by: str, to: str, origins: Iterable[str]) -> None:
+    """Report a value that goes from one party to another, or to the driver, as it is."""
+    as_what = current().moves_as
+    what = f"value of {made_by}" if as_what is None else as_what[0]
+    if what is not None:
+        disclose(what, to, origins, "")
+
+
 def disclosed() -> list[tuple[Disclosure, int]]:
-    """Everything that was opened in this session so far, and how often, in order."""
+    """Everything that somebody learned in this session so far, and how often, in order.
+
+    Openings of an SPU and a HEU, and values that move from one party to another or to the driver as
+    they are; not what stays masked, encrypted or shared.
+    """
     return list(current().opened.items())

@@ -21,7 +21,7 @@ from spuvm.devices.base import Device
 from spuvm.devices.masker import Masked, Masker, unmasked
 from spuvm.devices.proxy import proxy
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.reporting import disclose
+from spuvm.devices.reporting import disclose, named
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.errors import UsageError
 
@@ -68,11 +68,10 @@ class PlainAggregator(Aggregator):
 
     def _gather(self, fn: Any, data: Sequence[Any], weights: Weights, axis: Axis) -> PYUObject:
         given = checked(data, weights, axis)
-        for x in (*data, *(weights or ())):
-            if isinstance(x, PYUObject) and x.device != self._device:
-                disclose("value for a plain aggregation", self._device.party, x.ref.origins)
-        here = [_moved(x, self._device) for x in data]
-        found: PYUObject = self._device(fn)(here, [_moved(w, self._device) for w in given], axis)
+        with named("value for a plain aggregation"):
+            here = [_moved(x, self._device) for x in data]
+            beside = [_moved(w, self._device) for w in given]
+        found: PYUObject = self._device(fn)(here, beside, axis)
         return found
 
 
@@ -106,8 +105,9 @@ class SecureAggregator(Aggregator):
         self._rounds = itertools.count(1)
         self._maskers = [_Masker(p.party, names, frac_bits, device=p) for p in participants]
         keys = [m.public_key() for m in self._maskers]
-        for masker, pyu in zip(self._maskers, participants, strict=True):
-            masker.agree([key.to(pyu) for key in keys])
+        with named(None):  # public keys
+            for masker, pyu in zip(self._maskers, participants, strict=True):
+                masker.agree([key.to(pyu) for key in keys])
 
     @property
     def device(self) -> PYU:
@@ -136,7 +136,8 @@ class SecureAggregator(Aggregator):
             masker = self._maskers[self._participants.index(x.device)]
             weighted = weights is not None
             masked = masker.mask(number, x, weight, weighted, axis)
-            sent.append(masked.to(self._device))
+            with named(None):  # masked: the sum is reported below
+                sent.append(masked.to(self._device))
         origins = {name for x in data for name in x.ref.origins}
         disclose(f"{kind} of {len(data)} participants", self._device.party, origins)
         found: PYUObject = self._device(join_masked)(sent, kind)

@@ -9,7 +9,7 @@ from spuvm.data import local
 from spuvm.devices.base import DeviceObject
 from spuvm.devices.moves import reveal
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.reporting import disclose
+from spuvm.devices.reporting import disclose, named
 from spuvm.errors import UsageError
 
 Partitions = dict[PYU, PYUObject]
@@ -52,7 +52,8 @@ def each(partitions: Partitions, fn: Callable[..., Any], *args: Any) -> Partitio
 def salts(parties: Sequence[PYU]) -> dict[PYU, PYUObject]:
     """One fresh key at all parties, which the script does not see."""
     salt: PYUObject = parties[0](local.fresh_salt)()
-    return {pyu: salt.to(pyu) for pyu in parties}
+    with named(None):  # of nobody's data
+        return {pyu: salt.to(pyu) for pyu in parties}
 
 
 def compare(parts: Partitions, by: Callable[[Sequence[Any]], Any], what: str) -> list[str]:
@@ -62,7 +63,9 @@ def compare(parts: Partitions, by: Callable[[Sequence[Any]], Any], what: str) ->
     do not fit, and both are reported.
     """
     first = next(iter(parts))
-    found = first(by)([part.to(first) for part in parts.values()])
+    with named(None):  # digests: what they tell is reported below
+        digests = [part.to(first) for part in parts.values()]
+    found = first(by)(digests)
     disclose(what, first.party, [p.party for p in parts], "bool")
     places = learn([found], what)[0]
     return [list(parts)[i].party for i in places]
@@ -92,4 +95,5 @@ def learn(handles: Sequence[PYUObject], what: str) -> list[Any]:
     """Metadata to the script: reported."""
     for one in handles:
         disclose(what, SCRIPT, one.ref.origins, "metadata")
-    return list(reveal(list(handles)))
+    with named(None):
+        return list(reveal(list(handles)))

@@ -17,7 +17,7 @@ from spuvm.data.mixed import MixDataFrame, by_party
 from spuvm.data.ndarray import FedNdarray
 from spuvm.data.partitioned import each, learn
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.reporting import disclose
+from spuvm.devices.reporting import disclose, named
 from spuvm.errors import UsageError
 
 Table = Any
@@ -84,7 +84,8 @@ class _Scaler(ABC):
         names = [p.party for p in data.partitions]
         for name in names:
             disclose(f"{type(self).__name__}: statistics over all rows", name, names)
-        return self._shared(data)
+        with named(None):
+            return self._shared(data)
 
     def _scale(self, data: Any, by: dict[PYU, PYUObject]) -> Any:
         missing = [p.party for p in data.partitions if p not in by]

@@ -33,7 +33,7 @@ from spuvm.devices.heuobject import HEUObject
 from spuvm.devices.moves import wait
 from spuvm.devices.proxy import proxy
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.reporting import disclose
+from spuvm.devices.reporting import named
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.errors import UsageError
 from spuvm.ml.parameters import Parameters, Scores
@@ -90,14 +90,12 @@ class Block:
         """Whether the weights moved less than tol since the last call; one bit, reported."""
         moved = [w.moved() for w in self.workers.values()]
         limit = (self._how.tol or 0.0) ** 2
-        parties = [p.party for p in self.workers]
         if self._spu is not None and self._scores == "shares":
             verdict = self._spu(below)(moved, limit).to(self.owner)
         else:
-            for p in parties:
-                if p != self.owner.party:
-                    disclose("squared change of weights", self.owner.party, [p])
-            verdict = self.owner(below)([m.to(self.owner) for m in moved], limit)
+            with named("squared change of weights"):
+                here = [m.to(self.owner) for m in moved]
+            verdict = self.owner(below)(here, limit)
         (found,) = learn([self.owner(bool)(verdict)], "whether training converged")
         return bool(found)
 
@@ -114,8 +112,8 @@ class Block:
         scores = []
         for pyu, worker in self.workers.items():
             if pyu != self.owner:
-                disclose("partial scores of a batch", self.owner.party, [pyu.party])
-                scores.append(worker.partial_score(low, high).to(self.owner))
+                with named("partial scores of a batch"):
+                    scores.append(worker.partial_score(low, high).to(self.owner))
         r = owner.residual(low, high, *scores)
         own = owner.step_with(r, low, high)
         return [own, *self._evaluators_step(self._heu.receive(r, (-1.0, 1.0)), low, high)]

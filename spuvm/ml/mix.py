@@ -13,7 +13,7 @@ from spuvm.data.ndarray import as_labels
 from spuvm.data.partitioned import Partitions, learn, shown
 from spuvm.devices.heu import HEU
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.reporting import disclose
+from spuvm.devices.reporting import named
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
@@ -163,10 +163,9 @@ class FLogisticRegressionMix:
         self._fitted()
         labels = self._labels(x, y)
         parts = self.predict_proba(x)
-        for one in (*parts, *labels):
-            if one.device != at:
-                disclose("probabilities and labels of a block", at.party, one.ref.origins)
-        found = at(_joint_auc)([p.to(at) for p in parts], [v.to(at) for v in labels])
+        with named("probabilities and labels of a block"):
+            here = [p.to(at) for p in parts], [v.to(at) for v in labels]
+        found = at(_joint_auc)(*here)
         return float(learn([found], "area under the ROC curve")[0])
 
     def save(self, paths: Sequence[Mapping[PYU, str]]) -> None:
@@ -261,11 +260,9 @@ class FLogisticRegressionMix:
             mean = aggregator.average(
                 [mine[p] for mine, p in zip(weights, group, strict=True)], weights=rows
             )
-            names = [p.party for p in group]
-            for block, pyu in zip(blocks, group, strict=True):
-                if isinstance(mean, PYUObject):  # opening shares reports itself
-                    disclose("average of weights, an epoch", pyu.party, names)
-                block.set_weights({pyu: mean.to(pyu)})
+            with named("average of weights, an epoch"):  # opening shares reports itself
+                for block, pyu in zip(blocks, group, strict=True):
+                    block.set_weights({pyu: mean.to(pyu)})
 
     def _fitted(self) -> None:
         if not self._weights:

@@ -12,7 +12,7 @@ from spuvm.data.partitioned import Partitions, learn
 from spuvm.devices.heu import HEU
 from spuvm.devices.moves import wait
 from spuvm.devices.pyu import PYU, PYUObject
-from spuvm.devices.reporting import disclose
+from spuvm.devices.reporting import named
 from spuvm.devices.spu import SPU
 from spuvm.errors import UsageError
 from spuvm.ml import worker as w
@@ -176,10 +176,9 @@ def predict_proba(
         opened = spu(shared_probability)(scores).to(owner)
         shared: PYUObject = owner(w.two_columns)(opened)
         return shared
-    for pyu in weights:
-        if pyu != owner:
-            disclose("partial scores of a prediction", owner.party, [pyu.party])
-    found: PYUObject = owner(w.probabilities)(*[s.to(owner) for s in scores])
+    with named("partial scores of a prediction"):
+        here = [s.to(owner) for s in scores]
+    found: PYUObject = owner(w.probabilities)(*here)
     return found
 
 

@@ -78,7 +78,8 @@ def test_open_at_an_evaluator(heu):
     assert opened.device == sf.PYU(BOB)
     np.testing.assert_allclose(sf.reveal(opened), X @ M, atol=1e-4)
     new = [d for d in current().opened if current().opened[d] != before.get(d, 0)]
-    assert [(d.to, d.origins) for d in new] == [(BOB, (ALICE, BOB))]
+    both = (ALICE, BOB)
+    assert [(d.to, d.origins) for d in new] == [(BOB, both), ("driver", both)]
 
 
 def test_export_to_phe(heu):

@@ -81,6 +81,28 @@ def test_moves(alice, bob):
     assert sf.reveal(sf.to(bob, (1, 2))) == (1, 2)
 
 
+def test_what_moves_in_clear_is_reported(alice, bob):
+    """Who learned it, from whose data, on which line; a value that stays tells nobody."""
+
+    def weights():
+        return np.ones(3)
+
+    before = dict(sf.disclosed())
+    x = alice(weights)()
+    x.to(alice)
+    at_bob = x.to(bob)
+    sum_at_bob = bob(np.add)(at_bob, 1)
+    sf.reveal([sum_at_bob, at_bob])
+    new = [(d, n) for d, n in sf.disclosed() if n != before.get(d, 0)]
+    assert [(d.what, d.to, d.origins) for d, _ in new] == [
+        ("value of weights", "bob", ("alice",)),
+        ("value of add", "driver", ("alice", "bob")),
+        ("value of weights", "driver", ("alice",)),
+    ]
+    assert all(d.source.startswith("test_pyu.py:") for d, _ in new)
+    assert all(n == 1 for _, n in new)
+
+
 def test_wrong_device(alice, bob):
     x = alice(lambda: 1)()
     with pytest.raises(sf.errors.UsageError, match="lives elsewhere") as caught:

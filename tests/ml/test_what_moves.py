@@ -1,5 +1,7 @@
 """Everything that leaves a party during training is named here: hidden, or in the report."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from cancer import by_columns
@@ -69,17 +71,16 @@ def test_what_is_shown_is_reported_and_nothing_else_is(moved, scores):
     hidden = SEALED | MASKED | SHAPES | SALTS
     shown = [(what, to) for what, to in moved if what not in hidden]
     assert not {what for what, _ in shown} - set(SHOWN)
-    reported = {
-        (d.what, d.to): n - before.get(d, 0)
-        for d, n in current().opened.items()
-        if n != before.get(d, 0)
-    }
+    reported = Counter()
+    for d, n in current().opened.items():
+        if n != before.get(d, 0):
+            reported[d.what, d.to] += n - before.get(d, 0)
     assert {(SHOWN[what], to) for what, to in shown} == set(reported)
     # The default closes what the talk's algorithm shows to the party with the labels.
     scores_seen = [to for what, to in shown if what == "Worker.partial_score"]
     assert scores_seen == ([ALICE] * 2 * STEPS if scores == "clear" else [])
     count = reported.get(("partial scores of a batch", ALICE))
-    assert count == (STEPS if scores == "clear" else None)  # of each of two parties
+    assert count == (2 * STEPS if scores == "clear" else None)
     assert {to for what, to in moved if what in MASKED} <= {BOB}
 
 
