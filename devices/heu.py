@@ -144,6 +144,7 @@ class HEU(Device):
             free.append(dropped.popleft())
         call = Call((tuple(free), *args), {})
         what = f"{self.name} {method}"
+        self._session.flow.note(party, party, "work", what)
         (ref,) = self._session.backend.invoke(self._residents[party], what, method, call, refs)
         return ref
 
@@ -153,10 +154,12 @@ class HEU(Device):
 
     def carry(self, ref: Ref, target: str) -> Ref:
         """A message to another party: ciphertexts and masked integers, which show nothing."""
+        self._session.flow.note(ref.party, target, "hidden", ref.what)
         return self._session.backend.move(replace(ref, origins=()), target)
 
     def carry_to_open(self, ref: Ref, target: str, what: str, origins: Sequence[str]) -> Ref:
         """A message that lets `target` see a value: all whose data it depends on may refuse."""
+        self._session.flow.note(ref.party, target, "opened", what)
         return self._session.backend.move(replace(ref, what=what, origins=tuple(origins)), target)
 
     def drop(self, party: str, name: str) -> None:

@@ -13,6 +13,7 @@ from spuvm.devices.base import Device, DeviceObject
 from spuvm.devices.calls import map_leaves
 from spuvm.devices.crossings import Joiner
 from spuvm.devices.failure import checked
+from spuvm.devices.flow import Form
 from spuvm.devices.proxy import Proxy
 from spuvm.devices.pyu import PYU, PYUObject
 from spuvm.devices.reporting import disclose, moved_in_clear
@@ -44,7 +45,10 @@ def move(x: DeviceObject, target: Any) -> Any:
     if x.device == device:
         return x
     if isinstance(x, PYUObject) and isinstance(device, PYU):
-        ref = current().backend.move(x.ref, device.party)
+        session = current()
+        form: Form = "clear" if x.ref.origins else "hidden"
+        session.flow.note(x.device.party, device.party, form, x.ref.what)
+        ref = session.backend.move(x.ref, device.party)
         moved = PYUObject(device, replace(ref, origins=x.ref.origins))
         moved.facts, moved.keeps = x.facts, x.keeps
         if x.ref.origins:  # otherwise masked or encrypted
@@ -135,6 +139,7 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
     opening = {spu: _open(spu, [x for x in secret if x.device is spu]) for spu in _spus(secret)}
     values = dict(zip(map(id, clear), checked(backend.fetch([x.ref for x in clear])), strict=True))
     for one in clear:
+        current().flow.note(one.device.party, DRIVER, "clear", one.ref.what)
         if one.ref.origins:
             moved_in_clear(one.ref.what, DRIVER, one.ref.origins)
     for spu, (objects, refs) in opening.items():
@@ -145,6 +150,7 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
             mine = [machine[first : first + len(shared)] for machine in parts]
             values[id(x)] = Joiner(spu.fxp, shared, structure)(*mine)
             first += len(shared)
+            current().flow.note(spu.name, DRIVER, "opened", x.stored.what)
             _record(x, DRIVER)
     return jax.tree.unflatten(treedef, [values.get(id(x), x) for x in leaves])
 

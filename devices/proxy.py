@@ -30,6 +30,7 @@ class Proxy:
         self.device = device
         call, refs = pack(device.party, self._cls.__name__, args, kwargs, None)
         self._session = current()
+        self._session.flow.note(device.party, device.party, "work", self._cls.__name__)
         self._resident = self._session.backend.create(
             device.party, self._cls.__name__, self._cls, call, refs
         )
@@ -48,6 +49,7 @@ class Proxy:
                 raise UsageError(f"{self!r} belongs to a session that was shut down")
             results = checked_results(num_returns)
             call, refs = pack(self.device.party, what, args, kwargs, results)
+            self._session.flow.note(self.device.party, self.device.party, "work", what)
             out = self._session.backend.invoke(self._resident, what, name, call, refs)
             self._origins = tuple(sorted({*self._origins, *mixed(self.device.party, refs)}))
             handles = self.device.handles(out, results, self._origins)

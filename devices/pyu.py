@@ -46,7 +46,9 @@ class PYU(Device):
 
         def start(*args: Any, **kwargs: Any) -> Any:
             call, refs = pack(self.party, what, args, kwargs, results)
-            out = current().backend.call(self.party, what, fn, call, refs)
+            session = current()
+            session.flow.note(self.party, self.party, "work", what)
+            out = session.backend.call(self.party, what, fn, call, refs)
             return self.handles(out, results, mixed(self.party, refs))
 
         return start

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Backend, Machines
+from spuvm.devices.flow import Flow
 from spuvm.devices.local import LocalBackend, at_party
 from spuvm.errors import SpuvmError, UsageError
 
@@ -36,6 +37,7 @@ class Session:
         self.parties = parties
         self.backend = backend
         self.opened: dict[Disclosure, int] = {}
+        self.flow = Flow()
         self.moves_as: tuple[str | None] | None = None  # devices/reporting.py: named
         self.held: list[object] = []  # devices whose processes hold values that are on their way
         self._counters: dict[str, itertools.count[int]] = {}

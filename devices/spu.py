@@ -29,6 +29,7 @@ from spuvm.devices.crossings import (
     widest_type,
 )
 from spuvm.devices.failure import checked
+from spuvm.devices.flow import Form
 from spuvm.devices.host import PROGRAMS, OpenOrder, RunOrder
 from spuvm.devices.pyu import PYUObject
 from spuvm.devices.recent import Recent
@@ -124,6 +125,7 @@ class SPU(Device):
         """Have a party deal a value to the machines."""
         self._check_open()
         name = self._fresh()
+        self._session.flow.note(owner, self.name, "shared", what)
         with self._lock:
             facts = self.machines.feed(name, owner, f"sharing {what}", dealer, ref)
         return Stored(self, name, what, (facts,))
@@ -132,6 +134,7 @@ class SPU(Device):
         """Run a program on named arrays; its outputs are arrays 0, 1, ... of what is returned."""
         self._check_open()
         name = self._fresh()
+        self._session.flow.note_run(self.name, what, program)
         with self._lock:
             new = self._sent.get(program.digest) is None
             self._sent.put(program.digest, True)
@@ -151,6 +154,8 @@ class SPU(Device):
         with self._lock:
             order = self._order(list(zip(x.names, leaves, strict=True)), self.rank(party))
             ref = self.machines.open_at(order, party, x.stored.what, join)
+        form: Form = "opened" if order.origins else "hidden"
+        self._session.flow.note(self.name, party, form, x.stored.what)
         return replace(ref, origins=order.origins)
 
     def open_here(self, arrays: Sequence[tuple[str, Shared]]) -> tuple[Ref, ...]:
@@ -170,6 +175,7 @@ class SPU(Device):
             )
         leaves, tree = x.structure()
         parts = [target._fresh() for _ in range(PARTIES)]
+        self._session.flow.note(self.name, target.name, "shared", x.stored.what)
         with self._lock:
             order = self._order(list(zip(x.names, leaves, strict=True)), None, whole=True)
             self.machines.pass_on(order, target.machines, parts)

@@ -21,6 +21,7 @@ _HOME = {
     "disclosed": "spuvm.devices.reporting",
     "init": "spuvm.devices.session",
     "proxy": "spuvm.devices.proxy",
+    "report": "spuvm.devices.picture",
     "reveal": "spuvm.devices.moves",
     "shutdown": "spuvm.devices.session",
     "simulate": "spuvm.devices.simulate",
@@ -48,6 +49,7 @@ __all__ = [
     "ml",
     "proxy",
     "random",
+    "report",
     "reveal",
     "shutdown",
     "simulate",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from spuvm.devices.moves import reveal as reveal
     from spuvm.devices.moves import to as to
     from spuvm.devices.moves import wait as wait
+    from spuvm.devices.picture import report as report
     from spuvm.devices.proxy import proxy as proxy
     from spuvm.devices.pyu import PYU as PYU
     from spuvm.devices.pyu import PYUObject as PYUObject
