@@ -147,6 +147,24 @@ def elements(c: Array | Varying) -> Array:
     return np.asarray(c.table) if isinstance(c, Varying) else c
 
 
+def vanishing(low: Lowering, c: Array | Varying) -> None:
+    """Warn of a public number, such as an epsilon against division by 0, that rounds to 0.
+
+    Of an array only where all of it does, in some iteration: single small elements are data.
+    """
+    if low.lines != "own":
+        return
+    sizes = np.abs(elements(c).astype(np.float64))
+    loops = c.loops if isinstance(c, Varying) else 0
+    most = sizes.reshape((*sizes.shape[:loops], -1)).max(-1, initial=0)
+    lost = most[(most > 0) & (most < 2.0 ** -(low.f + 1))]
+    if lost.size:
+        low.warn(
+            f"{lost.max():g} is 0 with {low.f} fraction bits: a constant has to be at least "
+            f"{2.0**-low.f:.2g}, or choose a Config with more fraction bits"
+        )
+
+
 def finite(low: Lowering, c: Array) -> Array:
     """A public float array as float64; infinities become the largest representable numbers."""
     wide = np.asarray(c).astype(np.float64)

@@ -77,7 +77,8 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
     if low.lines == "own":
         low.source = user_line(eqn) or low.source
     out = [Out(tuple(v.aval.shape), _dtype(v.aval)) for v in eqn.outvars]
-    low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
+    if low.lines == "own":  # otherwise whoever lowers a function of its own has said it
+        low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
     try:
         seen = len(low.watched) if low.watched is not None else 0
         made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)

@@ -97,6 +97,7 @@ def lift(low: Lowering, value: Any, dtype: np.dtype[Any]) -> Secret:
         low.public[made] = ring
         return Secret(made, dtype)
     wide = arith.uniform(arith.finite(low, c))
+    arith.vanishing(low, wide)
     frac = min(low.f, arith.fraction_bits(wide))
     zero = arith.retype(low, zero, frac)
     p, ring = arith.encode(low, wide, frac), arith.ring_array(low, wide, frac)
@@ -112,6 +113,7 @@ def _lift_varying(low: Lowering, value: Varying, dtype: np.dtype[Any], kind: str
     if kind == "int":
         return Secret(low.emit("add_ap", zero, public_ring(low, value)), dtype)
     wide = value.with_(arith.finite(low, value.table))
+    arith.vanishing(low, wide)
     frac = min(low.f, arith.fraction_bits(wide.table))
     zero = arith.retype(low, zero, frac)
     return Secret(low.emit("add_ap", zero, arith.encode(low, wide, frac)), dtype)

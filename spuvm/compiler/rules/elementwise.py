@@ -51,18 +51,8 @@ def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("add_ap", a, _ring(low, c)), o.dtype)
-    _vanishing(low, c)
+    arith.vanishing(low, c)
     return Secret(arith.add_public(low, a, c), o.dtype)
-
-
-def _vanishing(low: Lowering, c: Array) -> None:
-    """Warn of a public summand, such as an epsilon against division by 0, that rounds to 0."""
-    most = float(np.abs(c).max(initial=0))
-    if 0 < most < 2.0 ** -(low.f + 1) and low.checked == "float" and low.lines == "own":
-        low.warn(
-            f"{most:g} is 0 with {low.f} fraction bits: what is added has to be at least "
-            f"{2.0**-low.f:.2g}, or choose a Config with more fraction bits"
-        )
 
 
 @rule("sub")
@@ -79,6 +69,7 @@ def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         return Secret(arith.neg(low, b), o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("sub_pa", _ring(low, c), b), o.dtype)
+    arith.vanishing(low, c)
     return Secret(arith.add_public(low, b, c, sign=-1), o.dtype)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith, integrals, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.rules import Out
+from spuvm.compiler.rules.special import in_place
 from spuvm.compiler.values import Value, public
+from spuvm.errors import CompileError
 
 # The equations of jnp.logaddexp(x, y), x and y being values 0 and 1.
 LOGADDEXP = (
@@ -39,16 +43,48 @@ def known(
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     if name in BY_NAME and _is_jax_own(jaxpr, name):
         return [BY_NAME[name](low, out[0], *args)]
+    name = _special(jaxpr)
+    if name in integrals.FUNCTIONS and isinstance(args[-1], Secret):
+        function = integrals.FUNCTIONS[name]
+        return in_place(low, lambda v, sign: function(v, low.config.fxp, sign), args[-1])
+    if name == "bessel_jn":
+        return _bessel_jn(low, out[0], jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
         return [_logaddexp(low, out[0], *args)]
     return None
 
 
+def _special(jaxpr: Any) -> str:
+    """The name under which one of JAX's files of special functions defines what was traced."""
+    m = re.match(r"(\w+) at .*jax._src.*scipy.special\.py", jaxpr.debug_info.func_src_info)
+    return m[1] if m else ""
+
+
+def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
+    """All orders up to the one that was asked for."""
+    scans = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
+    order, steps = (o.shape or (1,))[0] - 1, scans[0].params["length"] - 1
+    call = partial(jax.scipy.special.bessel_jn, v=order, n_iter=steps)
+    if len(args) != 1 or not _traces_to(jaxpr, call):
+        raise CompileError(
+            "bessel_jn inside of vmap or of a derivative has no form for secrets",
+            next="call it on the whole array: it takes its elements one by one anyway",
+        )
+    (x,) = args
+    assert isinstance(x, Secret)
+    return in_place(low, lambda v, _: integrals.bessel_jn(v, order, steps), x)
+
+
 def _is_jax_own(jaxpr: Any, name: str) -> bool:
     """Whether the body is what JAX makes of its own function of this name."""
+    fn = getattr(jnp, name, None)
+    return fn is not None and _traces_to(jaxpr, fn)
+
+
+def _traces_to(jaxpr: Any, fn: Callable[..., Any]) -> bool:
+    """Whether a call of `fn` has this body."""
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
     try:
-        fn: Any = getattr(jnp, name)
         (call,) = jax.make_jaxpr(fn)(*shapes).jaxpr.eqns
     except (TypeError, ValueError):  # no such call, or no call at all
         return False

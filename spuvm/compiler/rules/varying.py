@@ -64,6 +64,7 @@ def _sum(low: Lowering, o: Out, x: Secret, p: Varying, sign: int) -> Secret:
     """sign * x + p."""
     a = operand(low, x, o.shape)
     if kind_of(o.dtype) == "float":
+        arith.vanishing(low, p)
         return Secret(arith.add_public(low, a, _float(low, p), sign), o.dtype)
     c = public_ring(low, p)
     made = low.emit("add_ap", a, c) if sign > 0 else low.emit("sub_pa", c, a)

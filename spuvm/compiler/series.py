@@ -1,0 +1,30 @@
+"""A Chebyshev series as a primitive of JAX, for functions that are written in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+Array = Any
+
+chebyshev_p = core.Primitive("chebyshev")
+chebyshev_p.def_abstract_eval(lambda w, *, series: w)
+chebyshev_p.def_impl(
+    lambda w, *, series: jnp.asarray(np.polynomial.chebyshev.chebval(w, series), w.dtype)
+)
+
+
+def chebyshev(series: tuple[float, ...], w: Array) -> Array:
+    """sum series[k] T_k(w) for w in [-1, 1], or beyond by roundings."""
+    return chebyshev_p.bind(w, series=series)
+
+
+def interpolated(function: Callable[[Any], Any], error: float, most: int = 60) -> tuple[float, ...]:
+    """The series of a function on [-1, 1], left off where the rest is below `error`."""
+    c = np.polynomial.chebyshev.chebinterpolate(function, most)
+    tail = np.cumsum(np.abs(c[::-1]))[::-1]
+    return tuple(float(v) for v in c[: max(3, int((tail > error).sum()))])

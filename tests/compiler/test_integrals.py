@@ -1,0 +1,99 @@
+"""Integrals and Bessel functions of jax.scipy.special, and constants that fixed point cannot hold.
+
+Their accuracy over the whole domain is in test_functions_accuracy.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special as js
+import numpy as np
+import pytest
+from jax import lax
+from reference import configuration, decode_all, encode_all, tolerance
+from scipy import special as exact
+
+from spuvm.compiler import SecretSpec, compile_function
+from spuvm.errors import CompileError
+from spuvm.protocol.plain import run_plain
+
+POINTS = np.float32(np.concatenate([np.linspace(-12, 12, 97), [0.004, -0.5, 19.25]]))
+
+
+def run(fn: Any, x: np.ndarray, ring: int = 64) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Results and warnings."""
+    config = configuration(ring)
+    made = compile_function(fn, [SecretSpec(x.shape, "float32", "a")], config=config)
+    rng = np.random.default_rng(1)
+    outs = run_plain(made.program, encode_all(made, [x], config), rng, "ranges")
+    return decode_all(made, outs, config), made.warnings
+
+
+@pytest.mark.parametrize("ring", [32, 64, 128])
+@pytest.mark.parametrize("order", [0, 1, 6])
+def test_bessel_functions_of_all_orders(order: int, ring: int) -> None:
+    x = POINTS * 2
+    (got,), warnings = run(lambda v: js.bessel_jn(v, v=order), x, ring)
+    want = np.stack([exact.jv(n, x.astype(np.float64)) for n in range(order + 1)])
+    assert got.shape == (order + 1, *x.shape)
+    assert np.abs(got - want).max() <= tolerance(configuration(ring))
+    assert warnings == ()
+
+
+def test_bessel_functions_of_a_matrix_but_not_under_vmap() -> None:
+    x = POINTS[:6].reshape(2, 3)
+    (got,), _ = run(partial(js.bessel_jn, v=2, n_iter=40), x)
+    assert np.abs(got - [exact.jv(n, x.astype(np.float64)) for n in range(3)]).max() < 1e-4
+    for fn in (jax.vmap(partial(js.bessel_jn, v=2)), jax.jacfwd(partial(js.bessel_jn, v=2))):
+        with pytest.raises(CompileError, match="bessel_jn inside of vmap"):
+            run(fn, x)
+
+
+@pytest.mark.parametrize("name", ["erfcx", "dawsn", "fresnel", "sici"])
+def test_under_transformations(name: str) -> None:
+    """The same form inside of vmap, jit and derivatives; no warning."""
+    fn = getattr(js, name)
+    first = (lambda v: fn(v)[0]) if name in ("fresnel", "sici") else fn
+    x = POINTS[40:60].reshape(4, 5)
+    every = lambda v: (jax.vmap(jax.jit(first))(v), jax.vmap(jax.vmap(jax.grad(first)))(v))  # noqa: E731
+    got, warnings = run(every, x)
+    with jax.enable_x64(True):
+        want = [np.asarray(w) for w in every(jnp.asarray(x.astype(np.float64)))]
+    for g, w in zip(got, want, strict=True):
+        assert (np.abs(g - w) <= 2.0**-12 * np.maximum(1, np.abs(w))).all()
+    assert warnings == ()
+
+
+# --- constants that are 0 in fixed point ------------------------------------------------------
+
+LOST = {
+    "added": lambda x: x * x + 1e-9,
+    "subtracted from": lambda x: 1e-9 - x,
+    "chosen": lambda x: jnp.where(x > 0, 1e-9, x),
+    "carried": lambda x: lax.fori_loop(0, 3, lambda i, v: v * x, jnp.full(x.shape, 1e-9)),
+    "of a polynomial": lambda x: jnp.polyval(jnp.array([2e-9, 3e-7, 0.5, 1.0]), x),
+    "in an iteration": lambda x: lax.fori_loop(0, 3, lambda i, v: v + 1e-7 * 10.0**-i, x),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_constants_that_vanish_are_reported(name: str) -> None:
+    _, texts = run(LOST[name], POINTS[:4])
+    assert any("is 0 with 18 fraction bits" in t and "test_integrals.py:" in t for t in texts)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x * 1e-9,
+        lambda x: x + jnp.array([1.0, 1e-9, 0.0, 3.0]),
+        lambda x: jnp.where(x > 0, 0.0, x) + 1e-4,
+        lambda x: jnp.polyval(jnp.array([0.0, 0.25, 1.0]), x),
+    ],
+)
+def test_small_factors_and_data_are_not(fn: Any) -> None:
+    assert run(fn, POINTS[:4])[1] == ()
