@@ -93,8 +93,33 @@ def _split(out: Any, count: int, what: str) -> tuple[Any, ...]:
     return tuple(out)
 
 
+_AROUND = ("grad", "value_and_grad", "vmap", "jacfwd", "jacrev", "jvp", "vjp", "linearize")
+
+
 def name_of(fn: Callable[..., Any]) -> str:
-    """The name of a function for messages and task lists."""
+    """The name of a function for messages, policies and reports: "loss", "grad(loss)".
+
+    JAX gives its transformed functions the name of what they transform; a gradient is something
+    else, and whoever lets out the one need not let out the other.
+    """
     inner = getattr(fn, "func", fn)
-    name = str(getattr(inner, "__qualname__", None) or type(inner).__name__)
-    return name.rpartition("<locals>.")[2]
+    name = str(getattr(inner, "__qualname__", None) or type(inner).__name__).rpartition(
+        "<locals>."
+    )[2]
+    around = []
+    while hasattr(inner, "__wrapped__"):
+        maker = _maker(inner)
+        around += [maker] if maker in _AROUND else []
+        inner = inner.__wrapped__
+    return "".join(f"{maker}(" for maker in around) + name + ")" * len(around)
+
+
+def _maker(fn: Any) -> str:
+    """The function of JAX that made `fn`, "" for all others."""
+    if not str(getattr(fn, "__globals__", {}).get("__name__", "")).startswith("jax."):
+        return ""
+    code = fn.__code__
+    held = dict(zip(code.co_freevars, fn.__closure__ or (), strict=True))
+    if code.co_qualname.startswith("api_boundary.") and "fun" in held:
+        code = getattr(held["fun"].cell_contents, "__code__", code)
+    return str(code.co_qualname.partition(".")[0])
