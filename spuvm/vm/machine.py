@@ -36,6 +36,8 @@ Array = npt.NDArray[Any]
 class RunStats:
     """What one run took at this party: rounds, payload bytes sent, seconds, bytes by instruction.
 
+    A round is one step of the parties' common schedule, counted while running; a party need not
+    have a message in each.
     `views` holds every array received, in order, when the run recorded them.
     """
 
@@ -157,7 +159,9 @@ class Machine:
         views: list[Array] | None = [] if record == "views" else None
         before = self._channel.stats.bytes_sent
         try:
-            made = self._execute(executor, Frame(program, plan, values, dict(plan.uses)), views)
+            rounds, made = self._execute(
+                executor, Frame(program, plan, values, dict(plan.uses)), views
+            )
         except SpuvmError as error:
             self.abort(f"party {self.party_names[self.rank]}: {error.message}")
             raise
@@ -169,7 +173,7 @@ class Machine:
             self._values[name] = _as_share(value, self.rank, program, output.value)
         rows = tuple(_row_of(program, *item) for item in sorted(executor.sent.items()))
         return RunStats(
-            plan.rounds,
+            rounds,
             self._channel.stats.bytes_sent - before,
             time.perf_counter() - started,
             rows,
@@ -286,16 +290,18 @@ class Machine:
                 next="it was freed or never shared",
             ) from None
 
-    def _execute(self, executor: Executor, frame: Frame, views: list[Array] | None) -> list[Any]:
-        """Exchange what the frame yields, round by round; its outputs."""
-        steps, received = executor.steps(frame), None
+    def _execute(
+        self, executor: Executor, frame: Frame, views: list[Array] | None
+    ) -> tuple[int, list[Any]]:
+        """Exchange what the frame yields, round by round; how many they were, and its outputs."""
+        steps, received, rounds = executor.steps(frame), None, 0
         while True:
             try:
                 due = next(steps) if received is None else steps.send(received)
             except StopIteration as stop:
                 outputs: list[Any] = stop.value
-                return outputs
-            received = {}
+                return rounds, outputs
+            received, rounds = {}, rounds + 1
             if due.send or due.receive:
                 received = self._channel.exchange(due.send, due.receive)
             if self.ring.bits == 128:

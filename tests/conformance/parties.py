@@ -205,7 +205,11 @@ def interactive(op: str) -> Callable[..., Any]:
 
 
 class ClockedChannel(Channel):
-    """A channel that measures rounds: the longest chain of messages that depend on each other."""
+    """A channel that measures the longest chain of messages that depend on each other.
+
+    Of one instruction that is its rounds. In a program a party that has nothing to wait for may
+    begin the next instruction a round before the schedule does, so there it can be less.
+    """
 
     def __init__(self, inner: Channel, stamps: Mapping[tuple[int, int], deque[int]]) -> None:
         self._inner, self._stamps = inner, stamps
@@ -252,10 +256,11 @@ def at_all(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
 
 @dataclass
 class Measured:
-    """What a run of a program gave and took."""
+    """What a run of a program gave and took: rounds of the schedule, the longest chain in them."""
 
     outputs: list[np.ndarray]
     rounds: int
+    chain: int
     bytes_sent: tuple[int, int, int]
     stats: list[Any] = field(default_factory=list)
 
@@ -298,8 +303,10 @@ class Trio:
              for m in self.machines]
         )  # fmt: skip
         b0, b1, b2 = (c.stats.bytes_sent - b for c, b in zip(self.channels, before, strict=True))
-        rounds = max(c.clock for c in self.channels) - start
-        return Measured([], rounds, (b0, b1, b2), stats)
+        chain = max(c.clock for c in self.channels) - start
+        (rounds,) = {s.rounds for s in stats}
+        assert chain <= rounds
+        return Measured([], rounds, chain, (b0, b1, b2), stats)
 
     def open(self, name: str, *, to: int | None = None, bits: int | None = None) -> np.ndarray:
         """The clear value, flat, as its receiver puts it together."""

@@ -56,7 +56,8 @@ def check(trio, v: Variant, seed: int) -> None:
     assert measured.bytes_sent == cost.bytes_sent, f"{v}: bytes declared and sent"
     assert tuple(s.bytes_sent for s in measured.stats) == cost.bytes_sent
     sends = any(cost.bytes_sent)
-    assert measured.rounds == (cost.rounds if sends else 0) or 0 in v.types[0].shape, str(v)
+    assert measured.rounds == cost.rounds
+    assert measured.chain == (cost.rounds if sends else 0) or 0 in v.types[0].shape, str(v)
 
 
 @pytest.mark.parametrize("bits", RINGS)

@@ -119,6 +119,27 @@ def test_meaning_and_cost(trio: Any, bits: int, order: str) -> None:
     assert (str(again), again.digest) == (str(program), program.digest)
 
 
+@pytest.mark.parametrize("width", [1, 9, 32])
+def test_a_party_that_may_begin_early_changes_no_count(trio: Any, width: int) -> None:
+    """b2a ends with a message that P0 has no part in, and eqz_a begins with one of P0."""
+    b = builder(Ring(64))
+    bit, x = b.input(B, "o"), b.input(A, "o")
+
+    def body(c: Builder, i: int, flag: int, total: int) -> list[int]:
+        number = c.emit("b2a", flag)
+        return [c.emit("eqz_a", number, bits=width), c.emit("add_aa", total, number)]
+
+    for i, value in enumerate(loop(b, 3, [bit, x], 0, 2, body)):
+        b.output(value, "bool" if i == 0 else "int64", str(i))
+    program = verify(b.build())
+    bits, numbers = np.array([0, 1, 1, 0, 1], np.uint8), Ring(64).array(np.arange(N))
+    measured, cost = trio(64).run(program, [bits, numbers]), static_cost(program)
+    assert (measured.rounds, measured.bytes_sent) == (cost.rounds, cost.bytes_sent)
+    assert measured.chain == cost.rounds - 3
+    assert (measured.outputs[0] == 1 - bits).all()
+    assert (measured.outputs[1] == numbers + np.uint64(1) + bits).all()
+
+
 def test_work_beside_a_loop_shares_its_rounds() -> None:
     program = everything(64, "forward")
     plan = schedule(program, ABY3)
