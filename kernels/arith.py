@@ -24,6 +24,20 @@ def cross_terms(x0: Any, x1: Any, y0: Any, y1: Any, out: Any) -> None:
 
 
 @kernel
+def split_terms(
+    x0: Any, x1: Any, y0: Any, y1: Any, h0: Any, h1: Any, g0: Any, g1: Any, m: Any, out: Any
+) -> None:
+    """out += the cross terms of h (y - 2^m g) + (x - 2^m h) g."""
+    T = out.dtype.type
+    m = T(m)
+    for i in range(out.size):
+        a, b, c, d = h0[i], h1[i], g0[i], g1[i]
+        v, w = T(y0[i] - T(c << m)), T(y1[i] - T(d << m))
+        t, u = T(x0[i] - T(a << m)), T(x1[i] - T(b << m))
+        out[i] += T(T(a * T(v + w) + b * v) + T(t * T(c + d) + u * c))
+
+
+@kernel
 def minus_sum(x: Any, y: Any, out: Any) -> None:
     """out = -(x + y); `out` may be `x`."""
     T = out.dtype.type

@@ -106,6 +106,7 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
         yield fixed.encode_floats, (real, 1.0, 2.0, -1.0, 1.0, signed.copy())
         yield fixed.decode_floats, (signed, 1.0, real.copy())
     yield arith.cross_terms, (r, r, r, r, r.copy())
+    yield arith.split_terms, (r, r, r, r, r, r, r, r, 1, r.copy())
     yield arith.minus_sum, (r, r, r.copy())
     yield arith.scale, (r, r, r.copy())
     yield arith.accumulate, (r, r, r.copy())

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spuvm.protocol.aby3.prss import Stream, expand
-from spuvm.protocol.aby3.share import PIECE, Array, AShare, Redacted, flat, pieces
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, Reader, Redacted, flat, in_a_row, pieces
 from spuvm.wide import elements, empty, zeros
 
 Source = bytes | Array | None
@@ -119,6 +119,14 @@ class HeldShare(_Lazy):
     def summands(self) -> list[Array]:
         return self._store.summands()
 
+    def total(self) -> Array:
+        first, *rest = self.summands()
+        return (first + rest[0] if rest else first).reshape(self._shape)
+
+    def sum_reader(self) -> Reader:
+        first, *rest = self.summands()
+        return (lambda s: first[s] + rest[0][s]) if rest else first.__getitem__
+
     def reshaped(self, shape: tuple[int, ...]) -> AShare:
         return HeldShare(self._store, shape, self.dtype)
 
@@ -141,6 +149,17 @@ class JoinedShare(_Lazy):
             if self._made[1 - which] is not None:
                 self._parts = ()
         return made
+
+    def readers(self) -> tuple[Reader, Reader]:
+        if not self._parts:
+            return super().readers()
+        each = [(p.size, *p.readers()) for p in self._parts]
+        return in_a_row([(n, x0) for n, x0, _ in each]), in_a_row([(n, x1) for n, _, x1 in each])
+
+    def sum_reader(self) -> Reader:
+        if not self._parts:
+            return super().sum_reader()
+        return in_a_row([(p.size, p.sum_reader()) for p in self._parts])
 
     def rows(self, count: int) -> list[AShare] | None:
         return list(self._parts) if count == len(self._parts) else super().rows(count)

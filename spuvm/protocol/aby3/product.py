@@ -17,17 +17,21 @@ from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (
     Accumulate,
     shift_cost,
-    trunc_a,
+    trunc_all,
     truncate_product,
     truncated_product_cost,
 )
 from spuvm.protocol.base import Exchange, OpCost, Party, Received, Steps, spec
 from spuvm.ring import Ring
+from spuvm.wide import zeros
 
 MANY_ROWS, LONG_ROW = 128, 1024
 """Up to so many rows of at least so many elements are added up without a matrix product."""
 
 LocalProduct = Callable[[int, AShare, AShare], Accumulate]
+
+SplitProduct = Callable[[int, AShare, AShare, AShare, AShare, int], tuple[Accumulate, Accumulate]]
+"""Of x, y, xh, yh, h: the parts of xh yh and of xh yl + xl yh, where x = 2^h xh + xl."""
 
 
 def reshare_cost(ring: Ring, size: int) -> OpCost:
@@ -56,14 +60,28 @@ def reshare(p: Party, accumulate: Accumulate, size: int) -> Steps:
         (minus,) = p.draw(prv, (ring.dtype, s.stop - s.start))
         np.subtract(part[s], minus, out=part[s])
         accumulate(part[s], s)
+    del accumulate  # and what it was made from
     got = yield Exchange(send={prv: [part]}, receive={nxt: [spec(ring.dtype, size)]})
     return AShare(part, got[nxt][0])
 
 
 def elementwise(rank: int, x: AShare, y: AShare) -> Accumulate:
     """The additive part x_i y_i + x_i y_{i+1} + x_{i+1} y_i of x * y."""
-    (x0, x1), (y0, y1) = x.flat(), y.flat()
-    return lambda out, s: arith.cross_terms(x0[s], x1[s], y0[s], y1[s], out)
+    (x0, x1), (y0, y1) = x.readers(), y.readers()
+    return lambda out, s: arith.cross_terms(x0(s), x1(s), y0(s), y1(s), out)
+
+
+def split_elementwise(
+    rank: int, x: AShare, y: AShare, xh: AShare, yh: AShare, half: int
+) -> tuple[Accumulate, Accumulate]:
+    """See SplitProduct; the low parts are never stored."""
+    read = [r for share in (x, y, xh, yh) for r in share.readers()]
+
+    def middle(out: Array, s: slice) -> None:
+        x0, x1, y0, y1, h0, h1, g0, g1 = (r(s) for r in read)
+        arith.split_terms(x0, x1, y0, y1, h0, h1, g0, g1, half, out)
+
+    return elementwise(rank, xh, yh), middle
 
 
 def matrix(rank: int, x: AShare, y: AShare) -> Accumulate:
@@ -72,19 +90,52 @@ def matrix(rank: int, x: AShare, y: AShare) -> Accumulate:
     The nine products x_i y_j are split so that five matrix products are enough, not six:
     P0 (x_0 + x_1)(y_0 + y_1), P1 x_1 y_2 + x_2 (y_1 + y_2), P2 x_2 y_0 + x_0 y_2.
     """
+    rows = _long_rows(x, y)
+    return weighted_rows(rank, x, rows) if rows else _adds(_entries(rank, x, y))
+
+
+def split_matrix(
+    rank: int, x: AShare, y: AShare, xh: AShare, yh: AShare, half: int
+) -> tuple[Accumulate, Accumulate]:
+    """See SplitProduct: xh yl + xl yh = xh y + x yh - 2^(h+1) xh yh."""
+    rows, high_rows = _long_rows(x, y), _long_rows(xh, yh)
+    if rows and high_rows:
+        rest = AShare(x.x0 - (xh.x0 << half + 1), x.x1 - (xh.x1 << half + 1))
+        both = [
+            np.concatenate([flat(a), flat(b)]) for a, b in zip(xh.flat(), rest.flat(), strict=True)
+        ]
+        middle = weighted_rows(rank, AShare(*both), [*rows, *high_rows])
+        return weighted_rows(rank, xh, high_rows), middle
+    upper = _entries(rank, xh, yh)
+    entries = np.negative(upper) << half + 1
+    _entries(rank, xh, y, entries)
+    _entries(rank, x, yh, entries)
+    return _adds(upper), _adds(entries)
+
+
+def _long_rows(x: AShare, y: AShare) -> list[AShare] | None:
+    """The rows of y, if they are to be weighted one by one."""
     if x.shape[:2] == (1, 1) and y.shape[2] >= LONG_ROW and x.size <= MANY_ROWS:
-        rows = y.rows(x.size)
-        if rows is not None:
-            return weighted_rows(rank, x, rows)
-    entries = np.zeros((x.shape[0], x.shape[1], y.shape[2]), x.x0.dtype)
+        return y.rows(x.size)
+    return None
+
+
+def _entries(rank: int, x: AShare, y: AShare, out: Array | None = None) -> Array:
+    """This party's part of x @ y, added to `out` if that is given."""
+    if out is None:
+        out = zeros((x.shape[0], x.shape[1], y.shape[2]), x.dtype)
     if rank == 0:
-        matmul(x.x0 + x.x1, y.x0 + y.x1, entries)
+        matmul(x.total(), y.total(), out)
     elif rank == 1:
-        matmul(x.x0, y.x1, entries)
-        matmul(x.x1, y.x0 + y.x1, entries)
+        matmul(x.x0, y.x1, out)
+        matmul(x.x1, y.x0 + y.x1, out)
     else:
-        matmul(x.x0, y.x1, entries)
-        matmul(x.x1, y.x0, entries)
+        matmul(x.x0, y.x1, out)
+        matmul(x.x1, y.x0, out)
+    return out
+
+
+def _adds(entries: Array) -> Accumulate:
     z = entries.reshape(-1)
 
     def accumulate(out: Array, s: slice) -> None:
@@ -122,6 +173,7 @@ def _product(
     trunc: int,
     form: str,
     multiply: LocalProduct,
+    split: SplitProduct,
 ) -> Steps:
     size = math.prod(shape)
     if trunc == 0:
@@ -129,11 +181,11 @@ def _product(
     elif form == "narrow":
         z = yield from truncate_product(p, multiply(p.rank, x, y), size, trunc)
     else:
-        z = yield from _full(p, x, y, size, trunc, multiply)
+        z = yield from _full(p, x, y, size, trunc, split)
     return AShare(z.x0.reshape(shape), z.x1.reshape(shape))
 
 
-def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: LocalProduct) -> Steps:
+def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, split: SplitProduct) -> Steps:
     """[x], [y] -> [x y / 2^m] whenever the result is representable.
 
     Local:    h = m/2; xh = x / 2^h, xl = x - 2^h xh, the same for y;
@@ -148,33 +200,14 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, multiply: Local
     Ref:      schoolbook splitting; parts as cited there.
     """
     half = trunc // 2
-    both = AShare(
-        np.concatenate([flat(x.x0), flat(y.x0)]), np.concatenate([flat(x.x1), flat(y.x1)])
-    )
-    high = yield from trunc_a(p, both, bits=half)
-    low = both  # in its memory: nobody else has it
-    for rest, top in ((low.x0, high.x0), (low.x1, high.x1)):
-        for s in pieces(rest.size):
-            rest[s] -= top[s] << half
-    cut = x.size
-
-    def part(s: AShare, like: AShare, first: int) -> AShare:
-        stop = first + like.size
-        return AShare(s.x0[first:stop].reshape(like.shape), s.x1[first:stop].reshape(like.shape))
-
-    xh, xl, yh, yl = part(high, x, 0), part(low, x, 0), part(high, y, cut), part(low, y, cut)
-
-    first, second = multiply(p.rank, xh, yl), multiply(p.rank, xl, yh)
-
-    def middle(out: Array, s: slice) -> None:
-        first(out, s)
-        second(out, s)
-
-    upper, lower = yield from together(
-        reshare(p, multiply(p.rank, xh, yh), size),
-        truncate_product(p, middle, size, half),
-    )
-    return AShare(upper.x0 + lower.x0, upper.x1 + lower.x1)
+    high = yield from trunc_all(p, (x, y), bits=half)
+    xh = AShare(high.x0[: x.size].reshape(x.shape), high.x1[: x.size].reshape(x.shape))
+    yh = AShare(high.x0[x.size :].reshape(y.shape), high.x1[x.size :].reshape(y.shape))
+    upper, middle = split(p.rank, x, y, xh, yh, half)
+    sums = together(reshare(p, upper, size), truncate_product(p, middle, size, half))
+    del high, xh, yh, upper, middle  # the sub-protocols let go of them before they wait
+    z, lower = yield from sums
+    return AShare(z.x0 + lower.x0, z.x1 + lower.x1)
 
 
 def together(*runs: Steps) -> Steps:
@@ -245,7 +278,7 @@ def mul_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      Araki et al. 2016, section 2, eprint 2016/768; ABY3 section 5.1, eprint 2018/403.
     """
-    return (yield from _product(p, x, y, x.shape, trunc, form, elementwise))
+    return (yield from _product(p, x, y, x.shape, trunc, form, elementwise, split_elementwise))
 
 
 @TABLE.kernel("dot_aa", _dot_cost)
@@ -261,4 +294,4 @@ def dot_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
     Ref:      ABY3 section 5.2 (vectorised multiplication), eprint 2018/403.
     """
     shape = (x.shape[0], x.shape[1], y.shape[2])
-    return (yield from _product(p, x, y, shape, trunc, form, matrix))
+    return (yield from _product(p, x, y, shape, trunc, form, matrix, split_matrix))

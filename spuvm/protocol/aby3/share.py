@@ -14,16 +14,19 @@ protocols use that parties 1 and 2 both know component 2 while party 0 knows the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NoReturn
 
+import numpy as np
 import numpy.typing as npt
 
 from spuvm.errors import UsageError
 from spuvm.wide import elements
 
 Array = npt.NDArray[Any]
+Reader = Callable[[slice], Array]
 
 PIECE = 1 << 15
 """Elements of the pieces in which large arrays are worked on."""
@@ -76,9 +79,22 @@ class AShare(Redacted):
         """Both components as flat, contiguous arrays (views where possible)."""
         return flat(self.x0), flat(self.x1)
 
+    def readers(self) -> tuple[Reader, Reader]:
+        """Pieces of both components."""
+        return reader(self.x0), reader(self.x1)
+
     def summands(self) -> Sequence[Array]:
         """Flat arrays that add up to x0 + x1."""
         return self.flat()
+
+    def total(self) -> Array:
+        """x0 + x1."""
+        return self.x0 + self.x1
+
+    def sum_reader(self) -> Reader:
+        """Pieces of x0 + x1."""
+        first, second = self.readers()
+        return lambda s: first(s) + second(s)
 
     def rows(self, count: int) -> list[AShare] | None:
         """The elements in order as that many flat rows; None if that takes copies."""
@@ -132,6 +148,46 @@ def flat(x: Array) -> Array:
     """
     made = (x if x.flags.c_contiguous else x.copy()).reshape(-1)
     return made if made.flags.writeable else made.copy()
+
+
+def reader(x: Array) -> Reader:
+    """The pieces of `x` in order, flat and contiguous; copies are made of one piece at a time.
+
+    So that broadcast operands are never stored. A transposed array without short rows is copied.
+    """
+    if (x.flags.c_contiguous and x.flags.writeable) or not x.size:
+        return flat(x).__getitem__
+    if not any(x.strides):
+        one = x[(slice(1),) * x.ndim].reshape(1)
+        lane = flat(elements(np.broadcast_to(one, min(x.size, PIECE))))
+        return lambda s: lane[: s.stop - s.start]
+    row = x.size // len(x)
+    if row > PIECE // 8:
+        return flat(x).__getitem__
+
+    def piece(s: slice) -> Array:
+        first = s.start // row
+        rows = flat(x[first : -(-s.stop // row)])
+        return rows[s.start - first * row : s.stop - first * row]
+
+    return piece
+
+
+def in_a_row(parts: Sequence[tuple[int, Reader]]) -> Reader:
+    """The pieces of several parts, given with their sizes, one after the other."""
+    if len(parts) == 1:
+        return parts[0][1]
+    ends = list(accumulate(size for size, _ in parts))
+
+    def piece(s: slice) -> Array:
+        found = []
+        for end, (size, read) in zip(ends, parts, strict=True):
+            begin = end - size
+            if begin < s.stop and s.start < end:
+                found.append(read(slice(max(s.start, begin) - begin, min(s.stop, end) - begin)))
+        return found[0] if len(found) == 1 else elements(np.concatenate(found))
+
+    return piece
 
 
 def pieces(size: int) -> list[slice]:

@@ -22,7 +22,7 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.local import weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
-from spuvm.protocol.aby3.share import Array, AShare, flat, pieces
+from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, in_a_row, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
@@ -71,17 +71,20 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
             arith.minus_sum(f02, f12, f02)
             accumulate(f02, s)
             arith.truncation_deal(f02, a0, b0, t0, t2, bits, a2[s], b2[s], z0[s], z2[s])
+        del accumulate  # and what it was made from
         yield from open_(p, a2[:0], Exchange(send={1: [a2, b2]}))
+        del a2, b2
         yield Exchange()
         return AShare(z2, z0)
     mine = ring.empty(n)
     for s in pieces(n):
         p.fill(2, mine[s])
         accumulate(mine[s], s)
-    c, d, z = ring.empty(n), empty(n, small), ring.empty(n)
+    del accumulate
     if p.rank == 0:
         got = yield from open_(p, mine, Exchange())
         (theirs,), other = got[1], 1
+        c, d, z = ring.empty(n), empty(n, small), ring.empty(n)
         for s in pieces(n):
             word, part = (ring.dtype, s.stop - s.start), (small, s.stop - s.start)
             a0, b0, t0 = p.draw(2, word, part, part, lane=1)
@@ -90,9 +93,12 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
         dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
         got = yield from open_(p, mine, dealt)
         (theirs,), (a2, b2), other = got[0], got[2], 0
+        c, d, z = ring.empty(n), empty(n, small), ring.empty(n)
         for s in pieces(n):
             (t2,) = p.draw(2, (small, s.stop - s.start), lane=1)
             arith.truncation_correct(mine[s], theirs[s], a2[s], b2[s], t2, bits, c[s], d[s], z[s])
+        del a2, b2
+    del mine, theirs
     got = yield Exchange(send={other: [d]}, receive={other: [spec(small, n)]})
     z1 = c
     arith.truncation_finish(c, d, got[other][0], bits, z1)
@@ -127,12 +133,18 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the
               wrap bit; wrap from top bits as in arXiv 1910.12435, section 3.
     """
-    if p.rank == 0:
-        first, *rest = x.summands()
-        u = (lambda s: first[s] + rest[0][s]) if rest else (lambda s: first[s])
-        return (yield from _shift(p, u, x.shape, bits))
-    v = flat(x.x1 if p.rank == 1 else x.x0)
-    return (yield from _shift(p, lambda s: v[s], x.shape, bits))
+    return (yield from _shift(p, _split(p, x), x.shape, bits))
+
+
+def trunc_all(p: Party, xs: Sequence[AShare], *, bits: int) -> Steps:
+    """trunc_a of several shares at once: flat, one after the other."""
+    parts = in_a_row([(x.size, _split(p, x)) for x in xs])
+    return (yield from _shift(p, parts, (sum(x.size for x in xs),), bits))
+
+
+def _split(p: Party, x: AShare) -> Reader:
+    """Pieces of what trunc_a starts from: u at P0, v at P1 and P2."""
+    return x.sum_reader() if p.rank == 0 else x.readers()[1 if p.rank == 1 else 0]
 
 
 def _trunc_sum_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
@@ -163,7 +175,7 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     return (yield from _shift(p, lambda s: weighted_sum(arrays, table, s), xs[0].shape, bits))
 
 
-def _shift(p: Party, gather: Callable[[slice], Array], shape: tuple[int, ...], bits: int) -> Steps:
+def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps:
     """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2."""
     ring, n = p.ring, math.prod(shape)
     small = small_dtype(bits)
