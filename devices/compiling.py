@@ -20,7 +20,7 @@ from spuvm.devices.failure import line_of
 from spuvm.devices.recent import Recent
 from spuvm.devices.statics import Bound, rebind
 from spuvm.devices.structure import ArraySpec, Shared
-from spuvm.errors import CompileError, RangeWarning, SpuvmError, UsageError
+from spuvm.errors import CompileError, CostWarning, RangeWarning, SpuvmError, UsageError
 from spuvm.fxp import Fxp
 
 Watch = Literal["nothing", "equations"]
@@ -73,6 +73,8 @@ class Programs:
         if found is None:
             for text in compiled.warnings:
                 warnings.warn(text, RangeWarning, stacklevel=4)
+            for text in compiled.notes:
+                warnings.warn(text, CostWarning, stacklevel=4)
         if agree is not None and not agreed:
             compiled = agree(compiled, lambda c: self._compile(fn, bound, args, kwargs, c))
             agreed = True

@@ -80,5 +80,9 @@ class AgreementError(SpuvmError):
     """The parties do not run the same script; the text names the first operation that differs."""
 
 
+class CostWarning(UserWarning):
+    """A program always does all that plain JAX may leave out; the text names the user's line."""
+
+
 class RangeWarning(UserWarning):
     """A program may leave the representable numbers; the text names the user's line."""

@@ -290,7 +290,7 @@ def linear(low: Lowering, x: int, c: Array | Varying, apply: Apply, terms: int) 
             top = int(np.ldexp(sizes.max(), bits)) + 1
             if t.magnitude(0) * top * terms < low.bound:
                 return apply(y, encode(low, c, bits))
-    cap = (low.bits - 4 - largest - log_terms) // 2
+    cap = min((low.bits - 4 - largest - log_terms) // 2, low.bits - 4)
     bits = min(exact, max(0, digits - smallest), cap)
     return _split(low, to_frac(low, x, low.f), c, bits, apply)  # of integers the parts, too
 

@@ -60,6 +60,7 @@ class Compiled:
     out_tree          JAX tree structure of the result.
     out_specs         (shape, dtype) per output, in the order of the program's outputs.
     warnings          one text per place where a range leaves the representable numbers.
+    notes             one text per loop that always runs as often as it ever may.
     disclosures       everything that will be opened, outputs included.
     public_arguments  names of the arguments that were taken as public constants.
     constants         public floats in the order in which they met secrets, as float64.
@@ -76,3 +77,4 @@ class Compiled:
     constants: tuple[npt.NDArray[Any], ...] = ()
     watched: tuple[Watched, ...] = ()
     watched_values: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()

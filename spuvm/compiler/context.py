@@ -46,6 +46,7 @@ class Lowering:
         spent: operands of the equation being lowered that no other equation takes.
         averaged: whether all that happens to the sum being lowered is a division; see means.py.
         totals: sums that were divided by 2^s: s, and how large they may be before.
+        least: squares of residuals below that end an iterative solver, 0 outside of one.
         watched: equations in the order they were lowered, None where nobody asked for them.
         trips: iterations of the loops around, outermost first.
         numbers: ids of the numbers of their present iterations.
@@ -65,6 +66,7 @@ class Lowering:
         self.lines = "own"
         self.checked = "wrapping"
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
@@ -76,6 +78,7 @@ class Lowering:
         self.watched: list[Watched] | None = None
         self.spent: set[int] = set()
         self.averaged = False
+        self.least = 0.0
         self.totals: dict[int, tuple[int, int]] = {}
 
     def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
@@ -87,6 +90,7 @@ class Lowering:
         made.source, made.trips, made.unbounded = self.source, (*self.trips, trip), self.unbounded
         made.lines, made.folded, made._draws = self.lines, self.folded, self._draws
         made.watched = None if self.watched is None else []
+        made.least = self.least
         return made
 
     def input(self, type: Type, origin: str) -> int:
@@ -161,6 +165,15 @@ class Lowering:
             self.lines = before
 
     @contextmanager
+    def solving(self) -> Iterator[None]:
+        """Inside, a loop that a residual ends also ends where that is mostly rounding."""
+        before, self.least = self.least, 2.0 ** (4 - self.f)
+        try:
+            yield
+        finally:
+            self.least = before
+
+    @contextmanager
     def unchecked(self) -> Iterator[None]:
         """Inside, values may leave the representable range on purpose."""
         before, self.checked = self.checked, "wrapping"
@@ -208,6 +221,12 @@ class Lowering:
         text = f"{self.source or 'unknown line'}: {text}"
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def note(self, text: str) -> None:
+        """Something about the cost that the user may not expect, with the line."""
+        text = f"{self.source or 'unknown line'}: {text}"
+        if text not in self.notes:
+            self.notes.append(text)
 
     def constant(self, array: Array, frac: int = 0, width: int = 0) -> int:
         """Id of a public array of ring elements or bits, as small as it can be stored.

@@ -75,6 +75,7 @@ def compile_function(
         constants=tuple(low.folded.used),
         watched=watched,
         watched_values=tuple(values),
+        notes=tuple(low.notes),
     )
 
 

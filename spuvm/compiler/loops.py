@@ -71,6 +71,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
+    low.notes += [n for n in body.low.notes if n not in low.notes]
     made = iter(
         low.builder.loop(
             operands, body.program, low.source,

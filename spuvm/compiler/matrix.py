@@ -259,3 +259,15 @@ def matrices(fn: Any, batch: int) -> Any:
     for _ in range(batch):
         fn = jax.vmap(fn)
     return fn
+
+
+def lengthened(*sides: Array, half: int) -> list[Array]:
+    """The parts of a vector, scaled to length 2^half, and the length it had, at least 2^-half."""
+    square = sum(jnp.vdot(b, b) for b in sides)
+    length = jnp.maximum(jnp.sqrt(square), 2.0**-half)
+    return [*(b * 2.0**half / length for b in sides), length]
+
+
+def shortened(length: Array, *parts: Array, half: int) -> list[Array]:
+    """The opposite."""
+    return [x * length * 2.0**-half for x in parts]

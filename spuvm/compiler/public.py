@@ -182,16 +182,22 @@ def _computed(
 
 
 def count_steps(
-    cond: Any, body: Any, cond_consts: Sequence[Any], consts: Sequence[Any], carry: Sequence[Any]
+    cond: Any,
+    body: Any,
+    cond_consts: Sequence[Any],
+    consts: Sequence[Any],
+    carry: Sequence[Any],
+    most: int | None = None,
 ) -> tuple[int, bool]:
     """How often a while loop with a public predicate runs at most, and whether always as often.
 
     In a loop around it that may be another number in every iteration.
 
     Raises:
-        CompileError: the predicate depends on a secret, or the loop does not end within MOST_STEPS
+        CompileError: the predicate depends on a secret, or the loop does not end within `most`
             iterations.
     """
+    most = MOST_STEPS if most is None else most
     secret = [isinstance(v, Secret) for v in (*consts, *carry)]
     inputs, _ = carried(body.jaxpr, secret, len(consts), len(carry))
     state = inputs[len(consts) :]
@@ -224,7 +230,7 @@ def count_steps(
     def count(operands: Any, fixed: Any, start: Any) -> Any:
         def again(both: Any) -> Any:
             steps, state = both
-            return (steps <= MOST_STEPS) & go(*operands, *pick(state, test_used[first:]))[0]
+            return (steps <= most) & go(*operands, *pick(state, test_used[first:]))[0]
 
         def step(both: Any) -> Any:
             steps, state = both
@@ -238,10 +244,11 @@ def count_steps(
         counts = np.asarray(jax.vmap(count, every.axes)(*every.values) if every.trips else
                             count(*every.values))  # fmt: skip
     steps = int(counts.max(initial=0))
-    if steps > MOST_STEPS:
+    if steps > most:
         raise CompileError(
-            f"a while loop with a public predicate did not end in {MOST_STEPS} steps",
-            next="check that its predicate becomes false",
+            f"a while loop with a public predicate did not end in {most} steps",
+            next="check that its predicate becomes false; if a secret ends it, use "
+            "sf.bounded_while(cond, body, init, max_steps)",
         )
     return steps, bool((counts == steps).all())
 

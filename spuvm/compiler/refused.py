@@ -29,7 +29,7 @@ _WHY = {
     "made for accelerators; use dot_general, jax.nn.dot_product_attention without an "
     "implementation, or einsum": "dot_product_attention_bwd_wrapper "
     "dot_product_attention_fp8_bwd_wrapper dot_product_attention_fp8_fwd_wrapper "
-    "dot_product_attention_fwd_wrapper ragged_dot_general scaled_dot scaled_matmul_wrapper",
+    "dot_product_attention_fwd_wrapper scaled_dot scaled_matmul_wrapper",
     "its selection may be any function; only maxima and minima, as in gradients of pooling, have a "
     "rule (select_and_scatter_add)": "select_and_scatter",
     "shapes are known before anything runs; trace with numbers as shapes": "dim_as_value "

@@ -115,6 +115,8 @@ FUNCTIONS = [
              course="rising", exact=True),
     Function("sign", jnp.sign, course="rising", exact=True),
     Function("abs", jnp.abs, exact=True),
+    Function("custom_jvp_call", lambda x: jnp.frexp(x)[0], name="frexp"),
+    Function("custom_jvp_call", lambda x: jnp.frexp(x)[1], name="frexp-exponent", exact=True),
     Function("max", jnp.maximum, (ALL, ALL), exact=True),
     Function("min", jnp.minimum, (ALL, ALL), exact=True),
     Function("clamp", lambda x: jnp.clip(x, -3, 1e4), exact=True),

@@ -78,6 +78,8 @@ OPS = [
     Op("div-zero", lambda x: (x // 0, x % 0), "x", ("int8", "uint8")),
     Op("div-by-secret", lambda x: lax.div(jnp.array(100, x.dtype), x), "x", ("int8", "uint8")),
     Op("divmod", lambda x, y: jnp.divmod(x, y), dtypes=("int8", "uint8")),
+    Op("gcd", lambda x, y: jnp.gcd(x >> 1, y >> 1), dtypes=("int8", "uint16", "int32", "uint64")),
+    Op("lcm", lambda x, y: jnp.lcm(x >> 1, y >> 1), dtypes=("int8", "uint8")),
     Op("pow", lambda x, y: x ** (y & 3), dtypes=("int8", "uint16", "int32")),
     Op("convert", lambda x: tuple(x.astype(d) for d in DTYPES[:3] + DTYPES[4:7]), "x"),
     Op("convert-sum", lambda x, y: (x + y).astype(bool), "xx"),

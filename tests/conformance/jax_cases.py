@@ -197,6 +197,13 @@ CASES = [
     Case("dot_general", lambda x, y: jnp.einsum("abc,dcb->ad", x, y), (SMALL, SMALL),
          (((2, 3, 4), (2, 4, 3)),), name="layout"),
     _exact("dot_general", lambda x, y: x @ y, (I, I), (((3, 4), (4, 2)),), "int"),
+    Case("ragged_dot_general", lambda x, y: lax.ragged_dot(x, y, jnp.array([1, 0, 3])),
+         (SMALL, SMALL), (((5, 3), (3, 3, 2)), ((4, 1), (3, 1, 1)))),
+    Case("ragged_dot_general", lambda x, y, n: lax.ragged_dot(x, y, n.astype(jnp.int32) & 3),
+         (SMALL, SMALL, I), (((5, 3), (2, 3, 2), (2,)),), name="secret"),
+    Case("ragged_dot_general", jax.grad(lambda y, x, n: lax.ragged_dot(
+         x, y, n.astype(jnp.int32) & 3).sum()), (SMALL, SMALL, I), (((2, 3, 2), (5, 3), (2,)),),
+         name="gradient"),
     _exact("broadcast_in_dim", lambda x: jnp.broadcast_to(x, (2, *x.shape)), (F,), ONE),
     _exact("reshape", lambda x: x.reshape(-1), (F,), ONE),
     _exact("transpose", lambda x: x.T, (F,), ONE),

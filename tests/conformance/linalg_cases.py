@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as sl
 import numpy as np
 from jax import lax
+from jax.scipy.sparse.linalg import cg
 
 
 def conditioned(rng, m, n, condition):
@@ -95,6 +96,12 @@ def checks(condition):
         "norms": (
             lambda x: [jnp.linalg.norm(x, o) for o in (None, 2, -2, "nuc", 1, np.inf)],
             tall[:, :2],
+        ),
+        "cg": (lambda a, b: cg(a, b, maxiter=8)[0], positive, right[:, 0]),
+        "cg preconditioned": (
+            lambda a, b: cg(a, b, maxiter=6, M=lambda v: v / jnp.diag(a))[0],
+            positive,
+            right[:, 0],
         ),
         "matrix_power": (lambda x: jnp.linalg.matrix_power(x, 3), square),
     }

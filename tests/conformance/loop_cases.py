@@ -34,6 +34,18 @@ def _where(x: Any) -> Any:
     return lax.while_loop(lambda c: c[0] < 20, lambda c: (c[0] * 2, c[1] * 0.5 + c[0]), (1, x))[1]
 
 
+def _ended(n: Any, public: Any = 9) -> Any:
+    def digit(s: Any) -> Any:
+        return s[0] + 1, lax.shift_right_arithmetic(s[1], jnp.array(2, n.dtype)), s[2] + s[1]
+
+    start = (jnp.int32(0), n, jnp.zeros_like(n))
+    return lax.while_loop(lambda s: (s[0] < public) & (s[1] > 0), digit, start)
+
+
+def _ended_inside(n: Any) -> Any:
+    return lax.fori_loop(0, 3, lambda i, v: _ended(v, i + 1)[2], n)
+
+
 def _nested(x: Any, w: Any) -> Any:
     def outer(e: Any, w: Any) -> Any:
         return lax.fori_loop(0, 4, lambda i, w: w * 0.5 + x[i] * (e + 1) + (4 * e + i) % 3, w)
@@ -153,6 +165,8 @@ LOOP_CASES = [
     Case("scan", _sgd, (UNIT, UNIT), (((3,), (4, 3)),), name="sgd"),
     Case("while", _where, (SMALL,), VECTOR, name="public-predicate"),
     Case("scan", _nested, (SMALL, SMALL), BOTH, name="nested"),
+    Case("while", _ended, (I,), (((),),), exact="exact", name="bounded"),
+    Case("while", _ended_inside, (I,), (((),),), exact="exact", name="bounded-inside"),
     Case("while", _triangular, (SMALL,), ROWS, name="triangular"),
     Case("while", _now_and_then, (SMALL,), ROWS, name="now-and-then"),
     Case("scan", _randoms, (SMALL,), VECTOR, name="keys"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax import lax
-from jax.extend import core
+from jax.extend import core, source_info_util
 
+from spuvm.compiler import stopping
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.loops import LoopSpec, lower_loop
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
@@ -22,6 +23,8 @@ from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.values import Value, kind_of, public
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError
+
+source_info_util.register_exclusion(__file__)
 
 
 @structured("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
@@ -149,13 +152,20 @@ def while_(
     body_nconsts: int,
     **_: Any,
 ) -> Sequence[Value]:
-    """A loop whose predicate stays public; a secret predicate is refused.
+    """A loop whose predicate stays public, or that is bounded by a part of it that does.
+
+    Any other secret predicate is refused.
 
     Where a loop around it makes it run more often in some iterations than in others, it always
     runs as often as it ever does; a public choice leaves what it carries as it was.
     """
     first, second = cond_nconsts, cond_nconsts + body_nconsts
     cond_consts, body_consts, carry = args[:first], args[first:second], args[second:]
+    secret = stopping.secret_part(
+        cond_jaxpr, body_jaxpr, cond_consts, body_consts, carry, low.least
+    )
+    if secret is not None:
+        return _bounded(low, secret, cond_jaxpr, body_jaxpr, (cond_consts, body_consts, carry))
     steps, even = count_steps(cond_jaxpr, body_jaxpr, cond_consts, body_consts, carry)
     if not even:
         body_jaxpr = _while_it_holds(cond_jaxpr, body_jaxpr, first, body_nconsts)
@@ -166,14 +176,58 @@ def while_(
     return lower_closed(low, body_jaxpr, [*body_consts, *carry]) if steps else list(carry)
 
 
-def _while_it_holds(cond_jaxpr: Any, body_jaxpr: Any, first: int, consts: int) -> Any:
-    """The body of a while loop that does nothing where the predicate is false."""
+def _bounded(
+    low: Lowering, secret: Any, cond_jaxpr: Any, body_jaxpr: Any, operands: Any
+) -> Sequence[Value]:
+    """A loop that a secret may end before its public bound: as often as that allows, then frozen.
+
+    What the public part says is true as long as the loop is not frozen, so that only the secret
+    part is computed, unless a loop around makes the bound another one in every iteration.
+    """
+    cond_consts, body_consts, carry = operands
+    steps, even = count_steps(
+        secret.bound, body_jaxpr, cond_consts, body_consts, carry, stopping.MOST_STEPS
+    )
+    low.note(
+        f"a secret may end this while loop earlier, so it always runs all {steps} steps that its "
+        "public bound allows; a smaller bound is cheaper"
+    )
+    predicate = secret.rest if even or low.least else cond_jaxpr
+    if low.least:  # what a solver does after its end must not leave the ring
+        body = _while_it_holds(predicate, body_jaxpr, len(cond_consts), len(body_consts), "start")
+        consts = (*cond_consts, *body_consts, *carry)
+    else:
+        body = _while_it_holds(predicate, body_jaxpr, len(cond_consts), len(body_consts))
+        consts = (*cond_consts, *body_consts)
+    if steps > 1:
+        return lower_loop(low, LoopSpec(body, consts, carry, (), steps))
+    return lower_closed(low, body, [*consts, *carry]) if steps else list(carry)
+
+
+def _while_it_holds(
+    cond_jaxpr: Any,
+    body_jaxpr: Any,
+    first: int,
+    consts: int,
+    otherwise: Literal["carry", "start"] = "carry",
+) -> Any:
+    """The body of a while loop that does nothing where the predicate is false.
+
+    There it computes with the first carry, which are constants then, or with the present one.
+    """
     predicate, body = core.jaxpr_as_fun(cond_jaxpr), core.jaxpr_as_fun(body_jaxpr)
 
     def step(*args: Any) -> Any:
-        fixed, carry = args[first : first + consts], args[first + consts :]
+        fixed, rest = args[first : first + consts], args[first + consts :]
+        carry = rest[-len(body_jaxpr.out_avals) :]
         (go,) = predicate(*args[:first], *carry)
+        if otherwise == "start":
+            given = [jax.numpy.where(go, v, w) for v, w in zip(carry, rest, strict=False)]
+            made = body(*fixed, *given)
+            return [jax.numpy.where(go, v, w) for v, w in zip(made, carry, strict=True)]
         return lax.cond(go, lambda: body(*fixed, *carry), lambda: list(carry))
 
-    avals = [*cond_jaxpr.in_avals[:first], *body_jaxpr.in_avals]
+    start = body_jaxpr.out_avals if otherwise == "start" else []
+    avals = [*cond_jaxpr.in_avals[:first], *body_jaxpr.in_avals[:consts], *start]
+    avals += body_jaxpr.in_avals[consts:]
     return jax.make_jaxpr(step)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals))

@@ -7,11 +7,12 @@ the ring of 64 bits).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import order
+from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Word
 from spuvm.compiler.rules import Out, rule
@@ -311,22 +312,54 @@ def population_count(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secr
 def clz(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """How many bits above the highest 1: the complement's prefix and, counted."""
     width = width_of(x.dtype)
-    word = word_of(low, x, out[0].shape)
-    have = low.type(word).width
-    step = 1
-    while step < have:  # every place takes the or of all places above it
-        moved = low.emit("shift_b", word, by=-step, width=have)
-        both = low.emit("and_bb", low.emit("not_b", word), low.emit("not_b", moved))
-        word, step = low.emit("not_b", both), 2 * step
+    word = _filled(low, word_of(low, x, out[0].shape))
     total = low.constant(low.ring.array(width))
     return Secret(low.emit("sub_pa", total, _count(low, word)), out[0].dtype)
 
 
+def _filled(low: Lowering, word: int) -> int:
+    """Every place takes the or of all places above it."""
+    have, step = low.type(word).width, 1
+    while step < have:
+        moved = low.emit("shift_b", word, by=-step, width=have)
+        both = low.emit("and_bb", low.emit("not_b", word), low.emit("not_b", moved))
+        word, step = low.emit("not_b", both), 2 * step
+    return word
+
+
 def _count(low: Lowering, word: int) -> int:
+    return low.emit("sum_a", _numbers(low, word), axes=(0,))
+
+
+def _numbers(low: Lowering, word: int) -> int:
+    """[width, ...]: the bits as numbers 0 and 1, the lowest first."""
     t = low.type(word)
     ones = [low.emit("bits_b", word, low=i, width=1) for i in range(t.width)]
     rows = low.concat([low.reshape(b, (1, *t.shape)) for b in ones], 0)
-    return low.emit("sum_a", low.emit("b2a", rows), axes=(0,))
+    return low.emit("b2a", rows)
+
+
+def mantissa_and_exponent(low: Lowering, x: int) -> tuple[int, int]:
+    """m in [1/2, 1) or (-1, -1/2] and an integer e with x = m 2^e, rounded; 0 and 0 of 0.
+
+    The places up to the leading bit, as numbers, add up to its place, and weighted to the power of
+    two that is missing: one product.
+    """
+    frac, shape = low.frac(x), low.shape(x)
+    width = max(2, min(low.magnitude(x).bit_length(), low.bits - 2))
+    filled = _filled(low, low.emit("a2b", order.absolute(low, x), bits=width))
+    rows = _numbers(low, filled)
+    parts = [low.reshape(low.cut(rows, 0, i, i + 1), shape) for i in range(width)]
+    with low.unchecked():
+        powers = [1 << width - 1 - i for i in range(width)]  # minus what the place below had
+        steps = [powers[0], *(b - a for a, b in pairwise(powers))]
+        missing = low.emit("lincomb_a", *parts, coefficients=tuple(steps))
+        missing = low.narrowed(missing, 0, powers[0])
+        product = low.emit("mul_aa", *sorted((x, missing)), trunc=0, form="narrow")
+        scaled = low.emit("retype_a", product, frac=width, range=(-(1 << width), 1 << width))
+        weights = (1 - frac, *(1 for _ in parts[1:]))
+        exponent = low.emit("lincomb_a", *parts, coefficients=weights)
+        return arith.settle(low, scaled), low.narrowed(exponent, -frac, width - frac)
 
 
 # --- reinterpretation ------------------------------------------------------------------------

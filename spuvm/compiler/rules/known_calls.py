@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from spuvm.compiler import arith, integrals, order
+from spuvm.compiler import arith, integrals, order, whole
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
+from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.rules import Out
+from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import in_place
-from spuvm.compiler.values import Value, public
+from spuvm.compiler.values import Value, lift, public, wrap_int
 from spuvm.errors import CompileError
 
 # The equations of jnp.logaddexp(x, y), x and y being values 0 and 1.
@@ -42,7 +44,7 @@ def known(
     """The results of a call to a function that is known, else None."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     if name in BY_NAME and _is_jax_own(jaxpr, name):
-        return [BY_NAME[name](low, out[0], *args)]
+        return BY_NAME[name](low, out, *args)
     name = _special(jaxpr)
     if name in integrals.FUNCTIONS and isinstance(args[-1], Secret):
         function = integrals.FUNCTIONS[name]
@@ -91,15 +93,17 @@ def _traces_to(jaxpr: Any, fn: Callable[..., Any]) -> bool:
     return str(call.params["jaxpr"].jaxpr) == str(jaxpr)
 
 
-def _signbit(low: Lowering, o: Out, x: Value) -> Value:
+def _signbit(low: Lowering, out: list[Out], x: Value) -> list[Value]:
     """x < 0: fixed point has one zero."""
+    (o,) = out
     assert isinstance(x, Secret)
     bit = order.negative(low, x.id)
-    return np.full(o.shape, bit) if isinstance(bit, bool) else Secret(bit, o.dtype)
+    return [np.full(o.shape, bit) if isinstance(bit, bool) else Secret(bit, o.dtype)]
 
 
-def _ldexp(low: Lowering, o: Out, x: Value, n: Value) -> Value:
+def _ldexp(low: Lowering, out: list[Out], x: Value, n: Value) -> list[Value]:
     """x 2^n: a shift where n is public."""
+    (o,) = out
     from spuvm.compiler.rules.elementwise import convert, mul
     from spuvm.compiler.rules.transcendental import exp2
 
@@ -107,10 +111,34 @@ def _ldexp(low: Lowering, o: Out, x: Value, n: Value) -> Value:
         power: Value = exp2(low, [o], convert(low, [Out(low.shape(n.id), o.dtype)], n))
     else:
         power = np.exp2(public(n).astype(np.float64))
-    return mul(low, [o], x, power)
+    return [mul(low, [o], x, power)]
 
 
-BY_NAME: dict[str, Callable[..., Value]] = {"signbit": _signbit, "ldexp": _ldexp}
+def _frexp(low: Lowering, out: list[Out], x: Value) -> list[Value]:
+    """Mantissa and exponent: one product with the power of two that is missing."""
+    assert isinstance(x, Secret)
+    mantissa, exponent = mantissa_and_exponent(low, arith.settle(low, x.id))
+    return [Secret(mantissa, out[0].dtype), Secret(exponent, out[1].dtype)]
+
+
+def _gcd(low: Lowering, out: list[Out], x: Value, y: Value) -> list[Value]:
+    """In a fixed number of steps, two per bit (compiler/whole.py)."""
+    shape = jax.ShapeDtypeStruct(out[0].shape, out[0].dtype)
+    closed = jax.make_jaxpr(whole.gcd)(shape, shape)
+    ready = [
+        Secret(low.spread(wrap_int(low, lift(low, v, shape.dtype).id, shape.dtype), shape.shape),
+               shape.dtype) for v in (x, y)
+    ]  # fmt: skip
+    with low.one_line(), low.unchecked():
+        return lower_closed(low, closed, ready)
+
+
+BY_NAME: dict[str, Callable[..., list[Value]]] = {
+    "signbit": _signbit,
+    "ldexp": _ldexp,
+    "frexp": _frexp,
+    "gcd": _gcd,
+}
 
 
 def _wiring(jaxpr: Any) -> tuple[tuple[Any, ...], ...] | None:
@@ -145,8 +173,6 @@ def _logaddexp(low: Lowering, o: Out, x: Value, y: Value) -> Value:
 
 def _operand(low: Lowering, value: Value, o: Out) -> int | None:
     """A secret operand, settled; a public one as shares, or None if it is 0."""
-    from spuvm.compiler.values import lift
-
     if not isinstance(value, Secret):
         if not public(value).any():
             return None
