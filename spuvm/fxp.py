@@ -13,7 +13,7 @@ from spuvm.ring import Ring, RingArray
 from spuvm.wide import elements
 
 DEFAULT_FRAC_BITS = {32: 8, 64: 18, 128: 26}
-_FRAC_BITS = {32: (2, 14), 64: (2, 30), 128: (26, 40)}
+_FRAC_BITS = {32: (8, 10), 64: (8, 26), 128: (26, 40)}  # where functions keep what they promise
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,13 @@ class LogAddExp:
 
 
 @dataclass(frozen=True, slots=True)
+class Logistic:
+    """The value is logistic(source)."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class Maximum:
     """The value is the maximum of `source` over `axes`."""
 
@@ -65,7 +72,7 @@ class Word:
     width: int
 
 
-Fact = LogAddExp | Maximum | Relu | Limited | Peak | Word
+Fact = LogAddExp | Logistic | Maximum | Relu | Limited | Peak | Word
 
 
 def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
@@ -80,6 +87,15 @@ def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
     for term, sign in ((fact.x, 1), (fact.y, -1)):
         if first == (None if term is None else root(low, term)):
             return fact.difference, sign
+    return None
+
+
+def silu_argument(low: Lowering, x: int, y: int) -> int | None:
+    """The value v where x and y are v and logistic(v), in any order."""
+    for v, factor in ((x, y), (y, x)):
+        fact = low.facts.get(root(low, factor))
+        if isinstance(fact, Logistic) and root(low, fact.source) == root(low, v):
+            return v
     return None
 
 

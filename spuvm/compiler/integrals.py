@@ -22,12 +22,12 @@ from spuvm.fxp import Fxp
 
 SCALE = 3.0  # erfcx is a series in (x - 3) / (x + 3)
 DAWSON, FRESNEL, SINE = 3.0, 2.0, 5.0  # where the two parts meet
-ROOM = 0.9  # the far part goes on a little below that: quotients have roundings
+ROOM, MORE = 0.8, 1.05  # both parts go on a little beyond that: squares and quotients are rounded
 
 
 def _square(t: Array, end: float) -> Array:
-    """x^2 in [0, end] for t in [-1, 1]; never 0."""
-    return np.maximum((t + 1) / 2 * end, 1e-20)
+    """x^2 from 0 to about `end` for t in [-1, 1]; never 0."""
+    return np.maximum((t + 1) / 2 * end * MORE, 1e-20)
 
 
 def _far(t: Array, start: float) -> Array:
@@ -41,7 +41,7 @@ def _parts(size: Array, meet: float) -> tuple[Array, Array, Array, Array]:
     outer = jnp.where(far, size, meet)
     inner = jnp.where(far, meet, size)
     inverse = meet / outer
-    return far, outer, 2 * ROOM * inverse * inverse - 1, inner * inner * (2 / meet**2) - 1
+    return far, outer, 2 * ROOM * inverse * inverse - 1, inner * inner * (2 / MORE / meet**2) - 1
 
 
 def _part(function: Callable[[Array], tuple[Array, ...]], number: int) -> Callable[[Array], Array]:
@@ -147,7 +147,7 @@ def fresnel(x: Array, fxp: Fxp, sign: str) -> tuple[Array, Array]:
     inverse = 1 / jnp.where(far, size, FRESNEL**0.5)
     inner = jnp.where(far, FRESNEL**0.5, size)
     square, small = inner * inner, FRESNEL * inverse * inverse
-    u, v = square * square * (2 / FRESNEL**2) - 1, 2 * ROOM * small * small - 1
+    u, v = square * square * (2 / MORE / FRESNEL**2) - 1, 2 * ROOM * small * small - 1
     near_s, near_c, far_f, far_g = _fresnel_series(fxp.frac_bits)
     first = chebyshev(far_f, v) * inverse
     second = chebyshev(far_g, v) * inverse * inverse * inverse

@@ -55,7 +55,8 @@ def only_divided(variable: Any, users: Users, env: Mapping[Any, Any]) -> bool:
 def split_sum(low: Lowering, x: int, axes: Sequence[int], count: int) -> int | None:
     """The sum of `x` over axes divided by 2^s, in low.totals with s; None if no split is needed.
 
-    Exact up to 2 units of the mean. Where even the low digits are too many, also None.
+    Exact up to 2 units of the mean. Where even the low digits are too many, parts of the column are
+    summed so, and their sums again.
     """
     if low.magnitude(x) * count < low.bound:
         return None
@@ -64,8 +65,10 @@ def split_sum(low: Lowering, x: int, axes: Sequence[int], count: int) -> int | N
     x = arith.settle(low, x)
     f, most = low.frac(x), low.magnitude(x) * count
     s = most.bit_length() - (low.bits - 2) + 1
-    if most < low.bound or (count + 1) << s >= low.bound:
+    if most < low.bound:
         return None
+    if (count + 1) << s >= low.bound:
+        return _in_parts(low, x, axes, count)
     with low.unchecked():
         x = arith.retype(low, x, f + s)
         high = low.emit("trunc_a", x, bits=s)
@@ -76,6 +79,33 @@ def split_sum(low: Lowering, x: int, axes: Sequence[int], count: int) -> int | N
         made = low.emit("add_aa", sums[0], low.emit("trunc_a", sums[1], bits=s))
         made = low.narrowed(made, 1 - low.bound, low.bound - 1)
     low.totals[made] = s, most << max(0, low.f - f)
+    return made
+
+
+def _in_parts(low: Lowering, x: int, axes: Sequence[int], count: int) -> int | None:
+    """split_sum over parts so long that it can do them, then over their sums."""
+    part = 1 << (low.bits - 6) // 2
+    if part >= count:
+        return None
+    shape = low.shape(x)
+    kept = [i for i in range(len(shape)) if i not in axes]
+    flat = low.reshape(low.transpose(x, [*kept, *axes]), (*(shape[i] for i in kept), count))
+    parts, last = -(-count // part), len(kept)
+    edge = (0,) * last
+    flat = low.emit(
+        "pad", flat, low=(*edge, 0), high=(*edge, parts * part - count), interior=(*edge, 0)
+    )
+    flat = low.reshape(flat, (*(shape[i] for i in kept), parts, part))
+    sums = split_sum(low, flat, (last + 1,), part)
+    if sums is None:
+        return None
+    shift, _ = low.totals[sums]
+    made = split_sum(low, sums, (last,), parts)
+    if made is None:
+        with low.unchecked():
+            made = low.emit("sum_a", sums, axes=(last,))
+    again = low.totals[made][0] if made in low.totals else 0
+    low.totals[made] = shift + again, low.magnitude(x) * count << max(0, low.f - low.frac(x))
     return made
 
 

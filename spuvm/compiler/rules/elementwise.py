@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith, facts, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.numeric.sigmoid import silu
 from spuvm.compiler.rules import RULES, Out, rule
 from spuvm.compiler.values import (
     Array,
@@ -90,7 +91,8 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         b = operand(low, y, o.shape)
         if kind_of(o.dtype) == "int":
             return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
-        return Secret(arith.mul(low, a, b), o.dtype)
+        v = facts.silu_argument(low, a, b)
+        return Secret(arith.mul(low, a, b) if v is None else silu(low, v), o.dtype)
     c = constant(low, y, o)
     if c.size and (c == 1).all():
         return Secret(a, o.dtype)

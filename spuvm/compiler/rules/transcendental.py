@@ -9,6 +9,7 @@ import numpy as np
 
 from spuvm.compiler import arith, means, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import Logistic, root
 from spuvm.compiler.numeric import (
     exponential,
     hyperbolic,
@@ -108,7 +109,9 @@ def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("logistic")
 def logistic(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """1 / (1 + e^-x)."""
-    return Secret(sigmoid.logistic(low, x.id), x.dtype)
+    made = sigmoid.logistic(low, x.id)
+    low.facts[root(low, made)] = Logistic(x.id)
+    return Secret(made, x.dtype)
 
 
 @rule("tanh")
