@@ -96,16 +96,15 @@ def _in_parts(low: Lowering, x: int, axes: Sequence[int], count: int) -> int | N
         "pad", flat, low=(*edge, 0), high=(*edge, parts * part - count), interior=(*edge, 0)
     )
     flat = low.reshape(flat, (*(shape[i] for i in kept), parts, part))
-    sums = split_sum(low, flat, (last + 1,), part)
-    if sums is None:
-        return None
-    shift, _ = low.totals[sums]
-    made = split_sum(low, sums, (last,), parts)
-    if made is None:
-        with low.unchecked():
-            made = low.emit("sum_a", sums, axes=(last,))
-    again = low.totals[made][0] if made in low.totals else 0
-    low.totals[made] = shift + again, low.magnitude(x) * count << max(0, low.f - low.frac(x))
+    shift, made = 0, flat
+    for axis, length in ((last + 1, part), (last, parts)):
+        total = split_sum(low, made, (axis,), length)
+        if total is None:
+            with low.unchecked():
+                total = low.emit("sum_a", made, axes=(axis,))
+        made = total
+        shift += low.totals[made][0] if made in low.totals else 0
+    low.totals[made] = shift, low.magnitude(x) * count << max(0, low.f - low.frac(x))
     return made
 
 

@@ -104,6 +104,22 @@ def test_means_of_representable_numbers_do_not_overflow(ring: int, most: tuple[f
         np.testing.assert_allclose(got, x.mean(0), rtol=2.0**-12)
 
 
+@pytest.mark.parametrize("most", [None, 1.0, 100.0])
+def test_means_and_variances_of_very_long_columns(most: float | None) -> None:
+    """In the ring of 32 bits: not even the low digits of all rows can be added up at once."""
+    rows, config = 600_000, configuration(32)
+    spec = SecretSpec((rows,), "float32", "a", *(() if most is None else (-most, most)))
+    rng = np.random.default_rng(3)
+    for function in (jnp.mean, jnp.var):
+        made = compile_function(function, [spec], config=config)
+        assert made.warnings == ()
+        x = np.float32((most or 1.0) * rng.uniform(0.6, 1, rows))
+        encoded = encode_all(made, [x], config)
+        (got,) = decode_all(made, run_plain(made.program, encoded, rng, "ranges"), config)
+        want = float(function(np.rint(x.astype(np.float64) * 256) / 256))
+        assert abs(got - want) <= 2.0**-4 * max(1, want)
+
+
 def test_only_sums_that_are_divided_are_split() -> None:
     big = within(1e12, (5000,))
     assert warnings_of(lambda x: (x.sum() / 7.0) * 2 + x.sum(), big)
