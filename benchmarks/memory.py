@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
 from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3 import ABY3
+from spuvm.protocol.aby3.sort import batches, index_width, word_widths
 from spuvm.ring import Ring
 from spuvm.vm.schedule import schedule
 
@@ -19,7 +21,8 @@ def live_bytes(program: Program) -> int:
 
     Inputs live throughout; a result from the start of its instruction to the end of the last one
     that uses it. Views of other values and public values take nothing. Of a loop only what is
-    alive outside, and one run of its body, count.
+    alive outside, and one run of its body, count. A sort has shares of its own: its rows with their
+    numbers, and the differences of all that it compares at once.
     """
     ring, types = Ring(program.ring), program.types
     plan = schedule(program, ABY3)
@@ -31,6 +34,8 @@ def live_bytes(program: Program) -> int:
         held = 0 if instruction.op in VIEWS else sum(_size(t, ring) for t in instruction.types)
         alive += held
         inside = 0 if instruction.body is None else live_bytes(instruction.body)
+        if instruction.op == "sort_a":
+            inside = _sorting(types[instruction.args[0]], instruction.attrs, ring)
         most = max(most, alive + inside)
         for argument in instruction.args:
             left[argument] -= 1
@@ -42,6 +47,13 @@ def live_bytes(program: Program) -> int:
 
 def _maker(program: Program, value: int) -> str:
     return next((i.op for i in program.instructions if value in i.results), "")
+
+
+def _sorting(rows: Type, attrs: Mapping[str, Any], ring: Ring) -> int:
+    groups, count, columns = rows.shape
+    words = len(word_widths(ring, (*attrs["keys"], index_width(count))))
+    numbered = groups * count * (columns + 1)
+    return 2 * ring.nbytes * (numbered + words * max(batches(rows.shape, attrs)))
 
 
 def _size(t: Type, ring: Ring) -> int:

@@ -28,6 +28,8 @@ from spuvm.vm.schedule import Schedule
 Array = npt.NDArray[Any]
 Path = tuple[int, ...]
 
+_NOTHING = Exchange()
+
 
 @dataclass(slots=True)
 class Frame:
@@ -73,7 +75,7 @@ class Executor:
         inbox: dict[int, Received] = {}
         starts, rounds = frame.plan.starts, frame.plan.rounds
         for now in range(rounds + 1):
-            still = [task for task in active if self._advance(frame, task, inbox[task.number])]
+            still = [task for task in active if self._advance(frame, task, inbox.pop(task.number))]
             for number in starts.get(now, ()):
                 fresh = self._start(frame, number)
                 if fresh is not None:
@@ -136,6 +138,7 @@ class Executor:
     def _advance(self, frame: Frame, task: _Active, received: Received) -> bool:
         """Give a running instruction what came in; True when it has another round."""
         try:
+            task.pending = _NOTHING  # what was sent may be freed
             task.pending = task.steps.send(received)
             return True
         except StopIteration as stop:
@@ -208,4 +211,5 @@ def _handed_out(active: Sequence[_Active], got: Received) -> dict[int, Received]
             cursor[peer] = first + len(specs)
             mine[peer] = got[peer][first : cursor[peer]]
         inbox[task.number] = mine
+    got.clear()  # an instruction frees what it received as soon as it can
     return inbox

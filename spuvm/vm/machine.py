@@ -309,6 +309,7 @@ class Machine:
             if views is not None:
                 for peer in sorted(received):
                     views.extend(a.copy() for a in received[peer])
+            del due  # what was sent is freed while the next round is made
 
 
 def _row_of(program: Program, path: Path, count: int) -> tuple[str, int, str]:

@@ -218,13 +218,13 @@ def with_the_receivers_mask(p: Party, x: AShare, y: AShare) -> Steps:
 
 def with_one_mask_for_two(p: Party, b: Any, x: AShare) -> Steps:
     """Bit injection that masks both dealt products alike: their difference is +-(x - x_2)."""
-    draw = p.masks.draw  # type: ignore[union-attr]
+    draw, fill = p.masks.draw, p.masks.fill  # type: ignore[union-attr]
 
     def twice(other: int, *requests: Any, lane: int = 0) -> list[np.ndarray]:
         made = draw(other, *requests, lane=lane)
         return [made[0], made[0].copy(), made[2]] if len(made) == 3 else made
 
-    p.masks = SimpleNamespace(draw=twice)  # type: ignore[assignment]
+    p.masks = SimpleNamespace(draw=twice, fill=fill)  # type: ignore[assignment]
     return (yield from interactive("mul_ba")(p, b, x))
 
 

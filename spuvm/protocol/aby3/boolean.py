@@ -11,10 +11,11 @@ from spuvm.bytecode.types import Type
 from spuvm.kernels import bits as bit_kernels
 from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.packing import pack, packed_size, unpack
-from spuvm.protocol.aby3.share import Array, BShare
+from spuvm.protocol.aby3.share import Array, BShare, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
+from spuvm.wide import cast, empty
 
 BYTE = np.dtype(np.uint8)
 
@@ -41,12 +42,7 @@ def and_bb(p: Party, x: BShare, y: BShare) -> Steps:
     Ref:      Araki et al. 2016, section 2.1, eprint 2016/768.
     """
     (x0, x1), (y0, y1) = x.flat(), y.flat()
-    n, dtype = x.size, x.x0.dtype
-    mask0, mask1 = zero_masks(p, dtype, n)
-    z = mask0
-    bit_kernels.and_terms(x0, x1, y0, y1, mask0, mask1, z)
-    if x.width < 8:
-        z &= np.uint8((1 << x.width) - 1)
+    z = and_part(p, x0, x1, y0, y1, x.width)
     second = yield from reshare_bits(p, z, wire_bits(x.width))
     return BShare(z.reshape(x.shape), second.reshape(x.shape), x.width)
 
@@ -56,6 +52,17 @@ def zero_masks(p: Party, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]
     (nxt,) = p.draw((p.rank + 1) % 3, (dtype, size))
     (prv,) = p.draw((p.rank + 2) % 3, (dtype, size))
     return nxt, prv
+
+
+def and_part(p: Party, x0: Array, x1: Array, y0: Array, y1: Array, width: int) -> Array:
+    """This party's masked part of x & y, words of `width` bits."""
+    z = empty(x0.size, x0.dtype)
+    for s in pieces(z.size):
+        mask0, mask1 = zero_masks(p, z.dtype, s.stop - s.start)
+        bit_kernels.and_terms(x0[s], x1[s], y0[s], y1[s], mask0, mask1, z[s])
+    if width < 8:
+        z &= np.uint8((1 << width) - 1)
+    return z
 
 
 def reshare_bits(p: Party, z: Array, bits: int) -> Steps:
@@ -115,13 +122,13 @@ def and_all_bits(p: Party, x0: Array, x1: Array, word_bits: int) -> Steps:
     half = word_bits // 2
     for dtype, wire in fold_levels(word_bits):
         mask = (1 << half) - 1
-        low0, low1 = (x0 & mask).astype(dtype), (x1 & mask).astype(dtype)
-        high0, high1 = (x0 >> half).astype(dtype), (x1 >> half).astype(dtype)
-        mask0, mask1 = zero_masks(p, dtype, x0.size)
-        z = mask0
-        bit_kernels.and_terms(low0, low1, high0, high1, mask0, mask1, z)
-        if half < 8:
-            z &= np.uint8((1 << half) - 1)
+        z = empty(x0.size, dtype)
+        for s in pieces(z.size):
+            a, b = x0[s], x1[s]
+            low0, low1 = cast(a & mask, dtype), cast(b & mask, dtype)
+            high0, high1 = cast(a >> half, dtype), cast(b >> half, dtype)
+            z[s] = and_part(p, low0, low1, high0, high1, half)
+        del x0, x1
         x0, x1 = z, (yield from reshare_bits(p, z, wire))
         half //= 2
     return x0, x1

@@ -12,18 +12,18 @@ from spuvm.bytecode.types import Type
 from spuvm.kernels import bits as bit_kernels
 from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.boolean import (
+    BYTE,
     and_all_bits,
-    deal_known,
     fold_levels,
     reshare_bits,
     zero_masks,
 )
 from spuvm.protocol.aby3.packing import packed_size
-from spuvm.protocol.aby3.share import Array, AShare, BShare
+from spuvm.protocol.aby3.share import Array, AShare, BShare, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
-from spuvm.wide import array, empty
+from spuvm.wide import array, cast, empty
 
 
 @cache
@@ -81,44 +81,61 @@ def msb_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Ref:      split in P0's sum and x_2: ABY3 section 5.3 (eprint 2018/403); carry tree: Kogge and
               Stone 1973 as a reduction; the first level by polynomials in v: this file.
     """
-    word, n = _word(bits), x.size
+    word, n, shape = _word(bits), x.size, x.shape
     word_bits = word.itemsize * 8
-    half_dtype = small_dtype(word_bits // 2)
-    x0, x1 = x.flat()
+    half, top = small_dtype(word_bits // 2), word_bits - 1
+    # Words are made and masked piece by piece; of those that are dealt the top bits are kept.
+    sign0, sign1 = np.empty(n, np.uint8), np.empty(n, np.uint8)
     if p.rank == 0:
-        u = _fold(x0 + x1, bits, word)
-        u0, m0 = p.draw(2, (word, n), (half_dtype, n))
-        (s1,) = p.draw(1, (word, n))
-        (s0,) = p.draw(2, (word, n))
-        u1, m1 = empty(n, word), empty(n, half_dtype)
-        bit_kernels.carry_deal(u, u0, m0, u1, m1)
+        total, u1, m1 = x.sum_reader(), empty(n, word), empty(n, half)
+        first, second = empty(n, word), empty(n, word)
+        for s in pieces(n):
+            u = _fold(total(s), bits, word)
+            u0, m0 = p.draw(2, (word, u.size), (half, u.size))
+            p.fill(2, first[s])
+            p.fill(1, second[s])
+            bit_kernels.carry_deal(u, u0, m0, u1[s], m1[s])
+            sign0[s], sign1[s] = cast(u0 >> top, BYTE), cast(u1[s] >> top, BYTE)
+        del x, total
         yield Exchange(send={1: [u1, m1]})
+        del u1, m1
         yield Exchange()
-        first, second, sign = s0, s1, (u0, u1)
     elif p.rank == 1:
-        v = _fold(x1, bits, word)
-        (s1,) = p.draw(0, (word, n))
-        got = yield Exchange(receive={0: [spec(word, n), spec(half_dtype, n)], 2: [spec(word, n)]})
-        u1, m1 = got[0]
-        mine = empty(n, word)
-        bit_kernels.carry_first(u1, m1, v, 1, s1, mine)
+        first, mine, v = empty(n, word), empty(n, word), x.readers()[1]
+        for s in pieces(n):
+            p.fill(0, first[s])
+        got = yield Exchange(receive={0: [spec(word, n), spec(half, n)], 2: [spec(word, n)]})
+        (u1, m1), (theirs,) = got.pop(0), got.pop(2)
+        for s in pieces(n):
+            folded = _fold(v(s), bits, word)
+            bit_kernels.carry_first(u1[s], m1[s], folded, 1, first[s], mine[s])
+            sign0[s], sign1[s] = cast(u1[s] >> top, BYTE), cast(folded >> top, BYTE)
+        del x, v, u1, m1
+        second = mine ^ theirs
+        del theirs
         yield Exchange(send={2: [mine]})
-        first, second, sign = s1, mine ^ got[2][0], (u1, v)
+        del mine
     else:
-        v = _fold(x0, bits, word)
-        u0, m0 = p.draw(0, (word, n), (half_dtype, n))
-        (s0,) = p.draw(0, (word, n))
-        mine = empty(n, word)
-        bit_kernels.carry_first(u0, m0, v, 0, s0, mine)
+        second, mine, v = empty(n, word), empty(n, word), x.readers()[0]
+        for s in pieces(n):
+            folded = _fold(v(s), bits, word)
+            u0, m0 = p.draw(0, (word, folded.size), (half, folded.size))
+            p.fill(0, second[s])
+            bit_kernels.carry_first(u0, m0, folded, 0, second[s], mine[s])
+            sign0[s], sign1[s] = cast(folded >> top, BYTE), cast(u0 >> top, BYTE)
+        del x, v
         yield Exchange(send={1: [mine]})
         got = yield Exchange(receive={1: [spec(word, n)]})
-        first, second, sign = mine ^ got[1][0], s0, (v, u0)
-    carry0, carry1 = yield from _carry_tree(p, first, second, word_bits)
-    top = word_bits - 1
+        (theirs,) = got.pop(1)
+        first = mine ^ theirs
+        del mine, theirs
+    tree = _carry_tree(p, first, second, word_bits)
+    del first, second
+    carry0, carry1 = yield from tree
     out0, out1 = np.empty(n, np.uint8), np.empty(n, np.uint8)
-    bit_kernels.sign_share(carry0, sign[0], top, out0)
-    bit_kernels.sign_share(carry1, sign[1], top, out1)
-    return BShare(out0.reshape(x.shape), out1.reshape(x.shape), 1)
+    bit_kernels.sign_share(carry0, sign0, 0, out0)
+    bit_kernels.sign_share(carry1, sign1, 0, out1)
+    return BShare(out0.reshape(shape), out1.reshape(shape), 1)
 
 
 def _carry_tree(p: Party, s0: Array, s1: Array, word_bits: int) -> Steps:
@@ -127,13 +144,14 @@ def _carry_tree(p: Party, s0: Array, s1: Array, word_bits: int) -> Steps:
     while pairs > 1:
         last = pairs == 2
         out_bits = 1 if last else pairs
-        dtype = small_dtype(out_bits)
-        mask0, mask1 = zero_masks(p, dtype, s0.size)
-        z = mask0
+        z = empty(s0.size, small_dtype(out_bits))
         level = bit_kernels.carry_last if last else bit_kernels.carry_level
-        level(s0, s1, mask0, mask1, z)
+        for s in pieces(z.size):
+            mask0, mask1 = zero_masks(p, z.dtype, s.stop - s.start)
+            level(s0[s], s1[s], mask0, mask1, z[s])
         if out_bits < 8:
             z &= np.uint8((1 << out_bits) - 1)
+        del s0, s1
         s0, s1 = z, (yield from reshare_bits(p, z, out_bits))
         pairs //= 2
     return s0, s1
@@ -151,7 +169,7 @@ def eqz_a(p: Party, x: AShare, *, bits: int) -> Steps:
     """[x] -> [1 where x = 0 mod 2^bits].
 
     Local:    x = u + v with u known to P0 and v to P1 and P2; x = 0 exactly where the bits of u and
-              of -v agree: the and over all bits of not (u ^ -v), places above `bits` set to 1.
+              of -v agree: the and over all bits of not (u ^ -v), both 0 in places above `bits`.
     Sends:    round 1: P0 -> P1 masked u; then a tree of and_bb that halves the word each level.
     Requires: nothing.
     Error:    exact.
@@ -159,23 +177,33 @@ def eqz_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      the split of ABY3 section 5.3, eprint 2018/403; and-tree as in and_bb.
     """
-    word, n = _word(bits), x.size
-    x0, x1 = x.flat()
+    word, n, shape = _word(bits), x.size, x.shape
     full = (1 << (word.itemsize * 8)) - 1
     used = (1 << bits) - 1
     if p.rank == 0:
-        u = (x0 + x1).astype(word) & used
-        u0, u1 = yield from deal_known(p, u, word, n)
-        first, second = u0 ^ full, u1
-        first = (first & used) | (full ^ used)
-        second = second & used
+        total, first, second = x.sum_reader(), empty(n, word), empty(n, word)
+        for s in pieces(n):
+            (u0,) = p.draw(2, (word, s.stop - s.start))
+            first[s] = u0 ^ full
+            second[s] = (cast(total(s), word) & used) ^ u0
+        del x, total
+        yield Exchange(send={1: [second]})
     else:
-        part = yield from deal_known(p, None, word, n)
-        v = x1 if p.rank == 1 else x0
-        negative = np.negative(v).astype(word) & used
+        v, negative = x.readers()[1 if p.rank == 1 else 0], empty(n, word)
+        for s in pieces(n):
+            negative[s] = cast(np.negative(v(s)), word) & used
+        del x, v
         if p.rank == 1:
-            first, second = part & used, negative
+            got = yield Exchange(receive={0: [spec(word, n)]})
+            (first,), second = got.pop(0), negative
         else:
-            first, second = negative, ((part ^ full) & used) | (full ^ used)
-    out0, out1 = yield from and_all_bits(p, first, second, word.itemsize * 8)
-    return BShare(out0.reshape(x.shape), out1.reshape(x.shape), 1)
+            first, second = negative, empty(n, word)
+            for s in pieces(n):
+                (u0,) = p.draw(0, (word, s.stop - s.start))
+                second[s] = u0 ^ full
+            yield Exchange()
+        del negative
+    tree = and_all_bits(p, first, second, word.itemsize * 8)
+    del first, second
+    out0, out1 = yield from tree
+    return BShare(out0.reshape(shape), out1.reshape(shape), 1)

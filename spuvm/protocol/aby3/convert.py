@@ -9,14 +9,13 @@ import numpy as np
 
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
-from spuvm.kernels import bits as bit_kernels
 from spuvm.kernels.arith import small_dtype
-from spuvm.protocol.aby3.boolean import BYTE, deal_known, zero_masks
-from spuvm.protocol.aby3.share import Array, AShare, BShare
+from spuvm.protocol.aby3.boolean import BYTE, and_part, deal_known
+from spuvm.protocol.aby3.share import Array, AShare, BShare, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
-from spuvm.wide import cast, empty
+from spuvm.wide import cast
 
 
 def _a2b_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
@@ -89,9 +88,7 @@ def _adder_level(p: Party, g: Pair, q: Pair, distance: int, last: bool) -> Steps
         right = tuple(  # type: ignore[assignment]
             np.concatenate([g[i] << distance, q[i] << distance]) for i in (0, 1)
         )
-    mask0, mask1 = zero_masks(p, word, left[0].size)
-    z = mask0
-    bit_kernels.and_terms(left[0], left[1], right[0], right[1], mask0, mask1, z)
+    z = and_part(p, *left, *right, word.itemsize * 8)
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
     got = yield Exchange(send={prv: [z]}, receive={nxt: [spec(word, z.size)]})
     second = got[nxt][0]
@@ -119,41 +116,50 @@ def b2a(p: Party, x: BShare) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      the split of ABY3 section 5.4, eprint 2018/403; linear form in c: this file.
     """
-    ring, n, width = p.ring, x.size, x.width
+    ring, n, width, shape = p.ring, x.size, x.width, x.shape
     b0, b1 = x.flat()
     if p.rank == 0:
-        (c2,) = p.draw(2, (ring.dtype, n * width))
-        (z0,) = p.draw(2, (ring.dtype, n))  # apart: what is kept must not keep the rest alive
-        (z1,) = p.draw(1, (ring.dtype, n))
-        c1 = ring.empty(n * width)
-        for i in range(width):
-            s = slice(i * n, (i + 1) * n)
-            arith.bit_deal(_bit(b0, i, width), _bit(b1, i, width), c2[s], c1[s])
+        z0, z1, c1 = ring.empty(n), ring.empty(n), ring.empty(n * width)
+        for s in pieces(n):
+            p.fill(2, z0[s])
+            p.fill(1, z1[s])
+            for i in range(width):
+                (c2,) = p.draw(2, (ring.dtype, s.stop - s.start))
+                dealt = c1[i * n + s.start : i * n + s.stop]
+                arith.bit_deal(_bit(b0[s], i, width), _bit(b1[s], i, width), c2, dealt)
         yield Exchange(send={1: [c1]})
+        del c1
         yield Exchange()
-        return AShare(z0.reshape(x.shape), z1.reshape(x.shape))
+        return AShare(z0.reshape(shape), z1.reshape(shape))
+    mine, z = ring.empty(n), ring.empty(n)
     if p.rank == 1:
-        (z1,) = p.draw(0, (ring.dtype, n))
+        for s in pieces(n):
+            p.fill(0, z[s])
         got = yield Exchange(receive={0: [spec(ring.dtype, n * width)], 2: [spec(ring.dtype, n)]})
-        mine = _weighted_bits(b1, got[0][0], width, 1, z1)
+        (c1,), (theirs,) = got.pop(0), got.pop(2)
+        for s in pieces(n):
+            parts = [c1[i * n + s.start : i * n + s.stop] for i in range(width)]
+            _weighted_bits(b1[s], parts, 1, z[s], mine[s])
+        del c1
+        second = mine + theirs
+        del theirs
         yield Exchange(send={2: [mine]})
-        return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
-    (c2,) = p.draw(0, (ring.dtype, n * width))
-    (z0,) = p.draw(0, (ring.dtype, n))
-    mine = _weighted_bits(b0, c2, width, 0, z0)
+        return AShare(z.reshape(shape), second.reshape(shape))
+    for s in pieces(n):
+        p.fill(0, z[s])
+        parts = [p.draw(0, (ring.dtype, s.stop - s.start))[0] for _ in range(width)]
+        _weighted_bits(b0[s], parts, 0, z[s], mine[s])
     yield Exchange(send={1: [mine]})
     got = yield Exchange(receive={1: [spec(ring.dtype, n)]})
-    return AShare((mine + got[1][0]).reshape(x.shape), z0.reshape(x.shape))
+    return AShare((mine + got[1][0]).reshape(shape), z.reshape(shape))
 
 
-def _weighted_bits(d: Array, c: Array, width: int, sign: int, mask: Array) -> Array:
-    """Sum over bits i of 2^i (c_i (1 - 2 d_i) + sign d_i), less the mask."""
-    n = d.size
-    total = empty(n, c.dtype)
-    arith.bit_to_ring(_bit(d, 0, width), c[:n], sign, mask, total)
+def _weighted_bits(d: Array, c: Sequence[Array], sign: int, mask: Array, out: Array) -> None:
+    """out = sum over bits i of 2^i (c_i (1 - 2 d_i) + sign d_i), less the mask."""
+    width = len(c)
+    arith.bit_to_ring(_bit(d, 0, width), c[0], sign, mask, out)
     for i in range(1, width):
-        arith.add_bit(_bit(d, i, width), c[i * n : (i + 1) * n], sign, i, total)
-    return total
+        arith.add_bit(_bit(d, i, width), c[i], sign, i, out)
 
 
 def _bit(words: Array, i: int, width: int) -> Array:
@@ -181,30 +187,40 @@ def mul_ba(p: Party, b: BShare, x: AShare) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF). P0 receives nothing.
     Ref:      bit injection, ABY3 section 5.4.1, eprint 2018/403, with dealt parts instead of OT.
     """
-    ring, n = p.ring, x.size
-    (b0, b1), (x0, x1) = b.flat(), x.flat()
-    word = (ring.dtype, n)
+    ring, n, shape = p.ring, x.size, x.shape
+    b0, b1 = b.flat()
+    (x0, x1), word = x.readers(), ring.dtype
     if p.rank == 0:
-        s0, s1, c2 = p.draw(2, word, word, word)
-        (z0,) = p.draw(2, word)
-        (z1,) = p.draw(1, word)
+        z0, z1 = ring.empty(n), ring.empty(n)
         m0, m1, c1 = ring.empty(n), ring.empty(n), ring.empty(n)
-        arith.inject_first(b0, b1, x0, x1, s0, s1, c2, m0, m1, c1)
+        for s in pieces(n):
+            k = s.stop - s.start
+            s0, s1, c2 = p.draw(2, (word, k), (word, k), (word, k))
+            p.fill(2, z0[s])
+            p.fill(1, z1[s])
+            arith.inject_first(b0[s], b1[s], x0(s), x1(s), s0, s1, c2, m0[s], m1[s], c1[s])
         yield Exchange(send={1: [m0, m1, c1]})
+        del m0, m1, c1
         yield Exchange()
-        return AShare(z0.reshape(x.shape), z1.reshape(x.shape))
+        return AShare(z0.reshape(shape), z1.reshape(shape))
+    mine, z = ring.empty(n), ring.empty(n)
     if p.rank == 1:
-        (z1,) = p.draw(0, word)
-        got = yield Exchange(receive={0: [spec(*word)] * 3, 2: [spec(*word)]})
-        m0, m1, c1 = got[0]
-        mine = ring.empty(n)
-        arith.inject_second(b1, x1, m0, m1, c1, 1, z1, mine)
+        for s in pieces(n):
+            p.fill(0, z[s])
+        got = yield Exchange(receive={0: [spec(word, n)] * 3, 2: [spec(word, n)]})
+        (m0, m1, c1), (theirs,) = got.pop(0), got.pop(2)
+        for s in pieces(n):
+            arith.inject_second(b1[s], x1(s), m0[s], m1[s], c1[s], 1, z[s], mine[s])
+        del m0, m1, c1
+        second = mine + theirs
+        del theirs
         yield Exchange(send={2: [mine]})
-        return AShare(z1.reshape(x.shape), (mine + got[2][0]).reshape(x.shape))
-    s0, s1, c2 = p.draw(0, word, word, word)
-    (z0,) = p.draw(0, word)
-    mine = ring.empty(n)
-    arith.inject_second(b0, x0, s0, s1, c2, 0, z0, mine)
+        return AShare(z.reshape(shape), second.reshape(shape))
+    for s in pieces(n):
+        k = s.stop - s.start
+        s0, s1, c2 = p.draw(0, (word, k), (word, k), (word, k))
+        p.fill(0, z[s])
+        arith.inject_second(b0[s], x0(s), s0, s1, c2, 0, z[s], mine[s])
     yield Exchange(send={1: [mine]})
-    got = yield Exchange(receive={1: [spec(*word)]})
-    return AShare((mine + got[1][0]).reshape(x.shape), z0.reshape(x.shape))
+    got = yield Exchange(receive={1: [spec(word, n)]})
+    return AShare((mine + got[1][0]).reshape(shape), z.reshape(shape))

@@ -219,7 +219,7 @@ def together(*runs: Steps) -> Steps:
         joint, shares, still = Exchange(), {}, []
         for i in live:
             try:
-                got_i = inbox[i]
+                got_i, inbox[i] = inbox[i], None
                 step = next(runs[i]) if got_i is None else runs[i].send(got_i)
             except StopIteration as stop:
                 results[i] = stop.value
@@ -240,6 +240,8 @@ def together(*runs: Steps) -> Steps:
                 peer: [next(queues[peer]) for _ in range(count)]
                 for peer, count in shares[i].items()
             }
+        got.clear()
+        del joint, step, queues
     return results
 
 

@@ -181,16 +181,25 @@ def _reduced(p: Party, words: Words) -> Steps:
 
 def _precedes(p: Party, words: Words, i: Array, j: Array) -> Steps:
     """Public bits: row i before row j."""
-    deltas = [AShare(c.x0[i] - c.x0[j], c.x1[i] - c.x1[j]) for c in words.columns]
-    signs = [msb_a(p, d, bits=w + 1) for d, w in zip(deltas, words.widths, strict=True)]
-    early = zip(deltas[:-1], words.widths[:-1], strict=True)
-    ties = [eqz_a(p, d, bits=w + 1) for d, w in early]
-    results = yield from together(*signs, *ties)
-    signs, ties = results[: len(signs)], results[len(signs) :]
+    tests = []
+    for k, (c, width) in enumerate(zip(words.columns, words.widths, strict=True)):
+        delta = AShare(_differences(c.x0, i, j), _differences(c.x1, i, j))
+        tests.append(msb_a(p, delta, bits=width + 1))
+        if k < len(words.columns) - 1:
+            tests.append(eqz_a(p, delta, bits=width + 1))
+    del delta, i, j  # the tests let go of what they compare when they have started
+    results = yield from together(*tests)
+    signs, ties = results[::2], results[1::2]
     bit = signs[-1]
     for sign, tie in zip(signs[-2::-1], ties[::-1], strict=True):
         bit = xor_bb(p, sign, (yield from and_bb(p, tie, bit)))
     return (yield from open_bits(p, bit))
+
+
+def _differences(x: Array, i: Array, j: Array) -> Array:
+    made = x[i]
+    made -= x[j]
+    return made
 
 
 def _order(
@@ -222,14 +231,27 @@ def _order(
 
 def _within_gaps(p: Party, words: Words, rows: Array, gap: Array, placed: int, most: int) -> Steps:
     """How many rows of the same gap precede each row, from all their comparisons."""
-    groups, count = gap.shape
+    i, j = _pairs(gap, placed, most)
+    filler = np.zeros(most - i.size, np.int32)
+    flat_rows = rows.reshape(-1).astype(np.int32)
+    bits = yield from _precedes(
+        p, words, np.concatenate([flat_rows[i], filler]), np.concatenate([flat_rows[j], filler + 1])
+    )
+    later = np.where(bits[: i.size], j, i)  # of every pair
+    return np.bincount(later, minlength=gap.size).reshape(gap.shape)
+
+
+def _pairs(gap: Array, placed: int, most: int) -> tuple[Array, Array]:
+    """Places (flat, of 32 bits) of all pairs of rows that are in one gap."""
+    groups = len(gap)
     cell = (gap + np.arange(groups)[:, None] * (placed + 1)).reshape(-1)
     by_cell = np.argsort(cell, kind="stable")
     ends = np.searchsorted(cell[by_cell], cell[by_cell], side="right")
     after = ends - np.arange(cell.size) - 1
-    first = np.repeat(np.arange(cell.size), after)
-    start = np.repeat(np.cumsum(after) - after, after)
-    second = first + 1 + np.arange(first.size) - start
+    first = np.repeat(np.arange(cell.size, dtype=np.int32), after)
+    second = np.arange(1, first.size + 1, dtype=np.int32)
+    second -= np.repeat((np.cumsum(after) - after).astype(np.int32), after)
+    second += first
     if first.size > most:
         raise ProtocolError(
             "sorting: the random order was very uneven",
@@ -237,12 +259,5 @@ def _within_gaps(p: Party, words: Words, rows: Array, gap: Array, placed: int, m
             expected=f"at most {most}, but for a chance below 2^-40",
             next="make a new SPU and call the function again; a failed session is never continued",
         )
-    i, j = by_cell[first], by_cell[second]
-    filler = np.zeros(most - first.size, np.int64)
-    flat_rows = rows.reshape(-1)
-    left = np.concatenate([flat_rows[i], filler])
-    right = np.concatenate([flat_rows[j], filler + 1])
-    bits = yield from _precedes(p, words, left, right)
-    before = bits[: first.size].astype(np.int64)
-    rank = np.bincount(j, before, cell.size) + np.bincount(i, 1 - before, cell.size)
-    return rank.astype(np.int64).reshape(groups, count)
+    by_cell = by_cell.astype(np.int32)
+    return by_cell[first], by_cell[second]

@@ -68,9 +68,10 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
             (f02,), (f12,) = p.draw(0, word), p.draw(1, word)
             a0, b0, t0 = p.draw(0, word, part, part, lane=1)
             (t2,) = p.draw(1, part, lane=1)
-            arith.minus_sum(f02, f12, f02)
-            accumulate(f02, s)
-            arith.truncation_deal(f02, a0, b0, t0, t2, bits, a2[s], b2[s], z0[s], z2[s])
+            z = ring.empty(s.stop - s.start)
+            arith.minus_sum(f02, f12, z)
+            accumulate(z, s)
+            arith.truncation_deal(z, a0, b0, t0, t2, bits, a2[s], b2[s], z0[s], z2[s])
         del accumulate  # and what it was made from
         yield from open_(p, a2[:0], Exchange(send={1: [a2, b2]}))
         del a2, b2
@@ -83,7 +84,7 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
     del accumulate
     if p.rank == 0:
         got = yield from open_(p, mine, Exchange())
-        (theirs,), other = got[1], 1
+        (theirs,), other = got.pop(1), 1
         c, d, z = ring.empty(n), empty(n, small), ring.empty(n)
         for s in pieces(n):
             word, part = (ring.dtype, s.stop - s.start), (small, s.stop - s.start)
@@ -92,7 +93,7 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
     else:
         dealt = Exchange(receive={2: [spec(ring.dtype, n), spec(small, n)]})
         got = yield from open_(p, mine, dealt)
-        (theirs,), (a2, b2), other = got[0], got[2], 0
+        (theirs,), (a2, b2), other = got.pop(0), got.pop(2), 0
         c, d, z = ring.empty(n), empty(n, small), ring.empty(n)
         for s in pieces(n):
             (t2,) = p.draw(2, (small, s.stop - s.start), lane=1)
@@ -100,8 +101,10 @@ def truncate_product(p: Party, accumulate: Accumulate, size: int, bits: int) -> 
         del a2, b2
     del mine, theirs
     got = yield Exchange(send={other: [d]}, receive={other: [spec(small, n)]})
-    z1 = c
-    arith.truncation_finish(c, d, got[other][0], bits, z1)
+    (theirs,), z1 = got.pop(other), c
+    for s in pieces(n):
+        # From a copy: kernels that write what they read are several times slower.
+        arith.truncation_finish(c[s].copy(), d[s], theirs[s], bits, z1[s])
     return AShare(z, z1) if p.rank == 0 else AShare(z1, z)
 
 
@@ -187,6 +190,7 @@ def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps
             p.fill(2, z0[s])
             arith.shift_first(gather(s), c, s0, z0[s], bits, e[s], d[s])
         yield Exchange(send={1: [pack_bits(e), d]})
+        del e, gather
         got = yield Exchange(receive={1: [spec(small, n)]})
         z1 = ring.empty(n)
         arith.shift_finish(d, got[1][0], bits, z1)
@@ -199,6 +203,7 @@ def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps
             (t2,) = p.draw(1, (small, s.stop - s.start))
             arith.shift_deal(gather(s), c, s0, t2, bits, s1[s], z2[s])
         yield Exchange(send={1: [s1]})
+        del s1, gather
         yield Exchange()
         return AShare(z2.reshape(shape), z0.reshape(shape))
     # Without a message to wait for, the sum is made while the others make theirs.
@@ -207,10 +212,11 @@ def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps
         z2[s] = gather(s)
     expected = [spec(BYTE, packed_size(n)), spec(ring.dtype, n)]
     got = yield Exchange(receive={0: expected, 2: [spec(small, n)]})
-    (packed, d), (s1,) = got[0], got[2]
+    (packed, d), (s1,) = got.pop(0), got.pop(2)
     e, y, z1 = unpack_bits(packed, n), empty(n, small), ring.empty(n)
     for s in pieces(n):
         (t2,) = p.draw(2, (small, s.stop - s.start))
-        arith.shift_second(z2[s], e[s], s1[s], t2, d[s], bits, y[s], z1[s], z2[s])
+        arith.shift_second(z2[s].copy(), e[s], s1[s], t2, d[s], bits, y[s], z1[s], z2[s])
+    del packed, d, s1, e
     yield Exchange(send={0: [y]})
     return AShare(z1.reshape(shape), z2.reshape(shape))
