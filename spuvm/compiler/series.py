@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.interpreters import ad
 
 Array = Any
 
@@ -16,6 +17,14 @@ chebyshev_p.def_abstract_eval(lambda w, *, series: w)
 chebyshev_p.def_impl(
     lambda w, *, series: jnp.asarray(np.polynomial.chebyshev.chebval(w, series), w.dtype)
 )
+
+
+def _derivative(g: Array, w: Array, *, series: tuple[float, ...]) -> Array:
+    steps = tuple(map(float, np.polynomial.chebyshev.chebder(series)))
+    return g * chebyshev_p.bind(w, series=steps)
+
+
+ad.defjvp(chebyshev_p, _derivative)
 
 
 def chebyshev(series: tuple[float, ...], w: Array) -> Array:

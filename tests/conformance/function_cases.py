@@ -58,6 +58,7 @@ class Function:
 
 ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
 ROOT = Domain(power=0.499)  # products of two are representable
+SHAPED = (Domain(lo=0.0, power=0.9), Domain(lo=0.0, power=0.9))
 
 FUNCTIONS = [
     Function("exp", jnp.exp, course="rising"),
@@ -104,6 +105,13 @@ FUNCTIONS = [
     Function("digamma", jax.scipy.special.digamma, (POSITIVE,), holds=lambda x: x > 0),
     Function("digamma", jax.scipy.special.digamma, (Domain(-50, 0),), "negative",
              holds=lambda x: np.abs(x - np.rint(x)) > 0.1),
+    Function("igamma", jax.scipy.special.gammainc, SHAPED, truth=scipy.special.gammainc,
+             holds=lambda a, x: a > 0),
+    Function("igammac", jax.scipy.special.gammaincc, SHAPED, truth=scipy.special.gammaincc,
+             holds=lambda a, x: a > 0),
+    Function("igamma", lambda x: jax.scipy.special.gammainc(2.5, x), (Domain(lo=0, power=0.9),),
+             "public", truth=lambda x: scipy.special.gammainc(2.5, x)),
+    Function("igamma_grad_a", lax.igamma_grad_a, (Domain(2.0**-4, 60.0), Domain(0.0, 120.0))),
     Function("bessel_i0e", jax.scipy.special.i0e),
     Function("bessel_i1e", jax.scipy.special.i1e),
     Function("chebyshev", jax.scipy.special.erfcx, name="erfcx", holds=lambda x: x > -5,

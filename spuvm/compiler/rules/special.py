@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from spuvm.compiler import arith, order, special
+from spuvm.compiler import arith, gammas, order, special
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.numeric.polynomial import evaluate
 from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.values import Value, lift, public
 
 
 @rule("chebyshev")
@@ -31,6 +32,31 @@ def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> l
         return lower_closed(low, closed, [ready])
 
 
+def of_many(low: Lowering, function: Callable[..., Any], o: Out, *operands: Value) -> Secret:
+    """A JAX function of arrays of one shape, traced for float64 so that public ones keep digits."""
+    wide = np.dtype(np.float64)
+    ready: list[Value] = []
+    for v in operands:
+        if isinstance(v, Secret):
+            ready.append(Secret(low.spread(arith.settle(low, v.id), o.shape), wide))
+        else:
+            ready.append(np.broadcast_to(public(v).astype(wide), o.shape))
+    with jax.enable_x64(True), low.one_line(), low.unchecked():
+        shape = jax.ShapeDtypeStruct(o.shape, wide)
+        (made,) = lower_closed(low, jax.make_jaxpr(function)(*[shape for _ in ready]), ready)
+    return Secret(lift(low, made, o.dtype).id, o.dtype)
+
+
+def _rule_of_many(name: str) -> None:
+    function = gammas.FUNCTIONS[name]
+
+    def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
+        return of_many(low, lambda *vs: function(*vs, low.f), out[0], *operands)
+
+    lowered.__doc__ = function.__doc__
+    rule(name)(lowered)
+
+
 def _rule_of(name: str) -> None:
     function = special.FUNCTIONS[name]
 
@@ -44,3 +70,5 @@ def _rule_of(name: str) -> None:
 
 for _name in special.FUNCTIONS:
     _rule_of(_name)
+for _name in gammas.FUNCTIONS:
+    _rule_of_many(_name)
