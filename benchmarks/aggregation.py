@@ -206,18 +206,16 @@ def main() -> None:
     grid = [(c, s) for c in options.clients for s in options.sizes if c * s <= options.limit]
     console = Console(stderr=True)
     table = Table("place", "ring", "clients", "size", "run ms", "all ms", "run M/s", "all M/s")
-    rows = []
     for place in options.places:
         for ring in options.rings:
             with console.status(f"{place}, {ring} bits"):
                 for row in measure(place, ring, grid, options.runs):
-                    rows.append(row)
+                    write_rows(options.output, [row], partial=True)  # what is cut off keeps rows
                     table.add_row(
                         *(str(row[k]) for k in ("place", "ring", "clients", "size")),
                         *(f"{1e3 * row[k]:,.2f}" for k in ("run_s", "all_s")),
                         *(f"{row[f'{k}_elements_per_s'] / 1e6:,.2f}" for k in ("run", "all")),
                     )
-            write_rows(options.output, rows, partial=True)
     console.print(table)
     plot(json.loads(options.output.read_text()), options.output.with_suffix(".png"))
 
