@@ -8,7 +8,7 @@ from __future__ import annotations
 _WHY = {
     "fixed point has no neighbouring float; add or subtract a number of your own": "nextafter",
     "no approximation over the representable numbers is built; compute it before sharing, or write "
-    "it with functions that have a rule": "polygamma regularized_incomplete_beta zeta",
+    "it with functions that have a rule": "regularized_incomplete_beta",
     "eigenvalues of a general matrix are complex; use eigh for a symmetric one": "eig schur",
     "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "cholesky_update geqp3 "
     "hessenberg ormqr symmetric_product tridiagonal tridiagonal_solve",

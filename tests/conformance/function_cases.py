@@ -58,7 +58,13 @@ class Function:
 
 ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
 ROOT = Domain(power=0.499)  # products of two are representable
-SHAPED = (Domain(lo=0.0, power=0.9), Domain(lo=0.0, power=0.9))
+BELOW = Domain(lo=0.0, power=0.9)
+
+
+def _trigamma(x: Any) -> Any:
+    """By the recurrence: JAX's is wrong below -9."""
+    return scipy.special.polygamma(1, x + 51) + sum((x + k) ** -2.0 for k in range(51))
+
 
 FUNCTIONS = [
     Function("exp", jnp.exp, course="rising"),
@@ -105,12 +111,22 @@ FUNCTIONS = [
     Function("digamma", jax.scipy.special.digamma, (POSITIVE,), holds=lambda x: x > 0),
     Function("digamma", jax.scipy.special.digamma, (Domain(-50, 0),), "negative",
              holds=lambda x: np.abs(x - np.rint(x)) > 0.1),
-    Function("igamma", jax.scipy.special.gammainc, SHAPED, truth=scipy.special.gammainc,
+    Function("igamma", jax.scipy.special.gammainc, (BELOW, BELOW), truth=scipy.special.gammainc,
              holds=lambda a, x: a > 0),
-    Function("igammac", jax.scipy.special.gammaincc, SHAPED, truth=scipy.special.gammaincc,
+    Function("igammac", jax.scipy.special.gammaincc, (BELOW, BELOW), truth=scipy.special.gammaincc,
              holds=lambda a, x: a > 0),
-    Function("igamma", lambda x: jax.scipy.special.gammainc(2.5, x), (Domain(lo=0, power=0.9),),
-             "public", truth=lambda x: scipy.special.gammainc(2.5, x)),
+    Function("igamma", lambda x: jax.scipy.special.gammainc(2.5, x), (BELOW,), "public",
+             truth=lambda x: scipy.special.gammainc(2.5, x)),
+    Function("zeta", jax.scipy.special.zeta, (Domain(1.0, 16.0), BELOW),
+             truth=scipy.special.zeta, holds=lambda s, q: (s > 1) & (q >= 0.25)),
+    Function("zeta", lambda q: jax.scipy.special.zeta(2.5, q), (BELOW,), "public",
+             truth=lambda q: scipy.special.zeta(2.5, q), holds=lambda q: q >= 0.25),
+    Function("polygamma", lambda x: jax.scipy.special.polygamma(1, x),
+             (Domain(2.0**-7, power=0.9),), "first", truth=lambda x: scipy.special.polygamma(1, x)),
+    Function("polygamma", lambda x: jax.scipy.special.polygamma(3, x),
+             (Domain(0.125, power=0.9),), "third", truth=lambda x: scipy.special.polygamma(3, x)),
+    Function("polygamma", lambda x: jax.scipy.special.polygamma(1, x), (Domain(-50, -0.0625),),
+             "negative", truth=_trigamma, holds=lambda x: np.abs(x - np.rint(x)) > 0.2),
     Function("igamma_grad_a", lax.igamma_grad_a, (Domain(2.0**-4, 60.0), Domain(0.0, 120.0))),
     Function("bessel_i0e", jax.scipy.special.i0e),
     Function("bessel_i1e", jax.scipy.special.i1e),

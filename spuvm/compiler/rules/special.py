@@ -8,12 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from spuvm.compiler import arith, gammas, order, special
+from spuvm.compiler import arith, gammas, order, special, zetas
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.numeric.polynomial import evaluate
 from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules.compare import select_n
 from spuvm.compiler.values import Value, lift, public
+from spuvm.errors import CompileError
 
 
 @rule("chebyshev")
@@ -47,14 +49,39 @@ def of_many(low: Lowering, function: Callable[..., Any], o: Out, *operands: Valu
     return Secret(lift(low, made, o.dtype).id, o.dtype)
 
 
+MANY: dict[str, Callable[..., Any]] = {**gammas.FUNCTIONS, "zeta": zetas.zeta}
+
+
 def _rule_of_many(name: str) -> None:
-    function = gammas.FUNCTIONS[name]
+    function = MANY[name]
 
     def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
         return of_many(low, lambda *vs: function(*vs, low.f), out[0], *operands)
 
     lowered.__doc__ = function.__doc__
     rule(name)(lowered)
+
+
+@rule("polygamma")
+def polygamma(low: Lowering, out: list[Out], n: Value, x: Value, **_: Any) -> Value:
+    """Derivatives of digamma, of public orders."""
+    (o,) = out
+    if isinstance(n, Secret) or not isinstance(x, Secret):
+        raise CompileError(
+            "polygamma of a secret order is not supported",
+            next="give the order as a public number, or choose among a few orders with jnp.where",
+        )
+    number = np.broadcast_to(np.asarray(public(n)), o.shape)
+    sign = "positive" if order.negative(low, x.id) is False else "any"
+    made: Value | None = None
+    for m in map(int, np.unique(number)):
+        if m:
+            one: Value = of_many(low, lambda v, m=m: zetas.polygamma(m, v, low.f, sign), o, x)
+        else:
+            (one,) = in_place(low, lambda v, sign: special.digamma(v, low.f, sign), x)
+            one = Secret(low.spread(one.id, o.shape), o.dtype)
+        made = one if made is None else select_n(low, out, number == m, made, one)
+    return np.zeros(o.shape, o.dtype) if made is None else made
 
 
 def _rule_of(name: str) -> None:
@@ -70,5 +97,5 @@ def _rule_of(name: str) -> None:
 
 for _name in special.FUNCTIONS:
     _rule_of(_name)
-for _name in gammas.FUNCTIONS:
+for _name in MANY:
     _rule_of_many(_name)
