@@ -245,3 +245,20 @@ def test_secret_keys_are_refused(draw):
     with pytest.raises(sf.errors.CompileError, match="secret key or seed") as caught:
         sampled(draw, x=3.0)
     assert "sf.random" in caught.value.next
+
+
+def test_truncated_normal_between_secret_bounds():
+    """JAX's values, up to what erf and its inverse round, and never outside of the bounds."""
+    lower, upper = np.float32([-2.0, 0.25, -0.5, -1.0]), np.float32([-1.0, 1.5, 0.5, 2.0])
+
+    def drawn(a, b):
+        return jax.random.truncated_normal(jax.random.key(3), a, b, dtype=jnp.float32)
+
+    config = CompileConfig(Ring(64), Fxp(Ring(64), DEFAULT_FRAC_BITS[64]))
+    specs = [SecretSpec((4,), "float32", "a"), SecretSpec((4,), "float32", "b")]
+    made = compile_function(drawn, specs, config=config)
+    encoded = [np.asarray(config.fxp.encode(v)) for v in (lower, upper)]
+    (out,) = run_plain(made.program, encoded, np.random.default_rng(0))
+    got = config.fxp.decode(out, "float64", config.fxp.frac_bits)
+    np.testing.assert_allclose(got, drawn(lower, upper), atol=2.0**-12)
+    assert ((lower <= got) & (got <= upper)).all()

@@ -15,7 +15,7 @@ from jax.extend import core
 from spuvm.compiler import arith, integrals, order, whole
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
-from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.rules import Out
 from spuvm.compiler.rules.integer import mantissa_and_exponent
@@ -42,7 +42,10 @@ def known(
     low: Lowering, out: list[Out], jaxpr: Any, args: Sequence[Value], name: str
 ) -> list[Value] | None:
     """The results of a call to a function that is known, else None."""
+    consts = getattr(jaxpr, "consts", ())
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    if name == "_truncated_normal" and "jax/_src/random" in jaxpr.debug_info.func_src_info:
+        return lower_jaxpr(low, _without_neighbours(jaxpr), consts, args)
     if name in BY_NAME and _is_jax_own(jaxpr, name):
         return BY_NAME[name](low, out, *args)
     name = _special(jaxpr)
@@ -54,6 +57,19 @@ def known(
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
         return [_logaddexp(low, out[0], *args)]
     return None
+
+
+def _without_neighbours(jaxpr: Any) -> Any:
+    """Samples between two bounds may equal them: fixed point has no float next to a bound."""
+    names: dict[Any, Any] = {}
+    kept = []
+    for eqn in jaxpr.eqns:
+        given = [a if isinstance(a, core.Literal) else names.get(a, a) for a in eqn.invars]
+        if eqn.primitive.name == "nextafter":
+            names[eqn.outvars[0]] = given[0]
+        else:
+            kept.append(eqn.replace(invars=given))
+    return jaxpr.replace(eqns=kept)
 
 
 def _special(jaxpr: Any) -> str:
