@@ -161,7 +161,7 @@ def vanishing(low: Lowering, c: Array | Varying) -> None:
     if lost.size:
         low.warn(
             f"{lost.max():g} is 0 with {low.f} fraction bits: a constant has to be at least "
-            f"{2.0**-low.f:.2g}, or choose a Config with more fraction bits"
+            f"{2.0**-low.f:.2g}, or choose a Config with more fraction bits (ring=128: up to 40)"
         )
 
 

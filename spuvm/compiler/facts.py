@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,22 @@ class Logistic:
     """The value is logistic(source)."""
 
     source: int
+
+
+@dataclass(frozen=True, slots=True)
+class Squared:
+    """The value is a square ("whole"), or a sum of small parts of squares ("parts").
+
+    Such parts, as the second moments of optimisers are, keep more fraction bits than the program
+    has where ranges allow it: their root would show that they were cut, as it does of "cut" ones.
+    """
+
+    form: Literal["whole", "parts", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class FineRoot:
+    """The value is a square root of parts of squares that were not cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,7 @@ class Word:
     width: int
 
 
-Fact = LogAddExp | Logistic | Maximum | Relu | Limited | Peak | Word
+Fact = LogAddExp | Logistic | Squared | FineRoot | Maximum | Relu | Limited | Peak | Word
 
 
 def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
@@ -88,6 +104,18 @@ def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
         if first == (None if term is None else root(low, term)):
             return fact.difference, sign
     return None
+
+
+def squared(low: Lowering, value: int) -> str:
+    """ "whole", "parts", "cut" or "": see Squared."""
+    fact = low.facts.get(root(low, value))
+    return fact.form if isinstance(fact, Squared) else ""
+
+
+def mark(low: Lowering, value: int, fact: Fact) -> int:
+    """`value`, of which that is known from now on."""
+    low.facts[root(low, value)] = fact
+    return value
 
 
 def silu_argument(low: Lowering, x: int, y: int) -> int | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
-from spuvm.compiler import arith, varying, watching
+from spuvm.compiler import arith, facts, moments, varying, watching
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.public import PublicPart, public_part
@@ -44,11 +44,12 @@ class LoopSpec:
 
 @dataclass(frozen=True)
 class _Body:
-    """One attempt at a body: its program, and the types that its carries would need."""
+    """One attempt at a body: its program, the types its carries would need, which are moments."""
 
     low: Lowering
     program: Program
     made: tuple[Type, ...]
+    moments: tuple[bool, ...]
 
 
 def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
@@ -65,9 +66,34 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
             t if t.kind == "b" else t.with_(lo=b[0] if b else None, hi=b[1] if b else None)
             for t, b in zip(types, bounds, strict=True)
         ]
-        return _lower_body(low, spec, part, secret, wanted, strict)
+        return _lower_body(low, spec, part, secret, wanted, strict, marked)
 
+    marked: set[int] = set()
+    floats = [spec.body.out_avals[k].dtype.kind == "f" for k in secret]
     body = _settle(low, spec, types, attempt)
+    for search in (True, False):  # for the bounds of moments, then with what these leave room for
+        kept = zip(types, body.made, body.moments, strict=True)
+        finer = [
+            moments.carry_bits(low, t, m.bounds, search) if moment else t.frac
+            for t, m, moment in kept
+        ]
+        if any(t.frac > low.f for t in types):
+            finer = [
+                b if moment or not floats[k] else moments.partner_bits(low, t, body.made[k].bounds)
+                for k, (b, t, moment) in enumerate(zip(finer, types, body.moments, strict=True))
+            ]
+        if all(b <= t.frac for b, t in zip(finer, types, strict=True)):
+            continue
+        before = starts, types, body, set(marked)
+        for k, moment in enumerate(body.moments):
+            if moment and finer[k] > types[k].frac:
+                low.unbounded.pop((id(spec.body), k), None)
+                marked.add(secret[k])
+        starts = [arith.to_frac(low, v, b) for v, b in zip(starts, finer, strict=True)]
+        types = [low.type(v) for v in starts]
+        body = _settle(low, spec, types, attempt)
+        if any(t.frac > low.f and t.bounds is None for t in body.made):
+            starts, types, body, marked = before
     _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
@@ -83,6 +109,8 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         Secret(next(made), np.dtype(a.dtype)) if k in secret else part.final[k]
         for k, a in enumerate(spec.body.out_avals[: len(spec.carry)])
     ]
+    for k in marked:
+        facts.mark(low, carries[k].id, facts.Squared("parts"))
     stacks = [
         row if row is not None else Secret(next(made), np.dtype(a.dtype))
         for row, a in zip(part.rows, spec.body.out_avals[len(spec.carry) :], strict=True)
@@ -145,7 +173,7 @@ class _Guess:
         if len(self.tried) == 3 and self.tried[1][1] is None and self.tried[2][1]:
             (x0, y0), _, (x1, y1) = ((_size(x), _size(y)) for x, y in self.tried)
             slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
-            if slope < 0.97:
+            if slope < 0.97 or (1 - slope) * (x1 - x0) > 8:  # what roundings leave of the slope
                 size = int(2 * (y1 - slope * x1) / (1 - slope)) + 2
                 return _join((-size, size), self.start)
         return None
@@ -225,6 +253,7 @@ def _lower_body(
     secret: Sequence[int],
     wanted: Sequence[Type],
     strict: str,
+    marked: set[int],
 ) -> _Body:
     body = low.body(spec.length, on_overflow="warn" if strict == "guess" else None)
 
@@ -252,6 +281,8 @@ def _lower_body(
         else part.carries[k]
         for k in range(len(spec.carry))
     ]
+    for k in marked:
+        facts.mark(body, carry[k].id, facts.Squared("parts"))
     xs: list[Value] = []
     for j, value in enumerate(spec.xs):
         if isinstance(value, Secret):
@@ -260,10 +291,14 @@ def _lower_body(
         else:
             xs.append(part.xs[j])
     results = lower_closed(body, spec.body, [*consts, *carry, *xs])
-    made = []
+    made, moment = [], []
     for k in secret:
         dtype = np.dtype(spec.body.out_avals[k].dtype)
-        value = _carried(body, lift(body, results[k], dtype))
+        raw = lift(body, results[k], dtype)
+        value = raw.id
+        if kind_of(dtype) == "float":
+            value = arith.to_frac(body, value, given[k].frac)
+        moment.append(facts.squared(body, value) in ("parts", "cut"))
         made.append(body.type(value))
         body.builder.output(value, str(dtype), "")
     for row, result, aval in zip(
@@ -277,4 +312,4 @@ def _lower_body(
             value = arith.settle(body, value)
         body.builder.output(value, str(dtype), "")
     watching.emit_rows(body)
-    return _Body(body, body.builder.build(), tuple(made))
+    return _Body(body, body.builder.build(), tuple(made), tuple(moment))

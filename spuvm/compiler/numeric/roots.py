@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.compiler import arith
+from spuvm.compiler import arith, facts, moments
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.numeric.polynomial import Real, evaluate, internal_bits, shortest
 from spuvm.compiler.numeric.scaling import Centred, centred
@@ -33,7 +33,8 @@ def _odd_inverse_root(m: Floats) -> Floats:
 
 def sqrt(low: Lowering, x: int) -> int:
     """Square root with the program's fraction bits; 0 for x <= 0. Error about 2^-18 relative."""
-    x = arith.settle(low, x)
+    fine = moments.fine(low, x)
+    x = moments.for_root(low, x)
     with low.unchecked():
         # x = m 2^(top - s - frac): sqrt(m 2^odd) 2^((most - s)/2) 2^(half - most/2)
         c = centred(low, x, parity=2)
@@ -44,12 +45,13 @@ def sqrt(low: Lowering, x: int) -> int:
         top = low.type(x).hi
         limit = math.isqrt((low.bound if top is None else max(top, 0)) << low.f) + 1
         slack = (limit >> low.f // 2) + 2
-        return low.narrowed(made, 0, (limit + slack) << max(0, low.f - low.frac(x)) // 2)
+        made = low.narrowed(made, 0, (limit + slack) << max(0, low.f - low.frac(x)) // 2)
+        return facts.mark(low, made, facts.FineRoot()) if fine else made
 
 
 def rsqrt(low: Lowering, x: int) -> int:
     """1 / sqrt(x); the largest number for x <= 0. Error about 2^-18 relative."""
-    x = arith.settle(low, x)
+    x = moments.for_root(low, x)
     with low.unchecked():
         # x = m 2^(top - s - frac): 1 / sqrt(m 2^odd) 2^(s/2) 2^-half
         c = centred(low, x, parity=2)

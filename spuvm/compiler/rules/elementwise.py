@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, facts, order
+from spuvm.compiler import arith, facts, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric.sigmoid import silu
 from spuvm.compiler.rules import RULES, Out, rule
@@ -46,14 +46,13 @@ def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         x, y = y, x
     a = operand(low, x, o.shape)
     if isinstance(y, Secret):
-        return Secret(arith.add(low, a, operand(low, y, o.shape)), o.dtype)
+        return Secret(moments.sum_of(low, a, operand(low, y, o.shape)), o.dtype)
     c = constant(low, y, o)
     if not c.any():
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("add_ap", a, _ring(low, c)), o.dtype)
-    arith.vanishing(low, c)
-    return Secret(arith.add_public(low, a, c), o.dtype)
+    return Secret(moments.plus(low, a, c), o.dtype)
 
 
 @rule("sub")
@@ -92,13 +91,15 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         if kind_of(o.dtype) == "int":
             return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
         v = facts.silu_argument(low, a, b)
-        return Secret(arith.mul(low, a, b) if v is None else silu(low, v), o.dtype)
+        made = arith.mul(low, a, b) if v is None else silu(low, v)
+        return Secret(facts.mark(low, made, facts.Squared("whole")) if a == b else made, o.dtype)
     c = constant(low, y, o)
     if c.size and (c == 1).all():
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, _ring(low, arith.uniform(c))), o.dtype)
-    return Secret(arith.mul_public(low, a, c), o.dtype)
+    part = moments.times(low, a, c)
+    return Secret(arith.mul_public(low, a, c) if part is None else part, o.dtype)
 
 
 def _ring(low: Lowering, c: Array) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, means, order
+from spuvm.compiler import arith, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Logistic, root
 from spuvm.compiler.numeric import (
@@ -36,7 +36,8 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         c = constant(low, y, o)
         factor = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
         a = operand(low, x, o.shape)
-        made = means.divided(low, a, factor)
+        part = moments.times(low, a, factor) if (c != 0).all() else None
+        made = means.divided(low, a, factor) if part is None else part
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
         return Secret(made, o.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
 
-from spuvm.compiler import arith, varying
+from spuvm.compiler import arith, moments, varying
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import RULES, Out, public_rule
 from spuvm.compiler.rules.elementwise import operand
@@ -64,8 +64,7 @@ def _sum(low: Lowering, o: Out, x: Secret, p: Varying, sign: int) -> Secret:
     """sign * x + p."""
     a = operand(low, x, o.shape)
     if kind_of(o.dtype) == "float":
-        arith.vanishing(low, p)
-        return Secret(arith.add_public(low, a, _float(low, p), sign), o.dtype)
+        return Secret(moments.plus(low, a, _float(low, p), sign), o.dtype)
     c = public_ring(low, p)
     made = low.emit("add_ap", a, c) if sign > 0 else low.emit("sub_pa", c, a)
     return Secret(made, o.dtype)
@@ -79,7 +78,8 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     a = operand(low, secret, o.shape)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, public_ring(low, p)), o.dtype)
-    return Secret(arith.mul_public(low, a, _float(low, p)), o.dtype)
+    made = moments.times(low, a, _float(low, p))
+    return Secret(arith.mul_public(low, a, _float(low, p)) if made is None else made, o.dtype)
 
 
 @public_rule("div")

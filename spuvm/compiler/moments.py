@@ -1,0 +1,110 @@
+"""Second moments of gradients, as optimisers keep them, and the roots that divide by them.
+
+v = b v + (1 - b) g^2 is far below a unit where gradients are small, and sqrt(v) then is not. So
+where the range of g is known (clipped gradients, declared inputs), such values keep about twice the
+program's fraction bits: in products with public factors, as carries of loops, up to the root. An
+epsilon below a unit that is added to such a root counts as a unit: it is there against 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spuvm.bytecode.types import Type
+from spuvm.compiler import arith, facts
+from spuvm.compiler.arith import Array
+from spuvm.compiler.context import Lowering
+from spuvm.compiler.varying import Varying
+
+DIGITS = 20  # of public factors
+ENOUGH = 36  # fraction bits with which moments can be cut
+PARTNER = 10
+SEARCH = 14  # fraction bits with which bounds are searched
+
+
+def times(low: Lowering, x: int, c: Array | Varying) -> int | None:
+    """x * c where x is a square or the sum of parts of squares; None if it is not."""
+    form = facts.squared(low, x)
+    largest = float(np.abs(arith.elements(c)).max(initial=0))
+    if not form or c.shape or not largest or (form == "whole" and largest >= 0.5):
+        return None
+    spare = low.bits - 3 - DIGITS - low.magnitude(x).bit_length()
+    bits = DIGITS - int(np.frexp(largest)[1])
+    known = form != "cut" and low.type(x).bounds is not None
+    if not known or bits < 0 or low.frac(x) + min(0, spare) < low.f:
+        return facts.mark(low, arith.mul_public(low, x, c), facts.Squared("cut"))
+    x = arith.to_frac(low, x, low.frac(x) + min(0, spare))
+    made = low.emit("mul_ap", x, arith.encode(low, c, bits))
+    return facts.mark(low, made, facts.Squared("parts"))
+
+
+def plus(low: Lowering, x: int, c: Array | Varying, sign: int = 1) -> int:
+    """sign * x + c; c may be an epsilon that keeps a divisor from 0."""
+    if sign > 0 and not isinstance(c, Varying):
+        if isinstance(low.facts.get(facts.root(low, x)), facts.FineRoot):
+            unit = 2.0**-low.f
+            return arith.add_public(low, x, np.where((c > 0) & (c < unit), unit, c))
+        if fine(low, x):
+            made = arith.add_public(low, x, c)
+            return facts.mark(low, made, facts.Squared("parts"))
+    arith.vanishing(low, c)
+    made = arith.add_public(low, x, c, sign)
+    small = float(np.abs(arith.elements(c)).max(initial=0)) < 2.0 ** (-low.f / 2)
+    cut = small and facts.squared(low, x) in ("parts", "cut")
+    return facts.mark(low, made, facts.Squared("cut")) if cut else made
+
+
+def sum_of(low: Lowering, x: int, y: int) -> int:
+    """x + y; with parts of squares, at as many fraction bits as the ranges have room for."""
+    forms = {facts.squared(low, x), facts.squared(low, y)}
+    if not forms & {"parts", "cut"}:
+        return arith.add(low, x, y)
+    whole = all(facts.squared(low, v) in ("parts", "whole") or v in low.public for v in (x, y))
+    if not whole or low.type(x).bounds is None or low.type(y).bounds is None:
+        return facts.mark(low, arith.add(low, x, y), facts.Squared("cut"))
+    sizes = [low.magnitude(v).bit_length() - low.frac(v) for v in (x, y)]
+    most = max(low.frac(x), low.frac(y))
+    frac = max(min(most, low.bits - 5 - max(sizes)), min(most, low.f))
+    made = low.emit("add_aa", *(arith.to_frac(low, v, frac) for v in (x, y)))
+    return facts.mark(low, made, facts.Squared("parts"))
+
+
+def fine(low: Lowering, x: int) -> bool:
+    """Whether x is made of parts of squares, and has about twice the program's fraction bits."""
+    known = low.type(x).bounds is not None and facts.squared(low, x) == "parts"
+    return known and low.frac(x) >= 2 * low.f - 4
+
+
+def for_root(low: Lowering, x: int) -> int:
+    """`x` as roots take it: with the program's fraction bits, or with twice as many."""
+    if facts.squared(low, x) in ("parts", "cut") and not fine(low, x) and low.f < ENOUGH:
+        low.warn(
+            f"a root of means of squares that were cut to {low.f} fraction bits, as in Adam: where "
+            f"gradients are below {2.0 ** (-low.f / 2):.1g} it is wrong; clip gradients to a range "
+            "(optax.clip) and run the steps in one loop, or take Config(ring=128, frac_bits=40)"
+        )
+    return (
+        arith.to_frac(low, x, min(low.frac(x), 2 * low.f + 4))
+        if fine(low, x)
+        else (arith.settle(low, x))
+    )
+
+
+def partner_bits(low: Lowering, t: Type, known: tuple[int, int] | None) -> int:
+    """Fraction bits for a carry beside second moments, as first ones: 10 more if there is room."""
+    if known is None or t.frac != low.f:
+        return t.frac
+    room = low.bits - 4 - DIGITS - max(-known[0], known[1]).bit_length()
+    return low.f + max(0, min(PARTNER, room))
+
+
+def carry_bits(low: Lowering, t: Type, known: tuple[int, int] | None, search: bool) -> int:
+    """Fraction bits for a carry of type `t` that is made of parts of squares.
+
+    `known` are the bounds that it was found to keep to. Where none were found, more bits to search
+    with: how fast slow averages contract shows in what is far below a unit.
+    """
+    if known is None:
+        return low.f + SEARCH if search and t.frac == low.f and t.bounds is not None else t.frac
+    size = (max(-known[0], known[1]) >> t.frac) + 1
+    return max(low.f, min(low.bits - 4 - DIGITS - size.bit_length(), 2 * low.f + 12))
