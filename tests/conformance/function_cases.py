@@ -117,7 +117,7 @@ FUNCTIONS = [
              holds=lambda a, x: a > 0),
     Function("igamma", lambda x: jax.scipy.special.gammainc(2.5, x), (BELOW,), "public",
              truth=lambda x: scipy.special.gammainc(2.5, x)),
-    Function("zeta", jax.scipy.special.zeta, (Domain(1.0, 16.0), BELOW),
+    Function("zeta", jax.scipy.special.zeta, (Domain(1.0, 10.0), BELOW),
              truth=scipy.special.zeta, holds=lambda s, q: (s > 1) & (q >= 0.25)),
     Function("zeta", lambda q: jax.scipy.special.zeta(2.5, q), (BELOW,), "public",
              truth=lambda q: scipy.special.zeta(2.5, q), holds=lambda q: q >= 0.25),

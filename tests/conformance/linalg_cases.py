@@ -97,7 +97,7 @@ def checks(condition):
             lambda x: [jnp.linalg.norm(x, o) for o in (None, 2, -2, "nuc", 1, np.inf)],
             tall[:, :2],
         ),
-        "cg": (lambda a, b: cg(a, b, maxiter=8)[0], positive, right[:, 0]),
+        "cg": (lambda a, b: cg(a, b, tol=0.0, maxiter=8)[0], positive, right[:, 0]),
         "cg preconditioned": (
             lambda a, b: cg(a, b, maxiter=6, M=lambda v: v / jnp.diag(a))[0],
             positive,

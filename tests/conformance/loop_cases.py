@@ -39,7 +39,7 @@ def _ended(n: Any, public: Any = 9) -> Any:
         return s[0] + 1, lax.shift_right_arithmetic(s[1], jnp.array(2, n.dtype)), s[2] + s[1]
 
     start = (jnp.int32(0), n, jnp.zeros_like(n))
-    return lax.while_loop(lambda s: (s[0] < public) & (s[1] > 0), digit, start)
+    return lax.while_loop(lambda s: (s[0] < public) & (s[1] > 0).any(), digit, start)
 
 
 def _ended_inside(n: Any) -> Any:
@@ -165,8 +165,8 @@ LOOP_CASES = [
     Case("scan", _sgd, (UNIT, UNIT), (((3,), (4, 3)),), name="sgd"),
     Case("while", _where, (SMALL,), VECTOR, name="public-predicate"),
     Case("scan", _nested, (SMALL, SMALL), BOTH, name="nested"),
-    Case("while", _ended, (I,), (((),),), exact="exact", name="bounded"),
-    Case("while", _ended_inside, (I,), (((),),), exact="exact", name="bounded-inside"),
+    Case("while", _ended, (I,), VECTOR, exact="exact", name="bounded"),
+    Case("while", _ended_inside, (I,), VECTOR, exact="exact", name="bounded-inside"),
     Case("while", _triangular, (SMALL,), ROWS, name="triangular"),
     Case("while", _now_and_then, (SMALL,), ROWS, name="now-and-then"),
     Case("scan", _randoms, (SMALL,), VECTOR, name="keys"),
