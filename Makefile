@@ -36,7 +36,7 @@ test-net: $(STAMP)
 	SPUVM_NET=long $(BIN)/python -m pytest tests/net/test_wan.py
 
 fuzz: $(STAMP) ops-check
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m 'not ray' --timeout=0
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not ray' --timeout=0
 
 ops-table: $(STAMP)
 	$(BIN)/python tests/conformance/ops_table.py $(ARGS)
