@@ -22,6 +22,7 @@ from spuvm.errors import CompileError
 Array = npt.NDArray[Any]
 _GUARDED = "add_aa sub_aa add_ap sub_pa lincomb_a mul_ap shl_a sum_a mul_aa dot_aa dot_ap dot_pa"
 GUARDED = frozenset(_GUARDED.split())
+MOVES = frozenset(["broadcast", "reshape", "transpose", "slice", "retype_a", "shl_a", "trunc_a"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Lowering:
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
         spent: operands of the equation being lowered that no other equation takes.
         averaged: whether all that happens to the sum being lowered is a division; see means.py.
+        saturated: results that operands of known ranges can bring to the largest number.
         totals: sums that were divided by 2^s: s, and how large they may be before.
         least: squares of residuals below that end an iterative solver, 0 outside of one.
         watched: equations in the order they were lowered, None where nobody asked for them.
@@ -79,6 +81,7 @@ class Lowering:
         self.spent: set[int] = set()
         self.averaged = False
         self.least = 0.0
+        self.saturated: set[int] = set()
         self.totals: dict[int, tuple[int, int]] = {}
 
     def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
@@ -185,8 +188,11 @@ class Lowering:
     def _guard(self, op: str, args: Sequence[int], attrs: dict[str, Any], made: int) -> None:
         types = [self.type(a) for a in args]
         full = self.bound - (self.bound >> 6)
-        if any(t.kind == "a" and t.magnitude(self.bound) >= full for t in types):
-            return  # nothing was declared, or a saturated result: nothing is known to leave it
+        if any(
+            t.kind == "a" and t.magnitude(self.bound) >= full and not self._reached(a)
+            for a, t in zip(args, types, strict=True)
+        ):
+            return  # nothing was declared: nothing is known to leave it
         t = self.type(made)
         if t.bounds is not None and t.magnitude(0) <= self.bound:
             return
@@ -200,6 +206,15 @@ class Lowering:
             f"values from {lo:g} to {hi:g} are possible",
             f"representable is |x| < {limit:g}",
         )
+
+    def _reached(self, value: int) -> bool:
+        """Whether operands of known ranges can saturate `value`, moved or repeated as it is."""
+        while value not in self.saturated:
+            made = self.builder.instruction(value)
+            if made is None or made.op not in MOVES:
+                return False
+            value = made.args[0]
+        return True
 
     def doubt(self, message: str, got: str, expected: str) -> None:
         """A result may be wrong: a warning with the user's line, or an error if so configured.

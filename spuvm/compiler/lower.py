@@ -83,6 +83,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         seen = len(low.watched) if low.watched is not None else 0
         made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)
         results = made if isinstance(made, (tuple, list)) else (made,)
+        overflow.note_saturation(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen
         if low.watched is not None and not inside and not means.among(low, [*operands, *results]):

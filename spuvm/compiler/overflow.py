@@ -22,6 +22,27 @@ select_and_scatter_add
 GROWING = frozenset(_GROWING.split())
 
 
+GROW = frozenset(["exp", "exp2", "expm1", "sinh", "cosh", "pow"])
+
+
+def note_saturation(
+    low: Lowering, name: str, operands: Sequence[Any], results: Sequence[Any]
+) -> None:
+    """Remember a result that declared operands can make as large as a number can be.
+
+    What is then added to it or multiplied with it may wrap. Divisions are left out: of a range that
+    has 0 in it nobody expects that it is met.
+    """
+    if name not in GROW or low.checked != "float":
+        return
+    full = low.bound - (low.bound >> 6)
+    secrets = [x.id for x in operands if isinstance(x, Secret)]
+    if all(low.magnitude(v) < full for v in secrets):
+        low.saturated.update(
+            r.id for r in results if isinstance(r, Secret) and low.magnitude(r.id) >= full
+        )
+
+
 def prove(low: Lowering, name: str, operands: Sequence[Any], results: Sequence[Any]) -> None:
     """Nothing, or the error that a float result of a growing primitive has no proven range.
 
