@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import spuvm as sf
-from spuvm.errors import RangeWarning, UsageError
+from spuvm.errors import CostWarning, RangeWarning, UsageError
 
 _SPEC = re.compile(r"(bool|bf16|[fiu](?:8|16|32|64))(?:\[([\d, ]*)\])?")
 _DTYPES = {"f": "float", "i": "int", "u": "uint"}
@@ -35,6 +35,7 @@ def explain(
     f = sf.simulate(fn, config=config)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RangeWarning)
+        warnings.simplefilter("always", CostWarning)
         program, cost, opened = f.lower(*args), f.cost(*args), f.disclosures(*args)
     console = Console(width=width)
     console.print(str(program), markup=False, highlight=False, soft_wrap=True)

@@ -102,6 +102,7 @@ REFUSED = [
     ("jax.random.normal(jax.random.key(k), (3,))", "public key"),
     ("jax.random.normal(jax.random.PRNGKey(k), (3,))", "public key"),
     ("jax.random.normal(jax.random.fold_in(jax.random.key(0), k), (3,))", "public key"),
+    ("jax.random.gamma(jax.random.key(0), p)", "public parameters"),
     ("jax.random.poisson(jax.random.key(0), p)", "sf.bounded_while"),
     ("x * jnp.nan", "NaN"),
 ]

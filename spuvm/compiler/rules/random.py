@@ -112,11 +112,23 @@ def _below(low: Lowering, o: Out, n: int) -> int:
 
 
 @rule("random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in")
-@rule("random_bits", "random_clone", "random_gamma", "threefry2x32", "rng_bit_generator")
+@rule("random_bits", "random_clone", "threefry2x32", "rng_bit_generator")
 def secret_key(low: Lowering, out: list[Out], *args: Value, **_: Any) -> Secret:
     """Raise: it would be a block cipher on shares, and a seed has fewer values than it seems."""
     raise CompileError(
         "jax.random with a secret key or seed is not supported",
         next="use a public key, which gives JAX's own values, or sf.random for values that "
         "nobody knows",
+    )
+
+
+@rule("random_gamma")
+def random_gamma(low: Lowering, out: list[Out], key: Value, *more: Value, **_: Any) -> Secret:
+    """Raise: how many candidates are rejected would depend on the secret parameter."""
+    if isinstance(key, Secret):
+        return secret_key(low, out, key)
+    raise CompileError(
+        "samples of a gamma distribution (and of beta, dirichlet, chisquare, t and others made of "
+        "it) with a secret parameter: how many candidates are rejected would depend on it",
+        next="draw with public parameters; scaling and shifting the sample by secrets is possible",
     )
