@@ -54,6 +54,8 @@ class Lowering:
         numbers: ids of the numbers of their present iterations.
         unbounded: carries of loops, by body, whose bounds do not hold for themselves, and how large
             they may become, 0 if that is not known.
+        lines_of: of these, (a, b) where an iteration makes a * size + b of a size, or None.
+        estimates: how large results of loops become that have no bounds.
     """
 
     def __init__(self, config: CompileConfig, given: Sequence[Array] | None = None) -> None:
@@ -75,6 +77,8 @@ class Lowering:
         self.trips: tuple[int, ...] = ()
         self.numbers: list[int] = []
         self.unbounded: dict[tuple[int, int], float] = {}
+        self.lines_of: dict[tuple[int, int], tuple[float, float] | None] = {}
+        self.estimates: dict[int, float] = {}
         self._known: dict[tuple[Any, ...], int] = {}
         self._draws = count(1)
         self.watched: list[Watched] | None = None
@@ -91,6 +95,7 @@ class Lowering:
             config = replace(config, on_overflow=on_overflow)
         made = Lowering(config)
         made.source, made.trips, made.unbounded = self.source, (*self.trips, trip), self.unbounded
+        made.lines_of = self.lines_of
         made.lines, made.folded, made._draws = self.lines, self.folded, self._draws
         made.watched = None if self.watched is None else []
         made.least = self.least

@@ -50,6 +50,7 @@ class _Body:
     program: Program
     made: tuple[Type, ...]
     moments: tuple[bool, ...]
+    estimates: tuple[Bounds, ...]
 
 
 def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
@@ -111,6 +112,10 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     ]
     for k in marked:
         facts.mark(low, carries[k].id, facts.Squared("parts"))
+    for k, number in enumerate(secret):  # for a loop around this one
+        size = low.unbounded.get((id(spec.body), k), 0.0)
+        if size:
+            low.estimates[carries[number].id] = size
     stacks = [
         row if row is not None else Secret(next(made), np.dtype(a.dtype))
         for row, a in zip(part.rows, spec.body.out_avals[len(spec.carry) :], strict=True)
@@ -178,17 +183,24 @@ class _Guess:
                 return _join((-size, size), self.start)
         return None
 
-    def grown(self, trip: int) -> float:
-        """How large the carry becomes if it grows on as in the trials; 0 where none shows it."""
+    def line(self) -> tuple[float, float] | None:
+        """(a, b) where an iteration made a * size + b of a size in the trials, if they show it."""
         sizes = [(_size(x), _size(y)) for x, y in self.tried if x and y]
         if not sizes:
-            return 0.0
+            return None
         (x0, y0), (x1, y1) = sizes[0], sizes[-1]
         slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 1.0
-        size = float(x0)
-        for _ in range(min(trip, 1 << 16)):
-            size = min(max(size, slope * size + y1 - slope * x1), 1e300)
-        return size
+        return slope, y1 - slope * x1
+
+
+def _grown(start: Bounds, line: tuple[float, float] | None, trip: int) -> float:
+    """How large a carry becomes if it grows on along a line; 0 where none is known."""
+    if start is None or line is None:
+        return 0.0
+    size = float(_size(start))
+    for _ in range(min(trip, 1 << 16)):
+        size = min(max(size, line[0] * size + line[1]), 1e300)
+    return size
 
 
 def _settle(
@@ -203,6 +215,7 @@ def _settle(
     for k, guess in enumerate(guesses):
         if (key, k) in low.unbounded:
             guess.bounds = None
+            low.unbounded[key, k] = _grown(types[k].bounds, low.lines_of.get((key, k)), spec.length)
     while True:
         bounds = [guess.bounds for guess in guesses]
         last = not any(bounds) and not any(guess.probing for guess in guesses)
@@ -216,12 +229,13 @@ def _settle(
         settled = True
         for k, (guess, t) in enumerate(zip(guesses, body.made, strict=True)):
             if t.kind == "a" and (guess.probing or not _inside(t.bounds, guess.bounds)):
-                guess.next(t.bounds, low.bound)
+                guess.next(t.bounds or body.estimates[k], low.bound)
                 settled = (
                     settled and not guess.probing and guess.bounds is None and bounds[k] is None
                 )
                 if guess.bounds is None and not guess.probing:
-                    low.unbounded[key, k] = guess.grown(spec.length)
+                    low.lines_of[key, k] = guess.line()
+                    low.unbounded[key, k] = _grown(guess.start, guess.line(), spec.length)
         if settled:
             if low.config.on_overflow == "error" and not last:
                 return attempt(bounds, "final")  # raises with the line of what is not proven
@@ -292,6 +306,7 @@ def _lower_body(
             xs.append(part.xs[j])
     results = lower_closed(body, spec.body, [*consts, *carry, *xs])
     made, moment = [], []
+    estimates: list[Bounds] = []
     for k in secret:
         dtype = np.dtype(spec.body.out_avals[k].dtype)
         raw = lift(body, results[k], dtype)
@@ -300,6 +315,8 @@ def _lower_body(
             value = arith.to_frac(body, value, given[k].frac)
         moment.append(facts.squared(body, value) in ("parts", "cut"))
         made.append(body.type(value))
+        size = body.estimates.get(facts.root(body, value), 0.0)
+        estimates.append((-int(size), int(size)) if 0 < size < low.bound else None)
         body.builder.output(value, str(dtype), "")
     for row, result, aval in zip(
         part.rows, results[len(carry) :], spec.body.out_avals[len(carry) :], strict=True
@@ -312,4 +329,4 @@ def _lower_body(
             value = arith.settle(body, value)
         body.builder.output(value, str(dtype), "")
     watching.emit_rows(body)
-    return _Body(body, body.builder.build(), tuple(made), tuple(moment))
+    return _Body(body, body.builder.build(), tuple(made), tuple(moment), tuple(estimates))

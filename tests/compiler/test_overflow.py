@@ -145,6 +145,10 @@ def test_a_carry_is_followed_to_the_last_iteration() -> None:
     nested = lambda x: lax.fori_loop(0, 20, lambda i, v: loop(lambda u, _: u * 2, 3)(v), x)  # noqa: E731
     with pytest.raises(CompileError, match="nothing proves"):
         strictly(nested, within(100.0))
+    (text,) = warnings_of(nested, within(100.0))  # each of the inner loops alone stays small
+    assert "after 20 iterations" in text
+    added = lambda x: lax.fori_loop(0, 20, lambda i, v: loop(lambda u, _: u + 5.0, 3)(v), x)  # noqa: E731
+    assert warnings_of(added, within(100.0)) == ()
 
 
 # --- where there is nothing to report --------------------------------------------------------
