@@ -20,7 +20,7 @@ from ops_records import FLOATS, SETTINGS, Record, records
 from spuvm.compiler.refused import REFUSED
 from spuvm.compiler.rules import RULES
 from spuvm.compiler.rules.fourier import complex_numbers
-from spuvm.compiler.rules.random import secret_key
+from spuvm.compiler.rules.random import random_gamma, secret_key
 from spuvm.errors import CompileError, SpuvmError
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "ops.md"
@@ -99,7 +99,7 @@ def refusals() -> dict[str, str]:
     """Reasons of everything that has no rule, or a rule that always refuses."""
     made = dict(REFUSED)
     for name, rule in RULES.items():
-        if rule in (complex_numbers, secret_key):
+        if rule in (complex_numbers, secret_key, random_gamma):
             try:
                 rule(None, [])
             except CompileError as error:

@@ -123,7 +123,9 @@ def secret_key(low: Lowering, out: list[Out], *args: Value, **_: Any) -> Secret:
 
 
 @rule("random_gamma")
-def random_gamma(low: Lowering, out: list[Out], key: Value, *more: Value, **_: Any) -> Secret:
+def random_gamma(
+    low: Lowering, out: list[Out], key: Value | None = None, *more: Value, **_: Any
+) -> Secret:
     """Raise: how many candidates are rejected would depend on the secret parameter."""
     if isinstance(key, Secret):
         return secret_key(low, out, key)
