@@ -105,7 +105,7 @@ def dawsn(x: Array, fxp: Fxp, sign: str) -> Array:
     near_series, far_series = _dawsn_series(fxp.frac_bits)
     inner = jnp.where(far, DAWSON, size)
     made = jnp.where(far, chebyshev(far_series, v) / outer, inner * chebyshev(near_series, u))
-    return _odd(x, made, sign)
+    return assume_range(_odd(x, made, sign), -0.6, 0.6)
 
 
 @cache
@@ -155,7 +155,7 @@ def fresnel(x: Array, fxp: Fxp, sign: str) -> tuple[Array, Array]:
     sine, cosine = jnp.sin(angle), jnp.cos(angle)
     s = jnp.where(far, 0.5 - first * cosine - second * sine, inner * square * chebyshev(near_s, u))
     c = jnp.where(far, 0.5 + first * sine - second * cosine, inner * chebyshev(near_c, u))
-    return _odd(x, s, sign), _odd(x, c, sign)
+    return tuple(assume_range(_odd(x, v, sign), -0.9, 0.9) for v in (s, c))
 
 
 @cache
@@ -194,7 +194,7 @@ def sici(x: Array, fxp: Fxp, sign: str) -> tuple[Array, Array]:
     s = jnp.where(far, np.pi / 2 - first * cosine - second * sine, inner * chebyshev(near_s, u))
     near = np.euler_gamma + jnp.log(inner) - chebyshev(near_c, u)
     c = jnp.where(far, first * sine - second * cosine, near)
-    return _odd(x, s, sign), c
+    return assume_range(_odd(x, s, sign), -1.95, 1.95), c
 
 
 def bessel_jn(x: Array, order: int, steps: int) -> Array:
@@ -214,7 +214,7 @@ def bessel_jn(x: Array, order: int, steps: int) -> Array:
         if weights.size:
             made = jnp.tensordot(jnp.asarray(weights, x.dtype), function(turned), 1)
             rows[start::2] = [lax.index_in_dim(made, i, 0, False) for i in range(len(weights))]
-    return jnp.stack(rows)
+    return assume_range(jnp.stack(rows), -1.1, 1.1)
 
 
 FUNCTIONS: dict[str, Callable[[Array, Fxp, str], Array | tuple[Array, ...]]] = {

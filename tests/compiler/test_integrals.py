@@ -24,6 +24,9 @@ from spuvm.protocol.plain import run_plain
 POINTS = np.float32(np.concatenate([np.linspace(-12, 12, 97), [0.004, -0.5, 19.25]]))
 
 
+RNG = np.random.default_rng(0)
+
+
 def run(fn: Any, x: np.ndarray, ring: int = 64) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Results and warnings."""
     config = configuration(ring)
@@ -66,6 +69,17 @@ def test_under_transformations(name: str) -> None:
     for g, w in zip(got, want, strict=True):
         assert (np.abs(g - w) <= 2.0**-12 * np.maximum(1, np.abs(w))).all()
     assert warnings == ()
+
+
+def test_bounds_of_results_are_known() -> None:
+    """What follows with declared operands is right, as the maximum that softmax takes."""
+    config, x = configuration(128), POINTS[:40]
+    spec = SecretSpec(x.shape, "float32", "a", -12.0, 12.0)
+    made = compile_function(lambda v: jax.nn.softmax(js.dawsn(v)), [spec], config=config)
+    outs = run_plain(made.program, encode_all(made, [x], config), RNG, "ranges")
+    (got,) = decode_all(made, outs, config)
+    want = np.exp(exact.dawsn(x.astype(np.float64)))
+    assert np.abs(got - want / want.sum()).max() <= tolerance(config)
 
 
 # --- constants that are 0 in fixed point ------------------------------------------------------
