@@ -167,7 +167,9 @@ FUNCTIONS = [
     Function("exp", lambda x: jax.nn.elu(x), name="elu", course="rising"),
     Function("log", jax.scipy.special.entr, (Domain(0, 1e5),), name="entr"),
     Function("log", lambda x, y: jax.scipy.special.xlogy(x, y), (Domain(-4, 4), POSITIVE),
-             name="xlogy", holds=lambda x, y: (y > 0) | (x == 0)),
+             name="xlogy"),
+    Function("log1p", lambda x, y: jax.scipy.special.xlog1py(x, y), (Domain(-4, 4), Domain(lo=-1)),
+             name="xlog1py"),
     Function("sqrt", lambda x, y: jnp.hypot(x, y), (Domain(-1e3, 1e3), Domain(-1e3, 1e3)),
              name="hypot"),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,6 +53,8 @@ def known(
     if name in integrals.FUNCTIONS and isinstance(args[-1], Secret):
         function = integrals.FUNCTIONS[name]
         return in_place(low, lambda v, sign: function(v, low.config.fxp, sign), args[-1])
+    if name in LOGARITHMS:
+        return _times_logarithm(low, LOGARITHMS[name], out[0], *args)
     if name == "bessel_jn":
         return _bessel_jn(low, out[0], jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
@@ -76,6 +79,29 @@ def _special(jaxpr: Any) -> str:
     """The name under which one of JAX's files of special functions defines what was traced."""
     m = re.match(r"(\w+) at .*jax._src.*scipy.special\.py", jaxpr.debug_info.func_src_info)
     return m[1] if m else ""
+
+
+LOGARITHMS: dict[str, Callable[..., Any]] = {"xlogy": jnp.log, "xlog1py": jnp.log1p}
+
+
+def _times_logarithm(
+    low: Lowering, logarithm: Callable[..., Any], o: Out, x: Value, y: Value
+) -> list[Value]:
+    """x times a logarithm of y, 0 for x = 0; saturates for a logarithm of 0, as that does.
+
+    The plain product would multiply the saturated logarithm, and wrap.
+    """
+    least = -(low.f + 1) * math.log(2)
+    most = low.config.fxp.max_float
+
+    def function(x: Any, y: Any) -> Any:
+        found = logarithm(y)
+        product = x * jnp.maximum(found, least)
+        return jnp.where(found < least, -most * jnp.sign(x), product)
+
+    shape = jax.ShapeDtypeStruct(o.shape, o.dtype)
+    with low.one_line():
+        return lower_closed(low, jax.make_jaxpr(function)(shape, shape), [x, y])
 
 
 def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
