@@ -34,8 +34,10 @@ def negate(low: Lowering, bit: Bit) -> Bit:
 def limits(low: Lowering, x: int, dtype: np.dtype[np.generic]) -> tuple[int, int]:
     """Bounds of x, or those of any value that its dtype allows."""
     bounds = low.type(x).bounds
-    if bounds is not None:
+    if bounds is not None and dtype.kind in "iub":
         return bounds
+    if bounds is not None:  # of a saturated result they may lie a little beyond
+        return max(bounds[0], 1 - low.bound), min(bounds[1], low.bound - 1)
     if dtype.kind == "u":
         return 0, low.ring.modulus - 1
     if dtype.kind == "i":
@@ -62,7 +64,7 @@ def less(low: Lowering, x: int, y: int, dtype: np.dtype[np.generic]) -> Bit:
     # Where the signs agree the difference cannot overflow; elsewhere a sign decides.
     delta = low.emit("sub_aa", x, y)
     sx, sy, sd = (low.emit("msb_a", v, bits=low.bits) for v in (x, y, delta))
-    decides = sx if dtype.kind == "i" else sy
+    decides = sy if dtype.kind == "u" else sx
     differ = low.emit("xor_bb", sx, sy)
     wrong = low.emit("and_bb", differ, low.emit("xor_bb", decides, sd))
     return low.emit("xor_bb", sd, wrong)

@@ -116,6 +116,21 @@ COMPOSED = {
 }
 
 
+@pytest.mark.parametrize("fn", [jax.nn.softplus, jax.nn.silu])
+def test_a_maximum_with_what_is_bounded_beyond_the_representable(fn):
+    """The bounds of such results lie a few units beyond: floats are compared all the same."""
+    config, x = configuration(64), np.float32(RNG.uniform(-9, 9, 16))
+    compiled = compile_function(
+        lambda a, b: (jnp.maximum(fn(a), b), fn(a) < b), [SecretSpec((16,), "float32", "a")] * 2,
+        config=config,
+    )  # fmt: skip
+    encoded = encode_all(compiled, (x, x[::-1]), config)
+    top, less = decode_all(compiled, run_plain(compiled.program, encoded, RNG, "ranges"), config)
+    want = np.asarray(fn(x))
+    assert np.abs(top - np.maximum(want, x[::-1])).max() <= 2.0**-12
+    assert (less == (want < x[::-1])).all()
+
+
 @pytest.mark.parametrize("name", COMPOSED)
 def test_against_jax(name):
     fn, *arrays = COMPOSED[name]
