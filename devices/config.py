@@ -18,8 +18,8 @@ class Config:
     """Numbers and habits of one SPU; equal at all parties.
 
     ring         width of the ring in bits, 32, 64 or 128; 64 unless you know better.
-    frac_bits    fraction bits of the fixed-point encoding, an even number; None: 18 for 64, 8 for
-                 32, 26 for 128 (26 to 40).
+    frac_bits    fraction bits of the fixed-point encoding, an even number: 8 to 26 for 64
+                 (None: 18), 8 or 10 for 32 (None: 8), 26 to 40 for 128 (None: 26).
     input_range  (lo, hi) that every float input keeps to: checked by its owner's encoder, and used
                  by the compiler to choose cheaper products. None: anything representable.
     on_overflow  "warn": a RangeWarning with line, range and bound where declared ranges do not rule
