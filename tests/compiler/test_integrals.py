@@ -111,3 +111,25 @@ def test_constants_that_vanish_are_reported(name: str) -> None:
 )
 def test_small_factors_and_data_are_not(fn: Any) -> None:
     assert run(fn, POINTS[:4])[1] == ()
+
+
+def test_exponential_integrals_of_several_orders_and_their_derivative() -> None:
+    x = np.float32([0.0078125, 0.5, 1.5, 9.25])
+    orders = np.array([1, 2, 3, 12])
+    want = exact.expn(orders, x.astype(np.float64))
+    (got,), warnings = run(lambda v: js.expn(orders, v), x)
+    assert np.abs(got - want).max() < 2e-4
+    assert warnings == ()
+    (got,), _ = run(lambda v: jax.vmap(lambda u: js.expn(2, u).sum())(v.reshape(2, 2)), x)
+    assert np.abs(got - exact.expn(2, x.astype(np.float64)).reshape(2, 2).sum(1)).max() < 2e-4
+    (got,), _ = run(jax.grad(lambda v: js.exp1(v).sum()), x[1:])
+    slope = -np.exp(-x[1:].astype(np.float64)) / x[1:]
+    assert np.abs(got - slope).max() < 2e-4
+
+
+@pytest.mark.parametrize(("orders", "match"), [([0.5], "whole orders"), (None, "secret order")])
+def test_orders_without_a_form(orders: Any, match: str) -> None:
+    x = np.float32([0.5])
+    fn = (lambda v: js.expn(v, v)) if orders is None else (lambda v: js.expn(np.array(orders), v))
+    with pytest.raises(CompileError, match=match):
+        run(fn, x)

@@ -133,6 +133,11 @@ FUNCTIONS = [
     Function("chebyshev", jax.scipy.special.erfcx, name="erfcx", holds=lambda x: x > -5,
              truth=scipy.special.erfcx),  # JAX's own is 0 at 26.6
     Function("chebyshev", jax.scipy.special.dawsn, name="dawsn"),
+    Function("chebyshev", jax.scipy.special.expi, name="expi", truth=scipy.special.expi),
+    Function("chebyshev", jax.scipy.special.exp1, (POSITIVE,), name="exp1",
+             truth=scipy.special.exp1),
+    Function("chebyshev", lambda x: jax.scipy.special.expn(3, x), (POSITIVE,), name="expn",
+             truth=lambda x: scipy.special.expn(3, x)),
     Function("chebyshev", lambda x: sum(jax.scipy.special.fresnel(x)) / 2, name="fresnel"),
     Function("chebyshev", lambda x: sum(jax.scipy.special.sici(x)) / 2, name="sici",
              holds=lambda x: x != 0),

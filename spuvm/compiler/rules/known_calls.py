@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from spuvm.compiler import arith, integrals, order, whole
+from spuvm.compiler import arith, exponential, integrals, order, whole
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
@@ -53,6 +53,10 @@ def known(
     if name in integrals.FUNCTIONS and isinstance(args[-1], Secret):
         function = integrals.FUNCTIONS[name]
         return in_place(low, lambda v, sign: function(v, low.config.fxp, sign), args[-1])
+    if name == "expi":
+        return in_place(low, lambda v, sign: exponential.expi(v, low.config.fxp, sign), args[-1])
+    if name == "expn" and len(args) == 2:  # not around it, where the order is not an operand
+        return _expn(low, out[0], *args)
     if name in LOGARITHMS:
         return _times_logarithm(low, LOGARITHMS[name], out[0], *args)
     if name == "bessel_jn":
@@ -79,6 +83,29 @@ def _special(jaxpr: Any) -> str:
     """The name under which one of JAX's files of special functions defines what was traced."""
     m = re.match(r"(\w+) at .*jax._src.*scipy.special\.py", jaxpr.debug_info.func_src_info)
     return m[1] if m else ""
+
+
+def _expn(low: Lowering, o: Out, n: Value, x: Value) -> list[Value]:
+    """Exponential integrals of public orders."""
+    if isinstance(n, Secret) or not isinstance(x, Secret):
+        raise CompileError(
+            "expn of a secret order has no form for secrets",
+            next="give orders as public integers",
+        )
+    orders = public(n)
+    found = np.unique(orders)
+    if (found != np.floor(found)).any() or found.min(initial=0) < 0:
+        raise CompileError(
+            "expn has whole orders from 0 on", got=", ".join(f"{v:g}" for v in found[:4])
+        )
+
+    def function(v: Any, _: str) -> Any:
+        made = exponential.expn(v, int(found[0]), low.config.fxp)
+        for k in found[1:]:
+            made = jnp.where(orders == k, exponential.expn(v, int(k), low.config.fxp), made)
+        return jnp.broadcast_to(made, o.shape)
+
+    return in_place(low, function, x)
 
 
 LOGARITHMS: dict[str, Callable[..., Any]] = {"xlogy": jnp.log, "xlog1py": jnp.log1p}
