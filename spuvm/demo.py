@@ -193,7 +193,7 @@ def _grouped(
     groups: dict[tuple[str, int], tuple[list[str], list[str]]] = {}
     for one, times in opened.items():
         receivers, arrays = groups.setdefault((one.what, times), ([], []))
-        shape = f"{one.dtype}{list(one.shape)}"
+        shape = f"{one.dtype}{list(one.shape)}" if one.dtype else "as it is there"
         if one.to not in receivers:
             receivers.append(one.to)
         if shape not in arrays:
