@@ -146,3 +146,16 @@ def test_against_jax(name):
         assert got.shape == expected.shape
         limit = 2.0**-12 * np.maximum(1, np.abs(expected))
         assert (np.abs(got - expected) <= limit).all(), np.abs(got - expected).max()
+
+
+def test_the_exponent_of_0_is_within_declared_bounds():
+    """All other numbers of the range have smaller ones."""
+    config, x = configuration(64), np.float32([0, 0.125, -0.2, 0.3])
+    compiled = compile_function(
+        jnp.frexp, [SecretSpec((4,), "float32", "a", lo=-0.3, hi=0.3125)], config=config
+    )
+    (encoded,) = encode_all(compiled, (x,), config)
+    outs = run_plain(compiled.program, [encoded], np.random.default_rng(0), "ranges")
+    mantissa, exponent = decode_all(compiled, outs, config)
+    assert (exponent == np.frexp(x)[1]).all()
+    assert np.abs(mantissa - np.frexp(x)[0]).max() < 2e-4

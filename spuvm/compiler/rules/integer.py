@@ -359,7 +359,8 @@ def mantissa_and_exponent(low: Lowering, x: int) -> tuple[int, int]:
         scaled = low.emit("retype_a", product, frac=width, range=(-(1 << width), 1 << width))
         weights = (1 - frac, *(1 for _ in parts[1:]))
         exponent = low.emit("lincomb_a", *parts, coefficients=weights)
-        return arith.settle(low, scaled), low.narrowed(exponent, -frac, width - frac)
+        most = max(0, width - frac)  # 0 has exponent 0
+        return arith.settle(low, scaled), low.narrowed(exponent, -frac, most)
 
 
 # --- reinterpretation ------------------------------------------------------------------------
