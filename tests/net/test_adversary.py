@@ -291,7 +291,7 @@ FRAMES = 500 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 12
 
 
 def test_random_packets(victim: Victim) -> None:
-    """Random bytes, and packets that are right but for some bytes; 500 each with `make fuzz`."""
+    """Random bytes, and packets right but for some; `make fuzz`: 500 on each kind of link."""
     rng = np.random.default_rng(3)
     for number in range(FRAMES):
         victim.start(0.15)
