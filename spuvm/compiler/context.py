@@ -173,6 +173,19 @@ class Lowering:
             self.lines = before
 
     @contextmanager
+    def finer(self, bits: int) -> Iterator[None]:
+        """Inside, values have up to `bits` more fraction bits, as far as the ring has room.
+
+        Numbers within that factor of the largest representable one must not occur.
+        """
+        before = self.f
+        self.f += max(0, min(bits, self.bits // 64 * 2, self.bits // 2 - 4 - self.f))
+        try:
+            yield
+        finally:
+            self.f = before
+
+    @contextmanager
     def solving(self) -> Iterator[None]:
         """Inside, a loop that a residual ends also ends where that is mostly rounding."""
         before, self.least = self.least, 2.0 ** (4 - self.f)

@@ -21,29 +21,39 @@ from spuvm.compiler.series import chebyshev, interpolated
 
 Array = Any
 Series = tuple[float, ...]
-LOW, HIGH = -0.85, 0.7  # t where less than the accuracy is left on the other side
 FAR = 40.0
 FINER = 6  # bits
 
 
-def _start(f: int) -> int:
+def start_of(f: int) -> int:
     """From where on a is large."""
     return 4 if f <= 12 else 8 if f <= 28 else 16
 
 
-def _points(t: Any) -> tuple[Any, Any, Any]:
-    """(t in LOW .. HIGH, m, the square root over m) for t in [-1, 1]."""
-    t = LOW + (HIGH - LOW) * (np.asarray(t) + 1) / 2
-    m = 2 * t / (1 - t)
+def ends(f: int) -> tuple[float, float]:
+    """t where less than the accuracy is left on the other side."""
+    return (-0.92 if 20 < f <= 28 else -0.85), 0.7
+
+
+def root_of(m: Any) -> Any:
+    """sqrt(2 (m - log(1 + m))) / |m|, 1 at 0."""
     size = np.where(np.abs(m) < 1e-3, m * m / 2 - m**3 / 3 + m**4 / 4 - m**5 / 5, m - np.log1p(m))
     safe = np.where(np.abs(m) < 1e-12, 1.0, m)
-    return t, m, np.where(np.abs(m) < 1e-12, 1.0, np.sqrt(2 * size) / np.abs(safe))
+    return np.where(np.abs(m) < 1e-12, 1.0, np.sqrt(2 * size) / np.abs(safe))
+
+
+def _points(t: Any, f: int) -> tuple[Any, Any, Any]:
+    """(t between its ends, m, its root) for t in [-1, 1]."""
+    low, high = ends(f)
+    t = low + (high - low) * (np.asarray(t) + 1) / 2
+    m = 2 * t / (1 - t)
+    return t, m, root_of(m)
 
 
 @cache
-def _leading(f: int) -> Series:
-    """sqrt(2 (m - log(1 + m))) / |m| as a function of t."""
-    return interpolated(lambda t: _points(t)[2], 2.0 ** -(f + 2))
+def leading(f: int) -> Series:
+    """The root as a series in t between its ends."""
+    return interpolated(lambda t: _points(t, f)[2], 2.0 ** -(f + 2))
 
 
 @cache
@@ -51,12 +61,12 @@ def _corrections(f: int) -> tuple[Series, ...]:
     """c as a series in t per power of START / a."""
     from scipy import special as exact
 
-    start = _start(f)
+    start = start_of(f)
     powers, degree = (2, 8) if f <= 12 else (2, 11) if f <= 20 else (4, 16) if f <= 28 else (6, 26)
     u = (np.cos(np.pi * (np.arange(20) + 0.5) / 20) + 1) / 2
     t = np.cos(np.pi * (np.arange(80) + 0.5) / 80)
     a, grid = np.meshgrid(start / u, t, indexing="ij")
-    _, m, root = _points(grid)
+    _, m, root = _points(grid, f)
     x = a * (1 + m)
     lower, upper = exact.gammainc(a, x), exact.gammaincc(a, x)
     z = m * root * np.sqrt(a)
@@ -78,49 +88,50 @@ def _log_gamma(f: int, step: int, name: str) -> Series:
     """log gamma(a + step + 1), or its derivative, for a in [0, START]."""
     from scipy import special as exact
 
-    start, function = _start(f), getattr(exact, name)
+    start, function = start_of(f), getattr(exact, name)
     return interpolated(lambda t: function(start * (t + 1) / 2 + step + 1), 2.0 ** -(f + 2), 90)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _log_gamma_at(a: Array, f: int, step: int) -> Array:
-    return chebyshev(_log_gamma(f, step, "gammaln"), a * (2 / _start(f)) - 1)
+def log_gamma_at(a: Array, f: int, step: int) -> Array:
+    return chebyshev(_log_gamma(f, step, "gammaln"), a * (2 / start_of(f)) - 1)
 
 
-@_log_gamma_at.defjvp
+@log_gamma_at.defjvp
 def _(f: int, step: int, given: tuple[Array], change: tuple[Array]) -> tuple[Array, Array]:
     (a,), (d,) = given, change
-    slope = chebyshev(_log_gamma(f, step, "digamma"), a * (2 / _start(f)) - 1)
-    return _log_gamma_at(a, f, step), d * slope
+    slope = chebyshev(_log_gamma(f, step, "digamma"), a * (2 / start_of(f)) - 1)
+    return log_gamma_at(a, f, step), d * slope
 
 
 def igamma(a: Array, x: Array, f: int) -> Array:
     """P(a, x), the lower incomplete gamma function over gamma(a), for a > 0 and x >= 0."""
-    start = _start(f)
+    start = start_of(f)
     small = a < start
     large = jnp.where(small, a + start, a)
     root = jnp.sqrt(large)
     y, t, inverse = jnp.stack([x - large, x - large, jnp.ones_like(x)]) / jnp.stack(
         [root, x + large, root]
     )
-    w = (jnp.clip(t, LOW, HIGH) - LOW) * (2 / (HIGH - LOW)) - 1
+    low, high = ends(f)
+    w = (jnp.clip(t, low, high) - low) * (2 / (high - low)) - 1
     square = inverse * inverse * start
     first, *more = [chebyshev(series, w) for series in _corrections(f)]
     correction = more[-1]
     for term in more[-2::-1]:
         correction = correction * square + term
     correction = correction * square + first
-    z = jnp.clip(y, -FAR, FAR) * chebyshev(_leading(f), w) + correction * inverse
+    z = jnp.clip(y, -FAR, FAR) * chebyshev(leading(f), w) + correction * inverse
     made = 0.5 + 0.5 * jax.scipy.special.erf(z * np.sqrt(0.5))
     return jnp.where(x > 0, made + jnp.where(small, _between(a, x, f), 0.0), 0.0)
 
 
 def _between(a: Array, x: Array, f: int) -> Array:
     """P(a, x) - P(a + START, x) for a in [0, START]."""
-    start = _start(f)
+    start = start_of(f)
     a, x = jnp.clip(a, 0.0, start), jnp.minimum(x, 6.0 * start)  # beyond that nothing is left
     log = jnp.log(jnp.where(x > 0, x, 1.0))
-    steps = [a * log + (j * log - x) - _log_gamma_at(a, f, j) for j in range(start)]
+    steps = [a * log + (j * log - x) - log_gamma_at(a, f, j) for j in range(start)]
     made = jnp.exp(jnp.stack(steps) + FINER * np.log(2.0))  # roundings of terms that are small
     return made.sum(0) * 2.0**-FINER
 

@@ -138,6 +138,48 @@ def qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array]:
     return householder_product(wide, taus), r.astype(a.dtype)
 
 
+def multiplied(a: Array, taus: Array, c: Array, *, left: bool, transpose: bool) -> Array:
+    """LAPACK's ormqr: c times the product of the reflectors of geqrf, which is not built."""
+    if not left:
+        return multiplied(a, taus, c.T, left=True, transpose=not transpose).T
+    places = range(taus.shape[0])
+    for k in places if transpose else reversed(places):
+        v = jnp.concatenate([jnp.ones((1,), a.dtype), a[k + 1 :, k]])
+        v = assume_range(v, -1.5, 1.5)
+        rest = c[k:] - (taus[k] * v)[:, None] * (v @ c[k:])[None, :]
+        c = jnp.concatenate([c[:k], rest], 0)
+    return c
+
+
+def cholesky_update(r: Array, w: Array) -> Array:
+    """The upper R with R^T R = r^T r + w w^T, by Givens rotations (Golub, Van Loan, 6.5.4)."""
+    rows = []
+    for k in range(w.shape[0]):
+        norm = jnp.sqrt(r[k, k] * r[k, k] + w[k] * w[k])
+        c, s = assume_range(jnp.stack([r[k, k], w[k]]) / norm, -1.01, 1.01)
+        rows.append(c * r[k] + s * w)
+        w = c * w - s * r[k]
+    return jnp.triu(jnp.stack(rows))
+
+
+def tridiagonal_solve(lower: Array, d: Array, upper: Array, b: Array) -> Array:
+    """x with T x = b by elimination without pivots (Golub, Van Loan, 4.3).
+
+    It is right where the diagonal dominates.
+    """
+    n, right = d.shape[0], [b[0] / d[0]]
+    factors = [upper[0] / d[0]]
+    for i in range(1, n):
+        pivot = d[i] - lower[i] * factors[-1]
+        made = jnp.concatenate([upper[i : i + 1], b[i] - lower[i] * right[-1]]) / pivot
+        factors.append(made[0])
+        right.append(made[1:])
+    rows = [right[-1]]
+    for i in reversed(range(n - 1)):
+        rows.append(right[i] - factors[i] * rows[-1])
+    return jnp.stack(rows[::-1])
+
+
 # --- Jacobi --------------------------------------------------------------------------------------
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 _WHY = {
     "fixed point has no neighbouring float; add or subtract a number of your own": "nextafter",
-    "no approximation over the representable numbers is built; compute it before sharing, or write "
-    "it with functions that have a rule": "regularized_incomplete_beta",
     "eigenvalues of a general matrix are complex; use eigh for a symmetric one": "eig schur",
-    "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "cholesky_update geqp3 "
-    "hessenberg ormqr symmetric_product tridiagonal tridiagonal_solve",
+    "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "geqp3 hessenberg "
+    "tridiagonal",
     "part of a random generator: keys are public; sf.random draws secret numbers": ""
     "iota_2x32_shape mulhi philox2x32 philox4x32 rng_uniform threefry4x32",
     "code outside of JAX would see a secret; return the value as a result instead": "check "

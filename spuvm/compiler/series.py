@@ -32,6 +32,20 @@ def chebyshev(series: tuple[float, ...], w: Array) -> Array:
     return chebyshev_p.bind(w, series=series)
 
 
+basis_p = core.Primitive("chebyshev_basis")
+basis_p.def_abstract_eval(lambda w, *, degree: w.update(shape=(degree + 1, *w.shape)))
+basis_p.def_impl(
+    lambda w, *, degree: jnp.moveaxis(
+        jnp.asarray(np.polynomial.chebyshev.chebvander(w, degree), w.dtype), -1, 0
+    )
+)
+
+
+def chebyshev_basis(w: Array, degree: int) -> Array:
+    """T_0(w) .. T_degree(w), stacked, for w in [-1, 1]; lowered as it is, without derivatives."""
+    return basis_p.bind(w, degree=degree)
+
+
 def interpolated(function: Callable[[Any], Any], error: float, most: int = 60) -> tuple[float, ...]:
     """The series of a function on [-1, 1], left off where the rest is below `error`."""
     c = np.polynomial.chebyshev.chebinterpolate(function, most)

@@ -59,6 +59,7 @@ class Function:
 ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
 ROOT = Domain(power=0.499)  # products of two are representable
 BELOW = Domain(lo=0.0, power=0.9)
+SHAPE, PART = Domain(0.0, 2.0**20, 0.85), Domain(0.0, 1.0)  # of a beta distribution
 
 
 def _trigamma(x: Any) -> Any:
@@ -116,7 +117,14 @@ FUNCTIONS = [
     Function("igammac", jax.scipy.special.gammaincc, (BELOW, BELOW), truth=scipy.special.gammaincc,
              holds=lambda a, x: a > 0),
     Function("igamma", lambda x: jax.scipy.special.gammainc(2.5, x), (BELOW,), "public",
-             truth=lambda x: scipy.special.gammainc(2.5, x)),
+             course="rising", truth=lambda x: scipy.special.gammainc(2.5, x)),
+    Function("igamma", lambda x: jax.scipy.special.gammainc(15.75, x), (Domain(0.0, 60.0),),
+             "rising", course="rising", truth=lambda x: scipy.special.gammainc(15.75, x)),
+    Function("regularized_incomplete_beta", jax.scipy.special.betainc, (SHAPE, SHAPE, PART),
+             truth=scipy.special.betainc, holds=lambda a, b, x: (a > 0) & (b > 0)),
+    Function("regularized_incomplete_beta", lambda x: jax.scipy.special.betainc(7.75, 30.0, x),
+             (PART,), "public", course="rising",
+             truth=lambda x: scipy.special.betainc(7.75, 30.0, x)),
     Function("zeta", jax.scipy.special.zeta, (Domain(1.0, 10.0), BELOW),
              truth=scipy.special.zeta, holds=lambda s, q: (s > 1) & (q >= 0.25)),
     Function("zeta", lambda q: jax.scipy.special.zeta(2.5, q), (BELOW,), "public",

@@ -87,7 +87,6 @@ REFUSED = [
     ("lax.bitcast_convert_type(n, jnp.int16)", "one width"),
     ("lax.random_gamma_grad(p, p)", "sf.bounded_while"),
     ("lax.polygamma(p, p)", "secret order"),
-    ("lax.betainc(p, p, u)", "no approximation"),
     ("lax.while_loop(lambda z: z.sum() < 4, lambda z: z + 1, x)", "sf.bounded_while"),
     ("lax.fori_loop(0, k, lambda i, z: z + 1, x)", "sf.bounded_while"),
     ("la.eig(S)", "use eigh"),

@@ -41,6 +41,12 @@ def packed(x):
     return a, lax.linalg.householder_product(a.T, taus)
 
 
+def multiplied(x, y):
+    a, taus = jnp.linalg.qr(x, mode="raw")
+    turned = lax.linalg.ormqr(a.T, taus, y, transpose=True)
+    return turned, lax.linalg.ormqr(a.T, taus, y.T, left=False)
+
+
 def checks(condition):
     """Name -> a function and its matrices, of this condition number."""
     rng = np.random.default_rng(7)
@@ -87,6 +93,24 @@ def checks(condition):
         "qr wide": (jnp.linalg.qr, tall.T[:2]),
         "qr complete": (lambda x: jnp.linalg.qr(x, mode="complete"), tall[:, :2]),
         "geqrf householder_product": (packed, tall[:, :2]),
+        "geqrf ormqr": (multiplied, tall, np.concatenate([right, right[:1]])),
+        "cholesky_update": (
+            lax.linalg.cholesky_update,
+            np.float32(np.linalg.cholesky(positive[:3, :3]).T),
+            right[:3, 0],
+        ),
+        "symmetric_product": (
+            lambda a, c: lax.linalg.symmetric_product(a, c, alpha=0.5, beta=2.0),
+            tall.T,
+            positive[:3, :3],
+        ),
+        "tridiagonal_solve": (
+            lax.linalg.tridiagonal_solve,
+            np.float32([0.0, 1.0, -0.5, 0.75]),
+            np.float32([2.0, -3.0, 2.5, 1.5]),
+            np.float32([0.5, 1.5, -1.0, 0.0]),
+            right,
+        ),
         "eigh": (rebuilt_eigh, symmetric[:3, :3]),
         "eigh two": (jnp.linalg.eigvalsh, symmetric[:2, :2]),
         "svd": (rebuilt_svd, tall),

@@ -118,6 +118,17 @@ def evaluate(low: Lowering, w: int, series: Series, frac: int | None = None) -> 
         return arith.to_frac(low, total, frac)
 
 
+def basis(low: Lowering, w: int, degree: int) -> list[int]:
+    """T_1(w) .. T_degree(w) with the program's fraction bits, w in [-1, 1]."""
+    f = working_bits(low)
+    with low.unchecked():
+        w = arith.to_frac(low, w, f)
+        most = math.ceil(math.ldexp(1 + max(8 * 2.0**-low.f, 2.0**-16), f))  # by roundings
+        limit = min(max(low.magnitude(w), 1 << f), most)
+        made = _Basis(low, f, max(1.0, math.ldexp(limit, -f)), {1: low.narrowed(w, -limit, limit)})
+        return [arith.to_frac(low, made.get(k), low.f) for k in range(1, degree + 1)]
+
+
 @dataclass(frozen=True)
 class _Evaluation:
     """Sums are kept with `wide` fraction bits, and cut once at the end.

@@ -136,6 +136,48 @@ def householder_product(low: Lowering, out: list[Out], a: Value, taus: Value, **
     return by_jax(low, matrix.householder_product, _batch(out[0], 2), a, taus)
 
 
+@rule("ormqr")
+def ormqr(
+    low: Lowering,
+    out: list[Out],
+    a: Value,
+    taus: Value,
+    c: Value,
+    *,
+    left: bool,
+    transpose: bool,
+    **_: Any,
+) -> Any:
+    """A product with the orthogonal matrix of packed reflectors."""
+    _empty(out[0])
+    fn = partial(matrix.multiplied, left=left, transpose=transpose)
+    return by_jax(low, fn, _batch(out[0], 2), a, taus, c)
+
+
+@rule("cholesky_update")
+def cholesky_update(low: Lowering, out: list[Out], r: Value, w: Value, **_: Any) -> Any:
+    """The upper Cholesky factor after a symmetric update of rank one."""
+    _empty(out[0])
+    return by_jax(low, matrix.cholesky_update, _batch(out[0], 2), r, w)
+
+
+@rule("symmetric_product")
+def symmetric_product(
+    low: Lowering, out: list[Out], a: Value, c: Value, *, alpha: float, beta: float, **_: Any
+) -> Any:
+    """alpha a a^T + beta c."""
+    return by_jax(low, lambda a, c: alpha * (a @ a.T) + beta * c, _batch(out[0], 2), a, c)
+
+
+@rule("tridiagonal_solve")
+def tridiagonal_solve(
+    low: Lowering, out: list[Out], lower: Value, d: Value, upper: Value, b: Value, **_: Any
+) -> Any:
+    """Elimination without pivots: for matrices whose diagonal dominates."""
+    _empty(out[0])
+    return by_jax(low, matrix.tridiagonal_solve, _batch(out[0], 2), lower, d, upper, b)
+
+
 @rule("eigh")
 def eigh(
     low: Lowering,

@@ -8,20 +8,32 @@ from typing import Any
 import jax
 import numpy as np
 
-from spuvm.compiler import arith, gammas, order, special, zetas
+from spuvm.compiler import arith, betas, gammas, order, special, zetas
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
-from spuvm.compiler.numeric.polynomial import evaluate
+from spuvm.compiler.numeric.polynomial import basis, evaluate
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.compare import select_n
 from spuvm.compiler.values import Value, lift, public
 from spuvm.errors import CompileError
+
+FINER = 4  # more fraction bits inside of functions that add up the roundings of many parts
 
 
 @rule("chebyshev")
 def chebyshev(low: Lowering, out: list[Out], w: Secret, *, series: tuple[float, ...]) -> Secret:
     """A series of Chebyshev polynomials in w, which is in [-1, 1]."""
     return Secret(evaluate(low, arith.settle(low, w.id), series, low.f), w.dtype)
+
+
+@rule("chebyshev_basis")
+def chebyshev_basis(low: Lowering, out: list[Out], w: Secret, *, degree: int) -> Secret:
+    """The Chebyshev polynomials up to a degree, of w in [-1, 1], stacked."""
+    made = basis(low, arith.settle(low, w.id), degree)
+    row = (1, *low.shape(w.id))
+    first = lift(low, np.ones(row), w.dtype).id
+    parts = [first, *(low.reshape(x, row) for x in made)]
+    return Secret(low.concat(arith.align(low, parts), 0), w.dtype)
 
 
 def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> list[Any]:
@@ -34,8 +46,13 @@ def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> l
         return lower_closed(low, closed, [ready])
 
 
-def of_many(low: Lowering, function: Callable[..., Any], o: Out, *operands: Value) -> Secret:
-    """A JAX function of arrays of one shape, traced for float64 so that public ones keep digits."""
+def of_many(
+    low: Lowering, function: Callable[..., Any], o: Out, *operands: Value, finer: int = 0
+) -> Secret:
+    """A JAX function of arrays of one shape, traced for float64 so that public ones keep digits.
+
+    It is computed with up to `finer` more fraction bits.
+    """
     wide = np.dtype(np.float64)
     ready: list[Value] = []
     for v in operands:
@@ -43,20 +60,27 @@ def of_many(low: Lowering, function: Callable[..., Any], o: Out, *operands: Valu
             ready.append(Secret(low.spread(arith.settle(low, v.id), o.shape), wide))
         else:
             ready.append(np.broadcast_to(public(v).astype(wide), o.shape))
-    with jax.enable_x64(True), low.one_line(), low.unchecked():
+    with jax.enable_x64(True), low.one_line(), low.unchecked(), low.finer(finer):
         shape = jax.ShapeDtypeStruct(o.shape, wide)
         (made,) = lower_closed(low, jax.make_jaxpr(function)(*[shape for _ in ready]), ready)
-    return Secret(lift(low, made, o.dtype).id, o.dtype)
+        result = lift(low, made, o.dtype).id
+    return Secret(arith.settle(low, result), o.dtype)
 
 
-MANY: dict[str, Callable[..., Any]] = {**gammas.FUNCTIONS, "zeta": zetas.zeta}
+MANY: dict[str, Callable[..., Any]] = {
+    **gammas.FUNCTIONS,
+    "zeta": zetas.zeta,
+    "regularized_incomplete_beta": betas.betainc,
+}
 
 
 def _rule_of_many(name: str) -> None:
     function = MANY[name]
 
     def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
-        return of_many(low, lambda *vs: function(*vs, low.f), out[0], *operands)
+        f = low.f
+        finer = 0 if name == "zeta" else FINER
+        return of_many(low, lambda *vs: function(*vs, f), out[0], *operands, finer=finer)
 
     lowered.__doc__ = function.__doc__
     rule(name)(lowered)
