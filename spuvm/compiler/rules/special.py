@@ -79,7 +79,8 @@ def _rule_of_many(name: str) -> None:
 
     def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
         f = low.f
-        finer = 0 if name == "zeta" else FINER
+        bounded = name == "regularized_incomplete_beta" or not isinstance(operands[0], Secret)
+        finer = FINER if bounded and name != "zeta" else 0  # others take the largest numbers
         return of_many(low, lambda *vs: function(*vs, f), out[0], *operands, finer=finer)
 
     lowered.__doc__ = function.__doc__
