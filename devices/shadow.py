@@ -36,6 +36,7 @@ SATURATING = (
     *("exp", "exp2", "expm1", "log", "log1p", "div", "pow", "rsqrt"),
     *("sinh", "cosh", "tan", "atanh", "erf_inv"),
 )
+LOGARITHMS = ("log", "log1p")  # have a lowest value of their own
 
 
 def tolerance(fxp: Fxp) -> float:
@@ -108,7 +109,8 @@ def _compare(
             got, right = opened[result.id][place], np.asarray(want)
             if saturates:
                 limit = fxp.max_float * (1 - 2.0**-12)
-                got, right = (np.clip(v, -limit, limit) for v in (got, right))
+                lowest = fxp.log_of_zero if name in LOGARITHMS else -limit
+                got, right = (np.clip(v, lowest, limit) for v in (got, right))
             found = _difference(got, right, fxp, slack)
             if found is not None:
                 _report(watched, found, place)

@@ -38,6 +38,12 @@ class Fxp:
         """Representable means |x| < max_float."""
         return float(self.ring.bound) / (1 << self.frac_bits)
 
+    @property
+    def log_of_zero(self) -> float:
+        """What stands for log(0): minus the root of the bound (docs/adr/0018), so that sums of as
+        many such values, and products with numbers as large, are representable."""
+        return -float(1 << (self.ring.bits - 2 - self.frac_bits) // 2)
+
     def encode(
         self,
         values: npt.ArrayLike,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -68,12 +69,16 @@ def _erfcx_series(f: int) -> tuple[float, ...]:
     return interpolated(scaled, 2.0 ** -(f + 2))
 
 
+def _erfcx_series_at(x: Array, f: int) -> Array:
+    """erfcx(x) (1 + 2 x) for x >= 0."""
+    return chebyshev(_erfcx_series(f), (x - SCALE) / (x + SCALE))
+
+
 def erfcx(x: Array, fxp: Fxp, sign: str) -> Array:
     """exp(x^2) erfc(x): M. Shepherd and J. Laframboise 1981, section 2; saturates for x << 0."""
     f, most = fxp.frac_bits, fxp.max_float
     size = jnp.minimum(_magnitude(x, sign), min(2.0 ** (f + 2), most / 4))
-    series = chebyshev(_erfcx_series(f), (size - SCALE) / (size + SCALE))
-    made = series * (0.5 / (size + 0.5))
+    made = _erfcx_series_at(size, f) * (0.5 / (size + 0.5))
     if sign == "positive":
         return made
     end = float(np.sqrt(np.log(most)) + 0.5)
@@ -81,6 +86,23 @@ def erfcx(x: Array, fxp: Fxp, sign: str) -> Array:
     grown = jnp.exp(assume_range(below * below, 0.0, end * end + 0.1))
     rest = grown - made  # twice the first may leave the range where the result saturates
     return jnp.where(x < 0, jnp.minimum(grown, most / 2) + jnp.minimum(rest, most / 2), made)
+
+
+def log_ndtr(x: Array, fxp: Fxp, sign: str) -> Array:
+    """The logarithm of the normal distribution's probability up to x.
+
+    Below 0 by the series of erfcx, since the probability itself is soon less than a unit there;
+    saturates.
+    """
+    most = np.sqrt(fxp.max_float * (1 - 2.0**-13))
+    size = jnp.minimum(_magnitude(x, sign) * np.sqrt(0.5), float(most))
+    above = 0.5 + 0.5 * jax.scipy.special.erf(size)
+    if sign == "positive":
+        return jnp.log(above)
+    below = x < 0
+    series = _erfcx_series_at(size, fxp.frac_bits)
+    first, second = jnp.log(jnp.stack([jnp.where(below, 0.5 * series, above), 2 * size + 1]))
+    return first - jnp.where(below, size * size + second, 0.0)
 
 
 @cache
@@ -220,6 +242,7 @@ def bessel_jn(x: Array, order: int, steps: int) -> Array:
 FUNCTIONS: dict[str, Callable[[Array, Fxp, str], Array | tuple[Array, ...]]] = {
     "_erfcx": erfcx,
     "_dawsn": dawsn,
+    "log_ndtr": log_ndtr,
     "fresnel": fresnel,
     "sici": sici,
 }

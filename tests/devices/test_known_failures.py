@@ -25,8 +25,9 @@ CONFIGS = {
     "32": sf.Config(ring=32),
 }
 INF = float("inf")  # stands for the largest representable number
+LOG_OF_ZERO = "log of zero"  # the documented value of its own
 # Name: the function, its operand, and the value that is documented where JAX's is NaN.
-VALUES: dict[str, tuple[Callable[[Any], Any], float, float | None]] = {
+VALUES: dict[str, tuple[Callable[[Any], Any], float, float | str | None]] = {
     "exp(15)": (jnp.exp, 15.0, None),
     "exp(-1000)": (jnp.exp, -1000.0, None),
     "exp(1000)": (jnp.exp, 1000.0, None),
@@ -38,8 +39,8 @@ VALUES: dict[str, tuple[Callable[[Any], Any], float, float | None]] = {
     "-1/0": (lambda x: -1 / x, 0.0, None),
     "0/0": (lambda x: x / x, 0.0, 0.0),
     "log(1e7)": (jnp.log, 1e7, None),
-    "log(0)": (jnp.log, 0.0, None),
-    "log(-2)": (jnp.log, -2.0, -INF),
+    "log(0)": (jnp.log, 0.0, LOG_OF_ZERO),
+    "log(-2)": (jnp.log, -2.0, LOG_OF_ZERO),
     "sqrt(-2)": (jnp.sqrt, -2.0, 0.0),
     "sin(1e4)": (jnp.sin, 1e4, None),
     "cos(-1e4)": (jnp.cos, -1e4, None),
@@ -68,6 +69,7 @@ def test_single_values(ring: str) -> None:
         exact = np.rint(np.float64(np.float32(x)) / unit) * unit
         with jax.enable_x64(True):
             want = float(fn(jnp.float64(exact))) if known is None else known
+        want = fxp.log_of_zero if want == LOG_OF_ZERO else float(want)
         if abs(x) < limit and not (name in WRAPS and abs(want) >= limit):
             xs[name], wants[name] = np.float32(exact), float(np.clip(want, -limit, limit))
     f = sf.simulate(lambda xs: {k: VALUES[k][0](x) for k, x in xs.items()}, CONFIGS[ring])

@@ -183,6 +183,12 @@ def test_saturated_results_are_meant():
     np.testing.assert_allclose(got, [0, 1], atol=1e-5)
 
 
+def test_the_logarithm_of_zero_is_meant():
+    x = np.float32([0, 1])
+    got = sf.simulate(lambda x: jnp.log(x) + 2 * jnp.log1p(x - 1), check="shadow")(x)
+    np.testing.assert_allclose(got, [-3 * 2.0**22, 0], atol=1e-3)
+
+
 def test_the_word_is_checked():
     with pytest.raises(sf.errors.UsageError, match="unknown check"):
         sf.simulate(sound, check="light")

@@ -13,10 +13,10 @@ from spuvm.compiler.numeric.polynomial import evaluate, shortest, unit_interval,
 from spuvm.compiler.numeric.scaling import centred
 
 
-def log(low: Lowering, x: int) -> int:
+def log(low: Lowering, x: int, zero: int | None = None) -> int:
     """Natural logarithm with the program's fraction bits; error about 2 units.
 
-    log(x) for x <= 0 is the most negative representable number: it stands for minus infinity.
+    log(x) for x <= 0 is log_of_zero, which stands for minus infinity, or the encoded `zero`.
     """
     f = low.f
     x = arith.settle(low, x)
@@ -29,12 +29,20 @@ def log(low: Lowering, x: int) -> int:
 
         made = plus(low, fraction, power_of_two(c.normal.top - low.frac(x)))
         least = -power_of_two(low.frac(x) + 1) - (1 << 6)
-        missing = 1 - low.bound - least
+        lowest = log_of_zero(low) if zero is None else zero
+        # What is missing counts as one unit, whose logarithm is taken away again.
+        first = c.normal.stages[0].most if c.normal.stages else 0
+        missing = lowest + power_of_two(low.frac(x)) - power_of_two(first)
         shift = c.normal.total(low, lambda s: -power_of_two(s), missing)
         if shift is not None:
             made = low.emit("add_aa", made, arith.retype(low, shift, f))
         most = power_of_two(c.normal.top - low.frac(x)) + (1 << 6)
-        return low.narrowed(made, 1 - low.bound if missing_possible(low, x) else least, most)
+        return low.narrowed(made, lowest - 64 if missing_possible(low, x) else least, most)
+
+
+def log_of_zero(low: Lowering) -> int:
+    """-2^((k-2-f)/2), encoded: see docs/adr/0018."""
+    return int(low.config.fxp.log_of_zero) << low.f
 
 
 def missing_possible(low: Lowering, x: int) -> bool:

@@ -114,12 +114,12 @@ LOGARITHMS: dict[str, Callable[..., Any]] = {"xlogy": jnp.log, "xlog1py": jnp.lo
 def _times_logarithm(
     low: Lowering, logarithm: Callable[..., Any], o: Out, x: Value, y: Value
 ) -> list[Value]:
-    """x times a logarithm of y, 0 for x = 0; saturates for a logarithm of 0, as that does.
+    """x times a logarithm of y, 0 for x = 0; for a logarithm of 0 that, with the sign of x.
 
-    The plain product would multiply the saturated logarithm, and wrap.
+    The plain product would leave the range for a large x.
     """
     least = -(low.f + 1) * math.log(2)
-    most = low.config.fxp.max_float
+    most = -low.config.fxp.log_of_zero
 
     def function(x: Any, y: Any) -> Any:
         found = logarithm(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -137,7 +138,7 @@ def rsqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 def cbrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Cube root, by way of the logarithm of |x|."""
     sign = order.negative(low, x.id)
-    size = logarithm.log(low, order.absolute(low, x.id))
+    size = logarithm.log(low, order.absolute(low, x.id), 64 - low.bound)
     made = exponential.exp2(low, size, exponential.LOG2_E / 3)
     if isinstance(sign, bool):
         return Secret(arith.neg(low, made) if sign else made, x.dtype)
@@ -174,7 +175,8 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     if isinstance(x, Secret):
         if not isinstance(y, Secret) and exponents.size == 1:  # one factor of the exponent
             factor = exponential.LOG2_E * float(exponents[0])
-            grown = exponential.exp2(low, logarithm.log(low, x.id), factor)
+            size = logarithm.log(low, x.id, 64 - low.bound)  # small exponents of 0 give 0 too
+            grown = exponential.exp2(low, size, factor)
             return Secret(low.spread(grown, o.shape), o.dtype)
         if isinstance(y, Secret) and order.negative(low, x.id) is not False:
             return _signed_power(low, o, x, y)
@@ -182,7 +184,9 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     base = np.asarray(x, np.float64)
     if isinstance(y, Secret) and not whole and (base < 0).any():
         return _signed_power(low, o, lift(low, x, o.dtype), y)
-    made = exp(low, out, mul(low, out, np.log(np.abs(base)), y))
+    with np.errstate(divide="ignore"):
+        size = np.maximum(np.log(np.abs(base)), low.config.fxp.log_of_zero)
+    made = exp(low, out, mul(low, out, size, y))
     if not (whole and (base < 0).any() and isinstance(y, Secret)):
         return made
     odd = low.spread(low.emit("a2b", y.id, bits=1), o.shape)
@@ -223,11 +227,11 @@ def _small_powers(low: Lowering, o: Out, x: Secret, y: Any) -> Secret:
 
 def _power_of_size(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
     """|x| ** y."""
-    size = Secret(logarithm.log(low, order.absolute(low, x.id)), o.dtype)
-    least = lift(low, np.asarray(-2.0 * low.f), o.dtype).id  # for log 0, so that 0 ** y is 0
-    size = Secret(order.maximum(low, size.id, low.spread(least, low.shape(size.id)), o.dtype),
-                  o.dtype)  # fmt: skip
-    return exp(low, [o], mul(low, [o], size, y))
+    whole = not isinstance(y, Secret) or kind_of(y.dtype) == "int"
+    # Enough for 0 ** y to be 0, or the largest number, where |y| >= 1; broken ones can be small.
+    zero = -math.ceil(max(low.f + 2, low.bits - 1 - low.f) * math.log(2.0)) << low.f
+    size = logarithm.log(low, order.absolute(low, x.id), zero if whole else None)
+    return exp(low, [o], mul(low, [o], Secret(size, o.dtype), y))
 
 
 def _whole_power(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
