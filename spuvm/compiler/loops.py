@@ -16,7 +16,7 @@ import numpy as np
 
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
-from spuvm.compiler import arith, facts, moments, varying, watching
+from spuvm.compiler import arith, facts, growth, moments, varying, watching
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.public import PublicPart, public_part
@@ -95,6 +95,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         body = _settle(low, spec, types, attempt)
         if any(t.frac > low.f and t.bounds is None for t in body.made):
             starts, types, body, marked = before
+    _grow_together(low, spec, secret, types, attempt)
     _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
@@ -131,6 +132,44 @@ def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
 
 def _carried(low: Lowering, value: Secret) -> int:
     return arith.to_frac(low, value.id, low.f) if kind_of(value.dtype) == "float" else value.id
+
+
+def _grow_together(
+    low: Lowering,
+    spec: LoopSpec,
+    secret: Sequence[int],
+    types: Sequence[Type],
+    attempt: Callable[[Sequence[Bounds], str], _Body],
+) -> None:
+    """Note how large float carries become that have no bounds, with regard to each other.
+
+    Of a single one the trials that found no bounds for it say so, but they are near each other and
+    roundings add to what grew: an alarm is tried out.
+    """
+    key = id(spec.body)
+    floats = [k for k, n in enumerate(secret) if spec.body.out_avals[n].dtype.kind == "f"]
+    loose = [k for k in floats if (key, k) in low.unbounded]
+    starts = [b for k in loose if (b := types[k].bounds)]
+    alarm = any(low.unbounded[key, k] >= low.bound for k in loose)
+    if len(starts) < len(loose) or (len(loose) == 1 and not alarm):
+        return
+    before = dict(low.unbounded), dict(low.lines_of)
+
+    def image(bounds: Sequence[tuple[int, int]]) -> list[Bounds]:
+        tried = [t.bounds for t in types]
+        for k, b in zip(loose, bounds, strict=True):
+            tried[k] = b
+        try:
+            made = attempt(tried, "guess").made
+        except CompileError:
+            return [None for _ in loose]
+        return [made[k].bounds for k in loose]
+
+    sizes = growth.joint(starts, image, spec.length, low.bound, 1 << low.f)
+    low.unbounded.update(before[0])
+    low.lines_of.update(before[1])
+    for k, size in zip(loose, sizes, strict=False):
+        low.unbounded[key, k] = size
 
 
 def _doubt_carries(low: Lowering, spec: LoopSpec, secret: Sequence[int]) -> None:

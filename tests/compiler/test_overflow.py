@@ -57,6 +57,11 @@ OVERFLOWING: dict[str, tuple[Any, str, float]] = {
     "a carry that doubles": (loop(lambda v, x: v * 2, 50), "float32", 100.0),
     "a carry that is squared": (loop(lambda v, x: v * v, 9), "float32", 2000.0),
     "a carry that is added to": (loop(lambda v, x: v + x, 5000), "float32", 1e10),
+    "a carry that grows with another": (
+        lambda x: lax.fori_loop(0, 70, lambda i, c: (c[1], c[0] + c[1]), (x, x)),
+        "float32",
+        100.0,
+    ),
     "after saturation": (lambda x: jnp.exp(x) * 2, "float32", 40.0),
     "after saturation, moved": (lambda x: jnp.cosh(x)[None, :2].T + 1.0, "float32", 40.0),
     "in a loop": (loop(lambda v, x: jnp.tanh(v + (x + x)), 4), "float32", 1.2e13),
@@ -145,6 +150,12 @@ def test_a_carry_is_followed_to_the_last_iteration() -> None:
     nested = lambda x: lax.fori_loop(0, 20, lambda i, v: loop(lambda u, _: u * 2, 3)(v), x)  # noqa: E731
     with pytest.raises(CompileError, match="nothing proves"):
         strictly(nested, within(100.0))
+    turned = lambda i, c: (0.8 * c[0] - 0.6 * c[1], 0.6 * c[0] + 0.8 * c[1])  # noqa: E731
+    assert warnings_of(lambda x: lax.fori_loop(0, 500, turned, (x, x)), within(100.0)) == ()
+    averaged = lambda x: lax.scan(lambda c, v: (c * 0.9 + v * 0.1,) * 2, x[0], x)[1]  # noqa: E731
+    assert warnings_of(averaged, within(2e5, (120,)), ring=32) == ()
+    counted = lambda i, c: (c[0] + 1.0, c[0] + c[1])  # noqa: E731
+    assert warnings_of(lambda x: lax.fori_loop(0, 500, counted, (x, x)), within(100.0)) == ()
     (text,) = warnings_of(nested, within(100.0))  # each of the inner loops alone stays small
     assert "after 20 iterations" in text
     added = lambda x: lax.fori_loop(0, 20, lambda i, v: loop(lambda u, _: u + 5.0, 3)(v), x)  # noqa: E731
