@@ -58,7 +58,7 @@ def known(
     if name == "expn" and len(args) == 2:  # not around it, where the order is not an operand
         return _expn(low, out[0], *args)
     if name in LOGARITHMS:
-        return _times_logarithm(low, LOGARITHMS[name], out[0], *args)
+        return _times_logarithm(low, LOGARITHMS[name], out[0], jaxpr, args)
     if name == "bessel_jn":
         return _bessel_jn(low, out[0], jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
@@ -112,7 +112,7 @@ LOGARITHMS: dict[str, Callable[..., Any]] = {"xlogy": jnp.log, "xlog1py": jnp.lo
 
 
 def _times_logarithm(
-    low: Lowering, logarithm: Callable[..., Any], o: Out, x: Value, y: Value
+    low: Lowering, logarithm: Callable[..., Any], o: Out, jaxpr: Any, args: Sequence[Value]
 ) -> list[Value]:
     """x times a logarithm of y, 0 for x = 0; for a logarithm of 0 that, with the sign of x.
 
@@ -122,13 +122,14 @@ def _times_logarithm(
     most = -low.config.fxp.log_of_zero
 
     def function(x: Any, y: Any) -> Any:
+        x, y = (jnp.broadcast_to(v, o.shape).astype(o.dtype) for v in (x, y))
         found = logarithm(y)
         product = x * jnp.maximum(found, least)
         return jnp.where(found < least, -most * jnp.sign(x), product)
 
-    shape = jax.ShapeDtypeStruct(o.shape, o.dtype)
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
     with low.one_line():
-        return lower_closed(low, jax.make_jaxpr(function)(shape, shape), [x, y])
+        return lower_closed(low, jax.make_jaxpr(function)(*shapes), args)
 
 
 def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
