@@ -185,8 +185,8 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     if isinstance(y, Secret) and not whole and (base < 0).any():
         return _signed_power(low, o, lift(low, x, o.dtype), y)
     with np.errstate(divide="ignore"):
-        size = np.maximum(np.log(np.abs(base)), low.config.fxp.log_of_zero)
-    made = exp(low, out, mul(low, out, size, y))
+        logarithms = np.maximum(np.log(np.abs(base)), low.config.fxp.log_of_zero)
+    made = exp(low, out, mul(low, out, logarithms, y))
     if not (whole and (base < 0).any() and isinstance(y, Secret)):
         return made
     odd = low.spread(low.emit("a2b", y.id, bits=1), o.shape)
