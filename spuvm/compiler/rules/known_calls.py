@@ -52,9 +52,11 @@ def known(
     name = _special(jaxpr)
     if name in integrals.FUNCTIONS and isinstance(args[-1], Secret):
         function = integrals.FUNCTIONS[name]
-        return in_place(low, lambda v, sign: function(v, low.config.fxp, sign), args[-1])
+        x = _as_float(low, out[0], args[-1])
+        return in_place(low, lambda v, sign: function(v, low.config.fxp, sign), x)
     if name == "expi":
-        return in_place(low, lambda v, sign: exponential.expi(v, low.config.fxp, sign), args[-1])
+        x = _as_float(low, out[0], args[-1])
+        return in_place(low, lambda v, sign: exponential.expi(v, low.config.fxp, sign), x)
     if name == "expn" and len(args) == 2:  # not around it, where the order is not an operand
         return _expn(low, out[0], *args)
     if name in LOGARITHMS:
@@ -64,6 +66,18 @@ def known(
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
         return [_logaddexp(low, out[0], *args)]
     return None
+
+
+def _as_float(low: Lowering, o: Out, x: Value) -> Secret:
+    """An operand that such a function would convert itself."""
+    from spuvm.compiler.rules.elementwise import convert
+
+    assert isinstance(x, Secret)
+    if x.dtype == o.dtype:
+        return x
+    made = convert(low, [Out(low.shape(x.id), o.dtype)], x)
+    assert isinstance(made, Secret)
+    return made
 
 
 def _without_neighbours(jaxpr: Any) -> Any:
