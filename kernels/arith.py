@@ -105,32 +105,32 @@ def truncation_finish(c: Any, d: Any, e: Any, m: Any, z1: Any) -> None:
 
 
 @kernel
-def shift_first(x: Any, c: Any, s0: Any, z0: Any, m: Any, e: Any, d: Any) -> None:
+def shift_first(x: Any, c: Any, s0: Any, r: Any, m: Any, e: Any, z1: Any) -> None:
     """Party 0 of truncation by the sign bits: u = x + 2^(k-2) - 1, a = msb(u).
 
-    e = a xor c;  d = asr(u, m) + (1 - 2e) s0 2^(k-m) - (2^(k-2-m) - 1) - z0. `c` holds bits.
+    e = a xor c;  z1 = asr(u, m) + (1 - 2e) s0 2^(k-m) - (2^(k-2-m) - 1) - r. `c` holds bits.
     """
-    T = d.dtype.type
+    T = z1.dtype.type
     m = T(m)
-    k1 = T(d.itemsize * 8 - 1)
+    k1 = T(z1.itemsize * 8 - 1)
     one = T(1)
     offset = T(T(one << T(k1 - one)) - one)
     B = e.dtype.type
     after = T(T(one << T(k1 - one - m)) - one)
     up = T(k1 + one - m)
-    for i in range(d.size):
+    for i in range(z1.size):
         u = T(x[i] + offset)
         a = T(u >> k1)
         bit = T(a ^ T(c[i] & 1))
         e[i] = B(bit)
         shifted = T(T(u >> m) - T(a << up))
         signed = T(T(one - bit - bit) * T(s0[i]))
-        d[i] = T(shifted + T(signed << up) - after - z0[i])
+        z1[i] = T(shifted + T(signed << up) - after - r[i])
 
 
 @kernel
 def shift_deal(x2: Any, c: Any, s0: Any, t2: Any, m: Any, s1: Any, z2: Any) -> None:
-    """Party 2: b = msb(x2), s1 = c*b - s0, z2 = asr(x2, m) + t2 2^(k-m)."""
+    """Party 1: b = msb(x2), s1 = c*b - s0, z2 = asr(x2, m) + t2 2^(k-m)."""
     T = z2.dtype.type
     S = s1.dtype.type
     m = T(m)
@@ -143,33 +143,41 @@ def shift_deal(x2: Any, c: Any, s0: Any, t2: Any, m: Any, s1: Any, z2: Any) -> N
 
 
 @kernel
-def shift_second(
-    x2: Any, e: Any, s1: Any, t2: Any, d: Any, m: Any, y: Any, z1: Any, z2: Any
-) -> None:
-    """Party 1: y = e*b + (1 - 2e) s1 - t2, z1 = d + y 2^(k-m), z2 as party 2 computes it."""
+def shift_keep(x2: Any, t2: Any, m: Any, b: Any, z2: Any) -> None:
+    """Party 2: b = msb(x2), z2 as party 1 computes it."""
     T = z2.dtype.type
-    S = y.dtype.type
+    B = b.dtype.type
     m = T(m)
     k1 = T(z2.itemsize * 8 - 1)
     up = T(k1 + T(1) - m)
-    one = S(1)
     for i in range(z2.size):
-        b = T(x2[i] >> k1)
-        bit = S(e[i])
-        part = S(S(bit * S(b)) + S(S(one - bit - bit) * s1[i]) - t2[i])
-        y[i] = part
-        z1[i] = T(d[i] + T(T(part) << up))
-        z2[i] = T(T(x2[i] >> m) - T(b << up) + T(T(t2[i]) << up))
+        top = T(x2[i] >> k1)
+        b[i] = B(top)
+        z2[i] = T(T(x2[i] >> m) - T(top << up) + T(T(t2[i]) << up))
 
 
 @kernel
-def shift_finish(d: Any, y: Any, m: Any, z1: Any) -> None:
-    """z1 = d + y 2^(k-m)."""
-    T = z1.dtype.type
+def shift_second(b: Any, e: Any, s1: Any, t2: Any, r: Any, m: Any, y: Any, z0: Any) -> None:
+    """Party 2: y = e*b + (1 - 2e) s1 - t2, z0 = r + y 2^(k-m)."""
+    T = z0.dtype.type
+    S = y.dtype.type
+    up = T(T(z0.itemsize * 8) - T(m))
+    one = S(1)
+    for i in range(z0.size):
+        bit = S(e[i])
+        part = S(S(bit * S(b[i])) + S(S(one - bit - bit) * s1[i]) - t2[i])
+        y[i] = part
+        z0[i] = T(r[i] + T(T(part) << up))
+
+
+@kernel
+def shift_finish(r: Any, y: Any, m: Any, z0: Any) -> None:
+    """Party 0: z0 = r + y 2^(k-m)."""
+    T = z0.dtype.type
     m = T(m)
-    k = T(z1.itemsize * 8)
-    for i in range(z1.size):
-        z1[i] = T(d[i] + T(T(y[i]) << T(k - m)))
+    k = T(z0.itemsize * 8)
+    for i in range(z0.size):
+        z0[i] = T(r[i] + T(T(y[i]) << T(k - m)))
 
 
 @kernel

@@ -128,7 +128,8 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
             yield arith.truncation_finish, (r, s, s, 1, r.copy())
             yield arith.shift_first, (r, b, s, r, 1, b.copy(), r.copy())
             yield arith.shift_deal, (r, b, s, s, 1, s.copy(), r.copy())
-            yield arith.shift_second, (r, b, s, s, r, 1, s.copy(), r.copy(), r.copy())
+            yield arith.shift_keep, (r, s, 1, b.copy(), r.copy())
+            yield arith.shift_second, (b, b, s, s, r, 1, s.copy(), r.copy())
             yield arith.shift_finish, (r, s, 1, r.copy())
 
 

@@ -156,30 +156,32 @@ def test_truncation_of_a_value(bits: int, seed: int) -> None:
         v %= 1 << k
         return v - (v >> k - 1 << k)
 
-    (x0, x1, z0), (mask, e), (s0, s1, t2) = c.ring(3), c.bits(2), c.small(3)
-    got_e, d = np.empty(N, np.uint8), np.empty(N, c.T)
+    (x0, x1, r), (mask, e), (s0, s1, t2) = c.ring(3), c.bits(2), c.small(3)
+    got_e, z1 = np.empty(N, np.uint8), np.empty(N, c.T)
     junk = mask | c.rng.integers(0, 128, N).astype(np.uint8) << 1  # only bit 0 counts
-    arith.shift_first(x0, junk, s0, z0, c.m, got_e, d)
+    arith.shift_first(x0, junk, s0, r, c.m, got_e, z1)
     u = lambda a: signed(a + (1 << k - 2) - 1)  # noqa: E731
     c.same(got_e, lambda a, c: (u(a) < 0) ^ c, x0, mask)
     c.same(
-        d,
-        lambda a, e, s, z: (u(a) >> m) + (1 - 2 * e) * (s << k - m)
-        - ((1 << k - 2 - m) - 1) - z,
-        x0, got_e, s0, z0,
+        z1,
+        lambda a, e, s, r: (u(a) >> m) + (1 - 2 * e) * (s << k - m)
+        - ((1 << k - 2 - m) - 1) - r,
+        x0, got_e, s0, r,
     )  # fmt: skip
     got_s1, z2 = np.empty(N, c.S), np.empty(N, c.T)
     arith.shift_deal(x1, junk, s0, t2, c.m, got_s1, z2)
     c.same(got_s1, lambda x, c, s: c * (x >> k - 1) - s, x1, mask, s0)
     c.same(z2, lambda x, t: (signed(x) >> m) + (t << k - m), x1, t2)
-    y, z1, again = np.empty(N, c.S), np.empty(N, c.T), x1.copy()
-    arith.shift_second(again, e, s1, t2, d, c.m, y, z1, again)  # in place
-    part = lambda x, e, s, t: e * (x >> k - 1) + (1 - 2 * e) * s - t  # noqa: E731
-    c.same(y, part, x1, e, s1, t2)
-    c.same(z1, lambda d, y: d + (y << k - m), d, y)
+    b, again = np.empty(N, np.uint8), np.empty(N, c.T)
+    arith.shift_keep(x1, t2, c.m, b, again)
+    c.same(b, lambda x: x >> k - 1, x1)
     assert np.array_equal(again, z2)
-    arith.shift_finish(d, y, c.m, z1)
-    c.same(z1, lambda d, y: d + (y << k - m), d, y)
+    y, z0, finished = np.empty(N, c.S), np.empty(N, c.T), np.empty(N, c.T)
+    arith.shift_second(b, e, s1, t2, r, c.m, y, z0)
+    c.same(y, lambda b, e, s, t: e * b + (1 - 2 * e) * s - t, b, e, s1, t2)
+    c.same(z0, lambda r, y: r + (y << k - m), r, y)
+    arith.shift_finish(r, y, c.m, finished)
+    assert np.array_equal(finished, z0)
 
 
 @rings

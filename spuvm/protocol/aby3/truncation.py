@@ -124,15 +124,18 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
 
     Local:    x' = x + 2^(k-2) - 1 = u + v - w 2^k with the wrap w = a or b, a = msb(u), b = msb(v),
               because x' < 2^(k-1). So x >> m = asr(u) + asr(v) + a b 2^(k-m) - (2^(k-2-m) - 1).
-              a b mod 2^m: P0 masks a as e = a xor c (c drawn with P2), P2 deals c b as s0 + s1,
-              a b = e b + (1 - 2e)(s0 + s1).
-    Sends:    round 1: P0 -> P1 e and d = asr(u) + (1 - 2e) s0 2^(k-m) - offset - z0; P2 -> P1 s1.
-              round 2: P1 -> P0 y = e b + (1 - 2e) s1 - t2, m bits.
+              a b mod 2^m: P0 masks a as e = a xor c (c drawn with P1), P1 deals c b as s0 + s1,
+              a b = e b + (1 - 2e)(s0 + s1). With r drawn by P0 and P2, t2 by P1 and P2:
+              z0 = r + y 2^(k-m), z1 = asr(u) + (1 - 2e) s0 2^(k-m) - offset - r,
+              z2 = asr(v) + t2 2^(k-m).
+    Sends:    round 1: P0 -> P2 e; P0 -> P1 z1; P1 -> P2 s1, m bits.
+              round 2: P2 -> P0 y = e b + (1 - 2e) s1 - t2, m bits.
     Requires: |x| < 2^(k-2); for rounding without bias also a uniform x_2, as dealing and every
               interactive instruction leave it.
     Error:    less than 1 unit, exact for multiples of 2^m.
-    Opens:    e to P1, uniform because c is fresh; d, y and s1 are masked by z0, t2 and s0.
-    Security: semi-honest, one of three corrupt; computational (PRF). P2 receives nothing.
+    Opens:    e to P2, uniform because c is fresh and unknown to it; z1 is masked by r, which P1
+              does not know, y by t2, which P0 does not know, s1 by s0, which P2 does not know.
+    Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the
               wrap bit; wrap from top bits as in arXiv 1910.12435, section 3.
     """
@@ -179,44 +182,52 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
 
 
 def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps:
-    """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2."""
+    """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2.
+
+    The words from P0 to P1 are final: while they travel, P2 and P0 already make the second round.
+    """
     ring, n = p.ring, math.prod(shape)
     small = small_dtype(bits)
-    z = ring.empty(n)
-    if p.rank == 0:
-        e, d, z0 = np.empty(n, np.uint8), ring.empty(n), z
-        for s in pieces(n):
-            c, s0 = p.draw(2, (BYTE, s.stop - s.start), (small, s.stop - s.start))
-            p.fill(2, z0[s])
-            arith.shift_first(gather(s), c, s0, z0[s], bits, e[s], d[s])
-        yield Exchange(send={1: [pack_bits(e), d]})
-        del e, gather
-        got = yield Exchange(receive={1: [spec(small, n)]})
-        z1 = ring.empty(n)
-        arith.shift_finish(d, got[1][0], bits, z1)
-        return AShare(z0.reshape(shape), z1.reshape(shape))
-    if p.rank == 2:
-        s1, z2, z0 = empty(n, small), ring.empty(n), z
+    if p.rank == 1:
+        s1, z2 = empty(n, small), ring.empty(n)
         for s in pieces(n):
             c, s0 = p.draw(0, (BYTE, s.stop - s.start), (small, s.stop - s.start))
-            p.fill(0, z0[s])
-            (t2,) = p.draw(1, (small, s.stop - s.start))
+            (t2,) = p.draw(2, (small, s.stop - s.start))
             arith.shift_deal(gather(s), c, s0, t2, bits, s1[s], z2[s])
-        yield Exchange(send={1: [s1]})
-        del s1, gather
+        del gather
+        got = yield Exchange(send={2: [s1]}, receive={0: [spec(ring.dtype, n)]})
+        del s1
+        z1 = got.pop(0)[0]
         yield Exchange()
-        return AShare(z2.reshape(shape), z0.reshape(shape))
-    # Without a message to wait for, the sum is made while the others make theirs.
-    z2 = z
+        return AShare(z1.reshape(shape), z2.reshape(shape))
+    z0 = ring.empty(n)
+    if p.rank == 0:
+        e, z1 = np.empty(n, np.uint8), ring.empty(n)
+        for s in pieces(n):
+            c, s0 = p.draw(1, (BYTE, s.stop - s.start), (small, s.stop - s.start))
+            p.fill(2, z0[s])
+            arith.shift_first(gather(s), c, s0, z0[s], bits, e[s], z1[s])
+        del gather
+        # The bits go first: the second round waits for them, and nothing for the words.
+        yield Exchange(send={2: [pack_bits(e)], 1: [z1]})
+        del e
+        got = yield Exchange(receive={2: [spec(small, n)]})
+        y = got.pop(2)[0]
+        for s in pieces(n):
+            # From a copy: kernels that write what they read are several times slower.
+            arith.shift_finish(z0[s].copy(), y[s], bits, z0[s])
+        return AShare(z0.reshape(shape), z1.reshape(shape))
+    b, t2, z2 = np.empty(n, np.uint8), empty(n, small), ring.empty(n)
     for s in pieces(n):
-        z2[s] = gather(s)
-    expected = [spec(BYTE, packed_size(n)), spec(ring.dtype, n)]
-    got = yield Exchange(receive={0: expected, 2: [spec(small, n)]})
-    (packed, d), (s1,) = got.pop(0), got.pop(2)
-    e, y, z1 = unpack_bits(packed, n), empty(n, small), ring.empty(n)
+        p.fill(0, z0[s])
+        p.fill(1, t2[s])
+        arith.shift_keep(gather(s), t2[s], bits, b[s], z2[s])
+    del gather
+    expected = {0: [spec(BYTE, packed_size(n))], 1: [spec(small, n)]}
+    got = yield Exchange(receive=expected)
+    e, s1, y = unpack_bits(got.pop(0)[0], n), got.pop(1)[0], empty(n, small)
     for s in pieces(n):
-        (t2,) = p.draw(2, (small, s.stop - s.start))
-        arith.shift_second(z2[s].copy(), e[s], s1[s], t2, d[s], bits, y[s], z1[s], z2[s])
-    del packed, d, s1, e
+        arith.shift_second(b[s], e[s], s1[s], t2[s], z0[s].copy(), bits, y[s], z0[s])
+    del b, t2, e, s1
     yield Exchange(send={0: [y]})
-    return AShare(z1.reshape(shape), z2.reshape(shape))
+    return AShare(z2.reshape(shape), z0.reshape(shape))
