@@ -197,11 +197,43 @@ def accumulate(x: Any, coefficients: Any, out: Any) -> None:
 
 
 @kernel
+def accumulate2(x: Any, y: Any, coefficients: Any, out: Any) -> None:
+    """out += c0 x + c1 y."""
+    a, b = coefficients[0], coefficients[1]
+    for i in range(out.size):
+        out[i] += a * x[i] + b * y[i]
+
+
+@kernel
 def accumulate4(w: Any, x: Any, y: Any, z: Any, coefficients: Any, out: Any) -> None:
     """out += c0 w + c1 x + c2 y + c3 z: one pass over `out` for four operands."""
     a, b, c, d = coefficients[0], coefficients[1], coefficients[2], coefficients[3]
     for i in range(out.size):
         out[i] += a * w[i] + b * x[i] + c * y[i] + d * z[i]
+
+
+@kernel
+def accumulate8(
+    s: Any, t: Any, u: Any, v: Any, w: Any, x: Any, y: Any, z: Any, coefficients: Any, out: Any
+) -> None:
+    """out += c0 s + ... + c7 z: memory delivers eight operands at once faster than one by one."""
+    a, b, c, d = coefficients[0], coefficients[1], coefficients[2], coefficients[3]
+    e, f, g, h = coefficients[4], coefficients[5], coefficients[6], coefficients[7]
+    for i in range(out.size):
+        first = a * s[i] + b * t[i] + c * u[i] + d * v[i]
+        out[i] += first + (e * w[i] + f * x[i] + g * y[i] + h * z[i])
+
+
+@kernel
+def combine8(
+    s: Any, t: Any, u: Any, v: Any, w: Any, x: Any, y: Any, z: Any, coefficients: Any, out: Any
+) -> None:
+    """out = c0 s + ... + c7 z."""
+    a, b, c, d = coefficients[0], coefficients[1], coefficients[2], coefficients[3]
+    e, f, g, h = coefficients[4], coefficients[5], coefficients[6], coefficients[7]
+    for i in range(out.size):
+        first = a * s[i] + b * t[i] + c * u[i] + d * v[i]
+        out[i] = first + (e * w[i] + f * x[i] + g * y[i] + h * z[i])
 
 
 @kernel

@@ -110,7 +110,10 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     yield arith.minus_sum, (r, r, r.copy())
     yield arith.scale, (r, r, r.copy())
     yield arith.accumulate, (r, r, r.copy())
+    yield arith.accumulate2, (r, r, r, r.copy())
     yield arith.accumulate4, (r, r, r, r, np.zeros(4, ring), r.copy())
+    for eight in (arith.accumulate8, arith.combine8):
+        yield eight, (r, r, r, r, r, r, r, r, np.zeros(8, ring), r.copy())
     yield arith.sum_rows, (np.zeros((2, 2), ring), r.copy())
     yield arith.inject_first, (b, b, r, r, r, r, r, r.copy(), r.copy(), r.copy())
     yield arith.inject_second, (b, r, r, r, r, 1, r, r.copy())

@@ -190,6 +190,8 @@ def _lincomb(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         yield (a(shape),) * 3, {"coefficients": (3, -5, 1 << (ring.bits - 2))}
     yield (a((9,)),), {"coefficients": (0,)}
+    for count in (8, 15, 16):  # operands are taken by eights, fours, twos and one
+        yield (a((9,)),) * count, {"coefficients": tuple(range(-5, count - 5))}
 
 
 @record("add_ap", "mul_ap")

@@ -71,7 +71,7 @@ def test_cross_terms(bits: int, seed: int) -> None:
 @cases
 def test_sums(bits: int, seed: int) -> None:
     c = Case(bits, seed)
-    w, x, y, z, before = c.ring(5)
+    x, y, z, before = c.ring(4)
     out = np.empty_like(x)
     arith.minus_sum(x, y, out)
     c.same(out, lambda a, b: -(a + b), x, y)
@@ -86,11 +86,17 @@ def test_sums(bits: int, seed: int) -> None:
     out = before.copy()
     arith.accumulate(x, factors[:1], out)
     c.same(out, lambda a, o: o + int(factors[0]) * a, x, before)
-    out = before.copy()
-    arith.accumulate4(w, x, y, z, factors[:4], out)
-    f = [int(v) for v in factors[:4]]
-    c.same(out, lambda a, b, d, e, o: o + a * f[0] + b * f[1] + d * f[2] + e * f[3],
-           w, x, y, z, before)  # fmt: skip
+    kernels = (arith.accumulate2, arith.accumulate4, arith.accumulate8, arith.combine8)
+    for count, add in zip((2, 4, 8, 8), kernels, strict=True):
+        operands, out = c.ring(count), before.copy()
+        add(*operands, factors[:count], out)
+        kept = 0 if add is arith.combine8 else 1
+        c.same(
+            out,
+            lambda o, *xs, k=kept, fs=factors[:count]: k * o
+            + sum(int(f) * x for f, x in zip(fs, xs, strict=True)),
+            before, *operands,
+        )  # fmt: skip
 
 
 @rings

@@ -233,20 +233,34 @@ def _combine(arrays: list[Array], coefficients: Array) -> Array:
 def weighted_sum(arrays: list[Array], coefficients: Array, where: slice) -> Array:
     """sum c_i x_i over a piece of flat arrays."""
     out = empty(where.stop - where.start, coefficients.dtype)
-    arith.scale(arrays[0][where], coefficients[:1], out)
-    accumulate(arrays[1:], coefficients[1:], out, where)
+    if len(arrays) < 8:
+        begun = 1
+        arith.scale(arrays[0][where], coefficients[:1], out)
+    else:
+        begun = 8
+        combine: Callable[..., None] = arith.combine8
+        combine(*(a[where] for a in arrays[:8]), coefficients[:8], out)
+    accumulate(arrays[begun:], coefficients[begun:], out, where)
     return out
 
 
 def accumulate(arrays: list[Array], coefficients: Array, out: Array, where: slice) -> None:
     """out += sum c_i x_i over a piece of flat arrays; `out` is of the piece's size."""
     parts = [a[where] for a in arrays]
-    fours = len(arrays) // 4 * 4
-    for i in range(0, fours, 4):
-        w, x, y, z = parts[i : i + 4]
-        arith.accumulate4(w, x, y, z, coefficients[i : i + 4], out)
-    for i in range(fours, len(arrays)):
-        arith.accumulate(parts[i], coefficients[i : i + 1], out)
+    begun = 0
+    for count, add in _SUMS:
+        while len(parts) - begun >= count:
+            end = begun + count
+            add(*parts[begun:end], coefficients[begun:end], out)
+            begun = end
+
+
+_SUMS: tuple[tuple[int, Callable[..., None]], ...] = (
+    (8, arith.accumulate8),
+    (4, arith.accumulate4),
+    (2, arith.accumulate2),
+    (1, arith.accumulate),
+)
 
 
 @TABLE.on_shares("sum_a")
