@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,10 +118,28 @@ class Builder:
         made = infer(self.ring.bits, op, [self._types[a] for a in args], clean)
         return self._append(op, args, made, clean, source)
 
-    def same(self, instruction: Instruction, args: Sequence[int]) -> int:
+    def same(self, instruction: Instruction, args: tuple[int, ...]) -> int:
         """Append an instruction again, on operands of the types that it was inferred for."""
-        made, attrs = instruction.types[0], dict(instruction.attrs)
-        return self._append(instruction.op, args, made, attrs, instruction.source)
+        return self._again(instruction, args, instruction.attrs)
+
+    def same_constant(self, instruction: Instruction, array: npt.NDArray[Any]) -> int:
+        """Append a `const` again; `array`, its own, is another than those of earlier calls."""
+        key = (id(array),)  # the list of constants keeps it
+        if key not in self._constant_index:
+            self._constant_index[key] = len(self._constants)
+            self._constants.append(array)
+        return self._again(instruction, (), {"index": self._constant_index[key]})
+
+    def _again(
+        self, old: Instruction, args: tuple[int, ...], attrs: Mapping[str, AttrValue]
+    ) -> int:
+        result = len(self._types)
+        if old.results != (result,) or old.args != args or old.attrs != attrs:
+            old = Instruction(old.op, args, (result,), old.types, attrs, old.source)
+        self._types.append(old.types[0])
+        self._instructions.append(old)
+        self._made_by.append(old)
+        return result
 
     def loop(
         self, args: Sequence[int], body: Program, source: str = "", **attrs: Any

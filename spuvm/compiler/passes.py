@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.bytecode.types import Type
-from spuvm.compiler.rebuild import Rebuild
+from spuvm.compiler.rebuild import Rebuild, Rewrite
 
 Pass = Callable[[Program], Program]
 
@@ -31,7 +31,16 @@ def dce(program: Program) -> Program:
         if not live.isdisjoint(instruction.results):
             kept.append(instruction)
             live.update(instruction.args)
-    return Rebuild(replace(program, instructions=tuple(kept[::-1]))).run(lambda r, i: None)
+    if len(kept) < len(program.instructions):
+        program = replace(program, instructions=tuple(kept[::-1]))
+    return Rebuild(program).run(lambda r, i: None)
+
+
+def rewritten(program: Program, rewrite: Rewrite, *ops: str) -> Program:
+    """What `rewrite` makes of instructions `ops`; bodies of loops may have changed before."""
+    if not any(i.op in ops or i.body is not None for i in program.instructions):
+        return program
+    return Rebuild(program).run(rewrite, *ops)
 
 
 def number(instruction: Instruction, name: str) -> int:
@@ -45,15 +54,13 @@ def drop_retypes(program: Program) -> Program:
     """A retype of a retype, or one that its operand's own type makes superfluous, goes away."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
-        if i.op != "retype_a":
-            return None
         x = r.new[i.args[0]]
         old, new = r.builder.type(x), i.types[0]
         if old.frac == new.frac and within(old, new):
             return x
         return None
 
-    return Rebuild(program).run(rewrite)
+    return rewritten(program, rewrite, "retype_a")
 
 
 def within(inner: Type, outer: Type) -> bool:
@@ -69,8 +76,6 @@ def fuse_truncation(program: Program) -> Program:
     """A product that is only truncated becomes one instruction: two rounds instead of three."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
-        if i.op != "trunc_a":
-            return None
         chain = r.only_use(i.args[0], ("reshape", "retype_a"))
         product = r.made(chain[-1], "mul_aa") or r.made(chain[-1], "dot_aa")
         if product is None or product.attrs["trunc"] != 0 or r.uses[chain[-1]] != 1:
@@ -86,15 +91,13 @@ def fuse_truncation(program: Program) -> Program:
         made = r.emit(product.op, *args, source=product.source, trunc=bits, form="narrow")
         return r.shaped(made, i.types[0])
 
-    return Rebuild(program).run(rewrite)
+    return rewritten(program, rewrite, "trunc_a")
 
 
 def weighted_sums(program: Program) -> Program:
     """A sum over products with a factor that is spread along the kept axes is a matrix product."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
-        if i.op != "sum_a":
-            return None
         product = r.made(i.args[0], "mul_aa") or r.made(i.args[0], "mul_ap")
         if product is None or r.uses[i.args[0]] != 1:
             return None
@@ -114,7 +117,7 @@ def weighted_sums(program: Program) -> Program:
             return _as_dot(r, i, product, weights, other, shape, len(axes))
         return None
 
-    return Rebuild(program).run(rewrite)
+    return rewritten(program, rewrite, "sum_a")
 
 
 def _as_dot(
@@ -143,8 +146,6 @@ def fuse_sum_truncation(program: Program) -> Program:
     """A public combination that is only truncated is never stored: one instruction for both."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
-        if i.op != "trunc_a":
-            return None
         chain = r.only_use(i.args[0], ("reshape", "retype_a"))
         total = r.made(chain[-1], "lincomb_a")
         if total is None or r.uses[chain[-1]] != 1:
@@ -158,14 +159,14 @@ def fuse_sum_truncation(program: Program) -> Program:
         )
         return r.shaped(made, i.types[0])
 
-    return Rebuild(program).run(rewrite)
+    return rewritten(program, rewrite, "trunc_a")
 
 
 def split_rows(program: Program) -> Program:
     """A truncated sum over the leading axis becomes a combination of its rows, which are views."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
-        if i.op != "sum_a" or i.attrs["axes"] != (0,):
+        if i.attrs["axes"] != (0,):
             return None
         shape = r.program.types[i.args[0]].shape
         if not 2 <= shape[0] <= MOST_ROWS or i.types[0].size < LEAST_COLUMNS:
@@ -187,7 +188,7 @@ def split_rows(program: Program) -> Program:
         total = r.emit("lincomb_a", *rows, source=i.source, coefficients=(1,) * shape[0])
         return r.shaped(total, i.types[0])
 
-    return Rebuild(program).run(rewrite)
+    return rewritten(program, rewrite, "sum_a")
 
 
 MOST_ROWS = 128
@@ -204,12 +205,10 @@ def combine_sums(program: Program) -> Program:
             terms = _terms(r, i, 1)
             if terms is None or _inner(r, i) == 0:
                 return None
-        elif i.op in ("sum_a", "dot_pa"):
+        else:
             terms = _rows(r, i)
             if terms is None:
                 return None
-        else:
-            return None
         merged: dict[int, int] = {}
         for value, coefficient in terms:
             merged[value] = merged.get(value, 0) + coefficient
@@ -222,7 +221,7 @@ def combine_sums(program: Program) -> Program:
         made = r.emit("lincomb_a", *args, source=i.source, coefficients=tuple(merged.values()))
         return r.shaped(made, i.types[0])
 
-    return Rebuild(program).run(rewrite)
+    return rewritten(program, rewrite, *LINEAR, "sum_a", "dot_pa")
 
 
 def _coefficients(r: Rebuild, i: Instruction) -> list[tuple[int, int]] | None:

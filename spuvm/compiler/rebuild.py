@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -18,20 +20,35 @@ Rewrite = Callable[["Rebuild", Instruction], int | None]
 
 
 class Rebuild:
-    """An old program, the new one being built, and the new id of every old value."""
+    """An old program, the new one being built, and the new id of every old value.
+
+    As long as nothing was left out or rewritten, instructions are taken over as they are; a program
+    of which all are is returned itself.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.ring = Ring(program.ring)
         self.builder = Builder(self.ring, Fxp(self.ring, program.frac_bits))
         self.new: dict[int, int] = {}
-        self.made_by = {r: i for i in program.instructions for r in i.results}
-        self.uses = count_uses(program)
         self._known: dict[tuple[object, ...], int] = {}
         self._origin: dict[int, int] = {}  # what a reshape was made of
 
-    def run(self, rewrite: Rewrite) -> Program:
-        """The new program: what `rewrite` returns for an instruction, or a copy where None."""
+    @cached_property
+    def made_by(self) -> dict[int, Instruction]:
+        """The instruction that made an old value."""
+        return {r: i for i in self.program.instructions for r in i.results}
+
+    @cached_property
+    def uses(self) -> dict[int, int]:
+        """How often each old value is an operand or an output."""
+        return count_uses(self.program)
+
+    def run(self, rewrite: Rewrite, *ops: str) -> Program:
+        """The new program: what `rewrite` returns for an instruction, or a copy where None.
+
+        `rewrite` is asked about instructions `ops`.
+        """
         old = self.program
         for i, given in enumerate(old.inputs):
             self.new[i] = self.builder.input(given.type, given.origin)
@@ -39,12 +56,16 @@ class Rebuild:
             if instruction.body is not None:
                 self._copy_loop(instruction, instruction.body)
                 continue
-            replaced = rewrite(self, instruction)
+            replaced = rewrite(self, instruction) if instruction.op in ops else None
             result = instruction.results[0]
             self.new[result] = self.copy(instruction) if replaced is None else replaced
         for out in old.outputs:
             self.builder.output(self.new[out.value], out.dtype, out.name, out.origins)
-        return self.builder.build()
+        made = self.builder.build()
+        alike = len(made.instructions) == len(old.instructions) and made.outputs == old.outputs
+        if alike and all(map(is_, made.instructions, old.instructions)):
+            return old
+        return made
 
     def _copy_loop(self, loop: Instruction, body: Program) -> None:
         args = [self.new[a] for a in loop.args]
@@ -66,23 +87,34 @@ class Rebuild:
 
     def copy(self, instruction: Instruction) -> int:
         """The same instruction on the new operands."""
-        if instruction.op == "const":
-            t = instruction.types[0]
-            array = self.program.constants[_index(instruction)]
-            return self.builder.constant(array, t.frac, t.width, instruction.source)
-        args = tuple(self.new[a] for a in instruction.args)
+        op = instruction.op
+        if op == "const":
+            return self._copy_constant(instruction)
+        args = tuple([self.new[a] for a in instruction.args])
         types, made = self.program.types, self.builder.type
         for new, old in zip(args, instruction.args, strict=True):
             if made(new) is not types[old] and made(new) != types[old]:
                 changed = True
                 break
         else:
-            changed = instruction.op == "reshape"
+            changed = op == "reshape" and (
+                args[0] in self._origin or made(args[0]).shape == instruction.types[0].shape
+            )
         if changed:
-            return self.emit(instruction.op, *args, source=instruction.source, **instruction.attrs)
-        key = (instruction.op, args, frozenset(instruction.attrs.items()))
+            return self.emit(op, *args, source=instruction.source, **instruction.attrs)
+        key = (op, args, frozenset(instruction.attrs.items()))
         if key not in self._known:
             self._known[key] = self.builder.same(instruction, args)
+            if op == "reshape":
+                self._origin[self._known[key]] = args[0]
+        return self._known[key]
+
+    def _copy_constant(self, instruction: Instruction) -> int:
+        t, index = instruction.types[0], _index(instruction)
+        key = ("const", index, t.frac, t.width)
+        if key not in self._known:
+            array = self.program.constants[index]
+            self._known[key] = self.builder.same_constant(instruction, array)
         return self._known[key]
 
     def made(self, value: int, op: str) -> Instruction | None:
