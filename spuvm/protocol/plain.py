@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -111,7 +110,8 @@ def run_plain(
         ProtocolError: a wrong number, shape or dtype of inputs; with ``checks="ranges"`` also a
             value outside its stated bounds.
     """
-    return _run(Plain(Ring(program.ring), rng, checks), program, inputs)
+    with np.errstate(over="ignore"):  # numpy warns when a scalar wraps, which is meant
+        return _run(Plain(Ring(program.ring), rng, checks), program, inputs)
 
 
 def _run(plain: Plain, program: Program, inputs: Sequence[Array]) -> list[Array]:
@@ -140,8 +140,7 @@ def _results(
         return [plain.load(program.constants[int(instruction.attrs["index"])])]  # type: ignore[arg-type]
     if instruction.op == "loop":
         return _loop(plain, instruction, [plain.store(x) for x in args])
-    with np.errstate(over="ignore"):  # numpy warns when a scalar wraps, which is meant
-        made = MEANING[instruction.op](plain, kinds, *args, **instruction.attrs)
+    made = MEANING[instruction.op](plain, kinds, *args, **instruction.attrs)
     return [np.asarray(made) if instruction.types[0].width == 1 else plain.made(made)]
 
 
@@ -253,9 +252,9 @@ def _sub(p: Plain, types: Any, x: Array, y: Array) -> Array:
 
 @means("lincomb_a")
 def _lincomb(p: Plain, types: Any, *xs: Array, coefficients: Any) -> Array:
-    factors = [p.load(p.ring.array(np.array(c, object))) for c in coefficients]
-    terms = (p.wrap(x * c) for x, c in zip(xs, factors, strict=True))
-    return reduce(lambda a, b: p.wrap(a + b), terms)
+    number = int if p.ring.bits == 128 else p.ring.dtype.type
+    factors = [number(p.ring.wrap(c)) for c in coefficients]
+    return p.wrap(sum(x * c for x, c in zip(xs, factors, strict=True)))
 
 
 @means("neg_a")
