@@ -49,7 +49,7 @@ def test_over_the_whole_domain(function: Function, ring: int, seed: int) -> None
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
 def test_few_elements(function: Function, seed: int) -> None:
-    """Programs for few elements take other ways: 48 runs of one."""
+    """Programs for few elements take other ways: 48 points or more, in runs of so many."""
     ring = WIDTHS[seed % 3]
     setting = Setting(ring, FRACS[ring][0], size=SIZES[seed // 3 % 3])
     worst, where = measure(function, setting, seed)
