@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,3 +92,13 @@ def test_what_runs_inside_a_party_loads_little() -> None:
     loaded = modules_after("import spuvm.ml.worker, spuvm.data.local, spuvm.devices.heuparty")
     assert {"pandas", "gmpy2"} <= loaded
     assert not loaded & {"jax", "ray", "phe"}
+
+
+def test_products_in_tests_take_one_thread() -> None:
+    """Threads of the linear algebra that wait for a core spin: small products take 8 times as long.
+
+    tests/conftest.py says so before numpy is loaded, unless a plugin of pytest loads it.
+    """
+    wanted = int(os.environ["OPENBLAS_NUM_THREADS"])
+    pools = [p for p in threadpool_info() if p["internal_api"] == "openblas"]
+    assert all(p["num_threads"] == wanted for p in pools), pools
