@@ -6,20 +6,27 @@ STAMP  := $(VENV)/.installed
 # Processes that share the tests, file by file; each takes up to 4 GB.
 WORKERS ?= 2
 
-.PHONY: demo test check lint types pytest fuzz ops-table ops-check test-net bench bench-peers clean
+.PHONY: demo test check lint types warm pytest fuzz ops-table ops-check test-net bench bench-peers clean
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spuvm needs Python 3.11 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
+# Modules are compiled when they are imported first: most never are, and it is half the time.
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c requirements.lock -e '.[dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/spuvm demo
 
-test: check pytest
+# Each process of the tests would compile the kernels, and mypy takes but one core.
+test: $(STAMP)
+	$(MAKE) -j 2 types warm lint
+	$(MAKE) pytest
 
 check: lint types
+
+warm: $(STAMP)
+	$(BIN)/python -c 'from spuvm.kernels.warm import ensure_compiled; ensure_compiled(ring=128)'
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
