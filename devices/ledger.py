@@ -5,7 +5,9 @@ before it (zeros for the first). Changing, inserting, removing or reordering ent
 chain; that the last entries are still there shows a head hash kept elsewhere: the last entry of a
 session holds the heads that the other parties had then, and `verify` prints this file's.
 
-Data itself is never written: `digest` is SHA-256 of the encoded value.
+Data itself is never written: `digest` is SHA-256 of the encoded value. A value with few
+possibilities can be guessed from it, so every entry holds a random `salt`: heads go to the other
+parties, and tell nothing of the digests behind them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any, Final, Literal
 from spuvm.errors import UsageError
 
 START: Final = "0" * 64
+SALT_BYTES: Final = 16
 Direction = Literal["out", "in", "consent", "note"]
 Form = Literal["clear", "masked", "public"]
 """clear: data; public: shapes, counts; masked: shares, rounds of a protocol, masked or encrypted
@@ -97,6 +100,7 @@ class Ledger:
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "session": self.session,
                 "party": self._party,
+                "salt": os.urandom(SALT_BYTES).hex(),
                 **fields,
                 **(more or {}),
                 "previous": self.head,

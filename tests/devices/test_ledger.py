@@ -1,6 +1,7 @@
 """The ledger: an append-only chain in which every change shows."""
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -32,6 +33,18 @@ def test_written_and_read(tmp_path):
     again.write(Entry("in", "clear", "late", 1, ""))
     assert verify(path, head) == (6, again.head)
     assert [e["session"] for e in entries(path)] == ["s1"] * 5 + ["s2"]
+
+
+def test_a_head_does_not_tell_which_of_few_values_an_entry_is_about(tmp_path, monkeypatch):
+    """Heads go to the other parties, who may know all of an entry but its digest."""
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 1, 12, tzinfo=tz)
+
+    monkeypatch.setattr("spuvm.devices.ledger.datetime", Noon)
+    assert filled(tmp_path / "one", 1) != filled(tmp_path / "two", 1)
 
 
 def edit(path, change):
