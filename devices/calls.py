@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,25 +94,34 @@ def _split(out: Any, count: int, what: str) -> tuple[Any, ...]:
     return tuple(out)
 
 
-_AROUND = ("grad", "value_and_grad", "vmap", "jacfwd", "jacrev", "jvp", "vjp", "linearize")
+_THE_SAME = ("", "checkpoint", "ExtendNameStackContextManager", "StateContextManager")
+"""What of JAX goes around a function without changing what it computes; all others are named."""
 
 
 def name_of(fn: Callable[..., Any]) -> str:
     """The name of a function for messages, policies and reports: "loss", "grad(loss)".
 
     JAX gives its transformed functions the name of what they transform; a gradient is something
-    else, and whoever lets out the one need not let out the other.
+    else, and whoever lets out the one need not let out the other. Partial functions, also those
+    between two transformations, are looked through.
     """
-    inner = getattr(fn, "func", fn)
-    name = str(getattr(inner, "__qualname__", None) or type(inner).__name__).rpartition(
-        "<locals>."
-    )[2]
-    around = []
-    while hasattr(inner, "__wrapped__"):
+    around: list[str] = []
+    inner, name = _without_partials(fn), ""
+    while True:
+        name = name or str(getattr(inner, "__qualname__", "")).rpartition("<locals>.")[2]
+        if not hasattr(inner, "__wrapped__"):
+            break
         maker = _maker(inner)
-        around += [maker] if maker in _AROUND else []
-        inner = inner.__wrapped__
+        around += [maker] if maker not in _THE_SAME else []
+        inner = _without_partials(inner.__wrapped__)
+    name = name or type(inner).__name__
     return "".join(f"{maker}(" for maker in around) + name + ")" * len(around)
+
+
+def _without_partials(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
 
 
 def _maker(fn: Any) -> str:
@@ -122,4 +132,5 @@ def _maker(fn: Any) -> str:
     held = dict(zip(code.co_freevars, fn.__closure__ or (), strict=True))
     if code.co_qualname.startswith("api_boundary.") and "fun" in held:
         code = getattr(held["fun"].cell_contents, "__code__", code)
-    return str(code.co_qualname.partition(".")[0])
+    maker, inside, _ = code.co_qualname.partition(".<locals>.")
+    return str(maker.partition(".")[0]) if inside else ""

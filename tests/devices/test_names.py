@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from spuvm.devices.calls import name_of
@@ -14,6 +15,15 @@ def loss(x):
 
 class Model:
     def fit(self): ...
+
+
+class Stranger:
+    """Calls itself after a function that it does not call."""
+
+    func = staticmethod(loss)
+
+    def __call__(self, x):
+        return x
 
 
 @pytest.mark.parametrize(
@@ -30,6 +40,14 @@ class Model:
         (jax.checkpoint(loss), "loss"),
         (jax.jit(jax.grad(loss)), "grad(loss)"),
         (functools.partial(jax.grad(loss), 1.0), "grad(loss)"),
+        (jax.jit(functools.partial(jax.grad(loss), 1.0)), "grad(loss)"),
+        (jax.vmap(functools.partial(jax.jit(jax.grad(loss)))), "vmap(grad(loss))"),
+        (jnp.vectorize(loss), "vectorize(loss)"),
+        (jax.pmap(loss), "pmap(loss)"),
+        (jax.named_call(loss, name="mean"), "loss"),
+        (Stranger(), "Stranger"),
+        (jax.lax.scan, "scan"),
+        (jnp.mean, "mean"),
         (lambda x: x, "<lambda>"),
     ],
 )
