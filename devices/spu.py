@@ -210,7 +210,8 @@ class SPU(Device):
 
         Raises:
             UsageError: a party's file is missing, changed, of another moment than the others', or
-                of an SPU with another encoding.
+                of an SPU with another encoding; without a driver also where the value depends on
+                data of a party that is not in this session, whose consent nobody could ask for.
         """
         self._check_open()
         name, refs, found = self._load(os.fspath(path), "")
@@ -220,7 +221,16 @@ class SPU(Device):
             self.machines.free([name])
             name, refs, found = self._load(os.fspath(path), common)
         what, leaves, tree = from_about(found, repr(self.fxp))
-        return SPUObject(Stored(self, name, what, refs), leaves, tree)
+        stored = Stored(self, name, what, refs)
+        absent = sorted(set(origins_of(leaves)) - set(self._session.parties))
+        if absent and self._session.backend.me is not None:
+            raise UsageError(
+                "this checkpoint depends on data of parties that are not in this session",
+                got=", ".join(absent),
+                expected=f"only data of {', '.join(self._session.parties)}",
+                next="name them in the cluster file: what becomes clear of their data needs them",
+            )
+        return SPUObject(stored, leaves, tree)
 
     def _load(self, path: str, checkpoint: str) -> tuple[str, tuple[Ref, ...], Sequence[Loaded]]:
         name = self._fresh()

@@ -178,6 +178,10 @@ def test_a_training_that_goes_on_in_another_session(tmp_path):
         assert not done.errors
     for got in done.results.values():
         same(got)
+    done = Rehearsal(tmp_path, PARTIES).run(second)  # nobody can ask for dave's consent
+    for name in PARTIES:
+        assert "depends on data of parties that are not in this session" in str(done.errors[name])
+        assert done.errors[name].got == "dave"
     done = Rehearsal(tmp_path, parties).run(first)  # a later moment, which carol did not save
     interrupted(tmp_path / "model", "carol")
     done = Rehearsal(tmp_path, parties).run(second)
