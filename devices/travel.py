@@ -19,7 +19,7 @@ from spuvm.devices.checkpoints import Loaded
 from spuvm.devices.failure import Failure, Told
 from spuvm.devices.host import Outcome, Part
 from spuvm.devices.structure import ArraySpec
-from spuvm.errors import ChannelError, PartyError, SpuvmError, UsageError
+from spuvm.errors import ChannelError, PartyError, SpuvmError, UsageError, ValueRangeError
 from spuvm.net import wire
 from spuvm.protocol.aby3.io import Dealt, Form
 from spuvm.wide import WIDE, elements
@@ -102,7 +102,10 @@ def private(failure: Failure) -> Told:
 
 
 def failure_to_wire(failure: Failure) -> Any:
-    """A failure whose text may be told to others."""
+    """A failure whose text may be told to others.
+
+    How many elements were out of range depends on the data: it stays at their owner.
+    """
     error = failure.error
     if not isinstance(error, SpuvmError):
         error = PartyError(f"{failure.what} raised {type(error).__name__}", at=failure.at)
@@ -112,7 +115,7 @@ def failure_to_wire(failure: Failure) -> Any:
         "kind": type(error).__name__,
         "message": error.message,
         "at": without_folder(error.at or failure.at),
-        "got": error.got or "",
+        "got": "" if isinstance(error, ValueRangeError) else error.got or "",
         "expected": error.expected or "",
         "next": error.next or "",
     }

@@ -97,13 +97,15 @@ class Fxp:
         strange, large, outside = run(flat, scale, limit, float(lo), float(hi), signed)
         if strange:
             raise ValueRangeError(
-                f"{name}: {strange} of {x.size} elements are NaN or infinite",
+                f"{name}: elements are NaN or infinite",
+                got=f"{strange} of {x.size} elements",
                 expected="finite numbers; the ring cannot represent NaN or infinity",
                 next="clean the data at its owner (numpy.nan_to_num, or drop the rows)",
             )
         if large:
             raise ValueRangeError(
-                f"{name}: {large} of {x.size} elements are out of range",
+                f"{name}: elements are out of range",
+                got=f"{large} of {x.size} elements",
                 expected=f"|x| < {self.max_float:g} for ring={self.ring.bits}, "
                 f"frac_bits={self.frac_bits}",
                 next="scale the data, or take fewer fraction bits",
@@ -143,7 +145,8 @@ def _refuse_outside(
 
 def _raise_outside(count: int, size: int, bounds: tuple[float, float], name: str) -> NoReturn:
     raise ValueRangeError(
-        f"{name}: {count} of {size} elements are outside the declared range",
+        f"{name}: elements are outside the declared range",
+        got=f"{count} of {size} elements",
         expected=f"{bounds[0]:g} <= x <= {bounds[1]:g}",
         next="declare a wider Config(input_range=...), or clip the data at its owner",
     )

@@ -20,7 +20,7 @@ def test_floats_round_trip_within_half_a_unit(bits: int, frac: int) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_unrepresentable_floats_are_refused_without_showing_them(bad: float) -> None:
-    with pytest.raises(ValueRangeError, match="weights: 1 of 3 elements") as error:
+    with pytest.raises(ValueRangeError, match=r"(?s)weights: .*1 of 3 elements") as error:
         Fxp(Ring(64), 18).encode(np.array([0.25, bad, 1.0]), name="weights")
     assert "0.25" not in str(error.value)
 

@@ -135,7 +135,8 @@ def decode(ints: Ints, scale: int) -> npt.NDArray[Any]:
 def _refuse(count: int, size: int, expected: str, name: str) -> None:
     if count:
         raise ValueRangeError(
-            f"{name}: {count} of {size} elements are out of range",
+            f"{name}: elements are out of range",
+            got=f"{count} of {size} elements",
             expected=expected,
             next="clean or scale the data at its owner, or declare another range",
         )

@@ -33,9 +33,13 @@ def test_config_of_an_spu(session):
 
 
 VALUES = {
-    "nan": (np.array([1.0, np.nan]), sf.errors.ValueRangeError, "1 of 2 elements are NaN"),
-    "inf": (np.array([np.inf]), sf.errors.ValueRangeError, "1 of 1 elements are NaN or inf"),
-    "huge": (np.array([1e30, 1.0]), sf.errors.ValueRangeError, "1 of 2 elements are out of range"),
+    "nan": (np.array([1.0, np.nan]), sf.errors.ValueRangeError, "(?s)are NaN.*1 of 2 elements"),
+    "inf": (np.array([np.inf]), sf.errors.ValueRangeError, "(?s)are NaN or inf.*1 of 1 elements"),
+    "huge": (
+        np.array([1e30, 1.0]),
+        sf.errors.ValueRangeError,
+        "(?s)are out of range.*1 of 2 elements",
+    ),
     "int64": (np.arange(3), sf.errors.UsageError, "64-bit types are off"),
     "python int": (1 << 40, sf.errors.ValueRangeError, "does not fit"),
     "text": ("text", sf.errors.UsageError, "cannot share values of dtype"),
@@ -58,7 +62,7 @@ def test_what_cannot_be_shared(spu, value, kind, text):
 
 def test_out_of_the_declared_range(session):
     spu = sf.SPU(["alice", "bob", "carol"], config=sf.Config(input_range=(-1, 1)))
-    with pytest.raises(sf.errors.ValueRangeError, match="1 of 3 elements are outside the declared"):
+    with pytest.raises(sf.errors.ValueRangeError, match=r"(?s)outside the declared.*1 of 3"):
         sf.wait(at("dave", np.float32([0, 1.5, 1])).to(spu))
     assert sf.reveal(at("dave", np.float32([0, 1])).to(spu)).tolist() == [0, 1]
 

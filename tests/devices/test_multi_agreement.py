@@ -182,6 +182,10 @@ def failing():
     raise ValueError(f"the patient's number is {secret}")
 
 
+def out_of_range():
+    return np.array([0.5, 2.0, -3.0], "float32")
+
+
 @pytest.mark.parametrize("how", ["reveal", "wait", "share", "through another"])
 def test_an_exception_keeps_its_text(rehearse, caplog, how):
     def script(me):
@@ -206,6 +210,18 @@ def test_an_exception_keeps_its_text(rehearse, caplog, how):
             assert "/" not in text.split("test_multi_agreement.py")[0][-2:]
     for name in ("bob", "carol"):
         assert b"123456789" not in done.ledger(name).read_bytes()
+
+
+def test_how_many_elements_were_refused_stays_at_their_owner(rehearse):
+    def script(me):
+        spu = sf.SPU(list(PARTIES), config=sf.Config(input_range=(-1, 1)))
+        return sf.reveal(spu(lambda v: v + 1)(sf.PYU("alice")(out_of_range)()))
+
+    done = rehearse(policies={"alice": Policy("alice", ())}).run(script)
+    for name in PARTIES:
+        assert "elements are outside the declared range" in str(done.errors[name])
+        assert done.errors[name].got == ("2 of 3 elements" if name == "alice" else None)
+        assert b"2 of 3" not in done.ledger(name).read_bytes()
 
 
 def test_errors_can_be_handled_by_all(rehearse):
