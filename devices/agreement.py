@@ -44,6 +44,8 @@ _SLICE: Final = 0.2
 _AFTERMATH: Final = 1.0  # seconds that a broken link waits for what the peer said last
 _KEPT: Final = 64  # operations that are kept after everybody has announced them
 _TELL: Final = 30.0  # seconds after which a party that waits says for whom
+AHEAD: Final = 64 << 20  # bytes of a peer's operations that this party has not reached
+_EACH: Final = 512  # what an operation counts beyond its texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Operation:
     notes: Mapping[str, str] = field(default_factory=dict)
     chain: str = ""
 
+    @property
+    def nbytes(self) -> int:
+        """About what it takes to keep."""
+        notes = sum(len(key) + len(value) for key, value in self.notes.items())
+        return _EACH + len(self.text) + len(self.source) + len(self.chain) + notes
+
     def where(self) -> str:
         return f"operation {self.number}: {self.text}, at {self.source or 'an unknown line'}"
 
@@ -80,6 +88,7 @@ class Agreement:
         self._own: dict[int, Operation] = {}  # of these two only what may still be needed
         self._heard: dict[str, dict[int, Operation]] = {peer: {} for peer in self.peers}
         self._counts = dict.fromkeys(endpoint.parties, 0)  # announced so far
+        self._ahead = dict.fromkeys(self.peers, 0)  # bytes of what this party has not reached
         self._last: dict[str, Operation] = {}  # of peers that announced their last operation
         self._failure: SpuvmError | None = None
         self._script = threading.get_ident()
@@ -129,6 +138,9 @@ class Agreement:
         with self._changed:
             self._own[number] = made
             self._counts[self.me] = number + 1
+            for peer in self.peers:
+                if (reached := self._heard[peer].get(number)) is not None:
+                    self._ahead[peer] -= reached.nbytes
             self._forget()
             self._changed.notify_all()
         if refusal:
@@ -231,9 +243,15 @@ class Agreement:
                 return
             with self._changed:
                 self._heard[peer][number] = heard
+                if number >= self._counts[self.me]:
+                    self._ahead[peer] += heard.nbytes
+                far = self._ahead[peer] > AHEAD
                 if _is_last(heard):
                     self._last[peer] = heard
                     self._changed.notify_all()
+            if far:
+                self.fail(_too_far(peer, number), at_once=True)
+                return
             self._compare(peer, number)  # before anybody who waits for it goes on
             with self._changed:
                 self._counts[peer] = number + 1
@@ -315,6 +333,15 @@ def relayed(error: SpuvmError) -> SpuvmError:
         if label in said and said[label] is None:
             said[label] = text.strip()
     return kind(first, **said)
+
+
+def _too_far(peer: str, number: int) -> ChannelError:
+    return ChannelError(
+        f"party {peer!r} announced more operations than this party keeps before it gets there",
+        got=f"operation {number}",
+        expected=f"{AHEAD >> 20} MiB at most",
+        next="have the script wait now and then: sf.wait(x)",
+    )
 
 
 def _script_failed(party: str, last: Operation) -> PartyError:

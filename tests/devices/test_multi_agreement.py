@@ -334,6 +334,27 @@ def test_the_same_script_elsewhere(rehearse):
     assert list(done.results.values()) == [[2, 2, 2]] * 3
 
 
+def test_a_party_that_announces_far_ahead(rehearse, monkeypatch):
+    """What others hold of operations that they have not reached is bounded."""
+    monkeypatch.setattr("spuvm.devices.agreement.AHEAD", 20_000)
+
+    def script(me):
+        backend = current().backend
+        if me == "bob":
+            said = {"text": "x" * 1000, "source": "", "refused": False, "notes": {}, "chain": ""}
+            for number in range(100):
+                backend.endpoint.send("alice", Envelope(number, "operation"), said)
+        while not backend.agreement.failed:
+            time.sleep(0.01)
+        if me == "alice":
+            assert len(backend.agreement._heard["bob"]) < 20
+        backend.agreement.check()
+
+    done = rehearse().run(script)
+    for name in PARTIES:
+        assert "'bob' announced more operations" in str(done.errors[name])
+
+
 def test_one_thread_drives(rehearse):
     def script(me):
         caught = []
