@@ -7,6 +7,7 @@ the text of a user's exception.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
@@ -19,7 +20,7 @@ from spuvm.devices.backend import Ref
 from spuvm.devices.failure import Failure, Told, caught
 from spuvm.devices.ledger import Direction, Entry, Form, Ledger
 from spuvm.devices.local import Item, Worker
-from spuvm.devices.structure import describe
+from spuvm.devices.structure import ArraySpec, describe, leaves_of
 from spuvm.errors import ChannelError, ProtocolError, SpuvmError, UsageError
 from spuvm.net.endpoint import Endpoint, Envelope, Limits
 from spuvm.net.schema import DEFAULT
@@ -28,6 +29,7 @@ log = logging.getLogger("spuvm")
 
 SMALL = Limits(nbytes=64 << 20, head=16 << 20, nodes=1_000_000, depth=32)
 _SLICE = 0.2
+_LEAST = (4, 1)  # bytes of an element in a share of the smallest ring, and of a bit
 Kind = Literal["value", "fact", "outcome"]
 Decoded = TypeVar("Decoded")
 
@@ -168,8 +170,25 @@ class Post:
         if failure is not None:
             self.record_failure(operation, "in", failure, [ref.party])
             return failure
-        tree = self.understood(ref.party, travel.tree_from_wire, said.get("tree"))
+        tree = self.understood(ref.party, self._tree_of_a_size, said.get("tree"))
         self.record(operation, "in", form, ref, [ref.party], shape=_facts(tree, form))
+        return tree
+
+    def _tree_of_a_size(self, said: Any) -> Any:
+        """A structure, before anything of its shapes is made: programs have constants of them.
+
+        Raises:
+            ChannelError: not one, or one whose shares would be too large for this party.
+        """
+        tree = travel.tree_from_wire(said)
+        arrays = [one for one in leaves_of(tree)[0] if isinstance(one, ArraySpec)]
+        nbytes = sum(math.prod(one.shape) * _LEAST[one.dtype == "bool"] for one in arrays)
+        if nbytes > self._limits.nbytes:
+            raise ChannelError(
+                "told of a value that is too large for this party",
+                got=f"shares of {nbytes} bytes or more; [local] largest_value is "
+                f"{self._limits.nbytes}",
+            )
         return tree
 
     def record(

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import spuvm as sf
 from spuvm.devices.ledger import entries, verify
 from spuvm.devices.policy import Policy, Rule
 from spuvm.devices.session import current, play
+from spuvm.devices.structure import ArraySpec
 from spuvm.net.endpoint import Envelope
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
@@ -279,6 +281,32 @@ def test_values_larger_than_a_party_wants(rehearse, who):
         assert "2000" in str(done.errors[name])
     assert not [e for e in entries(done.ledger("bob")) if e["form"] == "clear"]
     assert not rehearse(largest={who: 3000}).run(script).errors
+
+
+@pytest.mark.parametrize("shape", [(1 << 18,), (1 << 30, 1 << 9)])
+def test_a_structure_larger_than_a_party_wants(rehearse, shape):
+    """It is refused before a program with arrays of that size is made."""
+    traced = []
+
+    def script(me):
+        spu = sf.SPU(list(PARTIES))
+        if me == "bob":
+            post = current().backend.post
+            tell = post.tell_structure
+            post.tell_structure = lambda operation, ref, tree: tell(
+                operation, ref, ArraySpec(shape, "float32")
+            )
+
+        def function(x):
+            traced.append(me)
+            return x + jnp.arange(x.size)
+
+        return sf.reveal(spu(function)(sf.PYU("bob")(two)()))
+
+    done = rehearse(largest=dict.fromkeys(PARTIES, 1 << 19)).run(script)
+    assert "alice" not in traced
+    assert "carol" not in traced
+    assert "party 'bob' told of a value that is too large" in str(done.errors["alice"])
 
 
 def test_the_ledger_says_all(rehearse):
