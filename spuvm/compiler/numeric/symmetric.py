@@ -163,5 +163,5 @@ def ramp(low: Lowering, x: int, function: Real, reach: float) -> int:
         if s.x.above is False:
             return made
         made = low.emit("add_aa", made, order.times(low, s.x.above, settled))
-        t = low.type(x)
-        return low.narrowed(made, least - 256, (low.bound if t.hi is None else t.hi) + 256)
+        hi = low.type(settled).hi
+        return low.narrowed(made, least - 256, (low.bound if hi is None else hi) + 256)
