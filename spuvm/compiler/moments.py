@@ -47,11 +47,22 @@ def plus(low: Lowering, x: int, c: Array | Varying, sign: int = 1) -> int:
         if fine(low, x):
             made = arith.add_public(low, x, c)
             return facts.mark(low, made, facts.Squared("parts"))
+        c = _kept(low, c)
     arith.vanishing(low, c)
     made = arith.add_public(low, x, c, sign)
     small = float(np.abs(arith.elements(c)).max(initial=0)) < 2.0 ** (-low.f / 2)
     cut = small and facts.squared(low, x) in ("parts", "cut")
     return facts.mark(low, made, facts.Squared("cut")) if cut else made
+
+
+def _kept(low: Lowering, c: Array) -> Array:
+    """A scalar from a quarter of a unit on as one unit, which is less than a unit off.
+
+    The 1e-6 of normalisations is such a number for f = 18: as 0 it would let a variance of 0 give
+    the reciprocal root of 0; as a unit it is right within the rounding of any variance.
+    """
+    number, unit = arith.uniform(c), 2.0**-low.f
+    return np.where(c < unit, unit, c) if number.ndim == 0 and number >= unit / 4 else c
 
 
 def sum_of(low: Lowering, x: int, y: int) -> int:

@@ -180,6 +180,20 @@ def test_what_rounds_to_zero_and_what_cannot_be_chosen_is_said() -> None:
     assert not build(lambda x: (x.var(0), jnp.nanmean(x)), X).warnings  # chosen publicly
 
 
+def test_the_epsilon_of_a_normalisation_keeps_a_small_variance_from_zero() -> None:
+    def normalised(x: Any) -> Any:
+        centred = x - x.mean()
+        return centred * lax.rsqrt((centred * centred).mean() + 1e-6)
+
+    made = build(normalised, X)
+    assert not made.warnings
+    for x in ([1.0, 1.0, 1.0], [-1e-3, 0.0, 1e-3], [1.0, 2.0, 4.0]):
+        (got,) = run(made, np.asarray(x))
+        want = np.asarray(normalised(np.asarray(x, np.float32)))
+        assert (np.abs(got) <= np.abs(want) + 2.0**-12).all()
+    np.testing.assert_allclose(got, want, atol=2.0**-12)
+
+
 # --- errors ----------------------------------------------------------------------------------
 
 

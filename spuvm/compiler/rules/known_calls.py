@@ -169,7 +169,11 @@ def _is_jax_own(jaxpr: Any, name: str) -> bool:
 
 def _traces_to(jaxpr: Any, fn: Callable[..., Any]) -> bool:
     """Whether a call of `fn` has this body."""
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
+    avals = [v.aval for v in jaxpr.invars]
+    shapes = [
+        jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False))
+        for a in avals
+    ]
     try:
         (call,) = jax.make_jaxpr(fn)(*shapes).jaxpr.eqns
     except (TypeError, ValueError):  # no such call, or no call at all
@@ -181,7 +185,7 @@ def _signbit(low: Lowering, out: list[Out], x: Value) -> list[Value]:
     """x < 0: fixed point has one zero."""
     (o,) = out
     assert isinstance(x, Secret)
-    bit = order.negative(low, x.id)
+    bit = order.negative(low, x.id) if x.dtype != np.bool_ else False
     return [np.full(o.shape, bit) if isinstance(bit, bool) else Secret(bit, o.dtype)]
 
 
@@ -195,13 +199,14 @@ def _ldexp(low: Lowering, out: list[Out], x: Value, n: Value) -> list[Value]:
         power: Value = exp2(low, [o], convert(low, [Out(low.shape(n.id), o.dtype)], n))
     else:
         power = np.exp2(public(n).astype(np.float64))
-    return [mul(low, [o], x, power)]
+    number = _as_float(low, o, x) if isinstance(x, Secret) else x
+    return [mul(low, [o], number, power)]
 
 
 def _frexp(low: Lowering, out: list[Out], x: Value) -> list[Value]:
     """Mantissa and exponent: one product with the power of two that is missing."""
-    assert isinstance(x, Secret)
-    mantissa, exponent = mantissa_and_exponent(low, arith.settle(low, x.id))
+    number = _as_float(low, out[0], x)
+    mantissa, exponent = mantissa_and_exponent(low, arith.settle(low, number.id))
     return [Secret(mantissa, out[0].dtype), Secret(exponent, out[1].dtype)]
 
 
