@@ -13,6 +13,7 @@ from spuvm.compiler.numeric.limits import clamped
 from spuvm.compiler.rules import Out, integer, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
 from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int, xor_public
+from spuvm.compiler.varying import Varying
 
 BOOL = np.dtype(np.bool_)
 
@@ -64,8 +65,25 @@ def _less(low: Lowering, out: list[Out], x: Value, y: Value) -> Value:
     known = _infinite(o, x, y, "lt")
     if known is not None:
         return known
+    if kind_of(_dtype(x, y)) == "float":
+        x, y = _limit(low, x, -1), _limit(low, y, 1)
     a, b, dtype = operands(low, o, x, y)
     return _result(low, o, order.less(low, a, b, dtype))
+
+
+def _limit(low: Lowering, x: Value, sign: int) -> Value:
+    """A side of x < y; public numbers that would round to 0 as the least that compares like them.
+
+    0 < 1e-8 holds: of what can be encoded, that is below 1e-8 what is below one unit. `sign` is
+    that of the side's numbers which are not as good as 0: 1 on the right, -1 on the left.
+    """
+    if isinstance(x, Secret | Varying):
+        return x
+    wide = public(x).astype(np.float64)
+    lost = (wide != 0) & (np.abs(wide) < 2.0 ** -(low.f + 1))
+    if not lost.any():
+        return x
+    return np.where(lost, np.where(wide * sign > 0, sign * 2.0**-low.f, 0.0), wide)
 
 
 def _is_same(x: Value, y: Value) -> bool:
