@@ -34,6 +34,28 @@ class Logistic:
 
 
 @dataclass(frozen=True, slots=True)
+class Complement:
+    """The value is 1 - logistic(source)."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogisticSlope:
+    """The value is the derivative of logistic at `source`: logistic (1 - logistic)."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The value is the product of a value and of another one or of public numbers."""
+
+    x: int
+    y: int | npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Squared:
     """The value is a square ("whole"), or a sum of small parts of squares ("parts").
 
@@ -88,7 +110,20 @@ class Word:
     width: int
 
 
-Fact = LogAddExp | Logistic | Squared | FineRoot | Maximum | Relu | Limited | Peak | Word
+Fact = (
+    LogAddExp
+    | Logistic
+    | Complement
+    | LogisticSlope
+    | Product
+    | Squared
+    | FineRoot
+    | Maximum
+    | Relu
+    | Limited
+    | Peak
+    | Word
+)
 
 
 def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
@@ -124,6 +159,37 @@ def silu_argument(low: Lowering, x: int, y: int) -> int | None:
         fact = low.facts.get(root(low, factor))
         if isinstance(fact, Logistic) and root(low, fact.source) == root(low, v):
             return v
+    return None
+
+
+def slope_source(low: Lowering, x: int, y: int) -> int | None:
+    """The value v where x and y are logistic(v) and 1 - logistic(v), in any order."""
+    for a, b in ((x, y), (y, x)):
+        fact, other = low.facts.get(root(low, a)), low.facts.get(root(low, b))
+        if isinstance(fact, Logistic) and isinstance(other, Complement):
+            return fact.source if root(low, fact.source) == root(low, other.source) else None
+    return None
+
+
+def slope_times(low: Lowering, x: int, y: int) -> tuple[int, Any] | None:
+    """(v, g) where x and y are v g and the derivative of logistic at v, in any order.
+
+    g is a value or public numbers.
+    """
+    for given, slope in ((x, y), (y, x)):
+        fact = low.facts.get(root(low, slope))
+        if not isinstance(fact, LogisticSlope):
+            continue
+        v = root(low, fact.source)
+        if root(low, given) == v:
+            return fact.source, np.ones(())
+        product = low.facts.get(root(low, given))
+        if not isinstance(product, Product):
+            continue
+        if root(low, product.x) == v:
+            return fact.source, product.y
+        if isinstance(product.y, int) and root(low, product.y) == v:
+            return fact.source, product.x
     return None
 
 

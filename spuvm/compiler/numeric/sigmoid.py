@@ -81,7 +81,27 @@ def silu(low: Lowering, x: int) -> int:
     A product would multiply the error of logistic, which is constant beyond its limits, by x.
     x/2 + x/2 tanh(x/2), the second an even polynomial between limits; 0 or x beyond them.
     """
-    reach = _flat(low, (low.f - 4) / 4)
-    for _ in range(8):  # where x exp(-x) is as small as exp(-x) is there
-        reach = _flat(low, (low.f - 4) / 4) + math.log(reach)
-    return ramp(low, x, _even_half, reach)
+    return ramp(low, x, _even_half, _reach_of_silu(low))
+
+
+def _reach_of_silu(low: Lowering) -> float:
+    """Where x exp(-x) is as small as exp(-x) is at the limit of logistic."""
+    least = reach = _flat(low, (low.f - 4) / 4)
+    for _ in range(8):
+        reach = least + math.log(reach)
+    return reach
+
+
+def _bend(x: Floats) -> Floats:
+    return np.asarray(0.25 * x / np.cosh(0.5 * x) ** 2)
+
+
+def silu_bend(low: Lowering, x: int) -> int:
+    """x logistic(x) (1 - logistic(x)), what bends silu; error about 2^-f * 15 for f = 18.
+
+    An odd polynomial between limits beyond which it is 0: there 1 - logistic(x) is all rounding.
+    """
+    positive, negated = _sign_aside(low, x)
+    made = odd(low, positive, _bend, _reach_of_silu(low), 0.0)
+    most = math.ceil(math.ldexp(0.23, low.f)) + slack(low.f)
+    return low.narrowed(low.emit("neg_a", made) if negated else made, -most, most)

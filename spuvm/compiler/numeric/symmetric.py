@@ -132,7 +132,7 @@ def odd(low: Lowering, x: int, function: Real, reach: float, limit: float) -> in
         s = scaled(low, arith.settle(low, x), reach)
         series = odd_series(function, s.reach, uneven(f))
         made = odd_unit(low, s.u, s.square, series, f)
-        beyond = side(low, s.x)
+        beyond = side(low, s.x) if limit else None
         if beyond is None:
             return made
         step = low.emit("mul_ap", beyond, constant(low, limit, f))

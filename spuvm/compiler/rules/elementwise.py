@@ -9,7 +9,7 @@ import numpy as np
 
 from spuvm.compiler import arith, facts, moments, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.numeric.sigmoid import silu
+from spuvm.compiler.numeric.sigmoid import silu, silu_bend
 from spuvm.compiler.rules import RULES, Out, rule
 from spuvm.compiler.values import (
     Array,
@@ -70,7 +70,11 @@ def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("sub_pa", _ring(low, c), b), o.dtype)
     arith.vanishing(low, c)
-    return Secret(arith.add_public(low, b, c, sign=-1), o.dtype)
+    made = arith.add_public(low, b, c, sign=-1)
+    fact = low.facts.get(facts.root(low, b))
+    if isinstance(fact, facts.Logistic) and (c == 1).all():
+        facts.mark(low, made, facts.Complement(fact.source))
+    return Secret(made, o.dtype)
 
 
 @rule("neg")
@@ -90,16 +94,39 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         b = operand(low, y, o.shape)
         if kind_of(o.dtype) == "int":
             return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
-        v = facts.silu_argument(low, a, b)
-        made = arith.mul(low, a, b) if v is None else silu(low, v)
-        return Secret(facts.mark(low, made, facts.Squared("whole")) if a == b else made, o.dtype)
+        return Secret(_product(low, a, b), o.dtype)
     c = constant(low, y, o)
     if c.size and (c == 1).all():
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, _ring(low, arith.uniform(c))), o.dtype)
     part = moments.times(low, a, c)
-    return Secret(arith.mul_public(low, a, c) if part is None else part, o.dtype)
+    made = arith.mul_public(low, a, c) if part is None else part
+    low.facts.setdefault(facts.root(low, made), facts.Product(a, c))
+    return Secret(made, o.dtype)
+
+
+def _product(low: Lowering, a: int, b: int) -> int:
+    """The product of two floats, as what is known of it; silu and its derivative are functions.
+
+    Products with logistic(v) and its derivative would multiply their errors, which are constant
+    beyond their limits, by v.
+    """
+    if a == b:
+        return facts.mark(low, arith.mul(low, a, b), facts.Squared("whole"))
+    v = facts.silu_argument(low, a, b)
+    if v is not None:
+        return silu(low, v)
+    bent = facts.slope_times(low, a, b)
+    if bent is not None:
+        v, g = bent
+        bend = silu_bend(low, v)
+        return arith.mul(low, bend, g) if isinstance(g, int) else arith.mul_public(low, bend, g)
+    v = facts.slope_source(low, a, b)
+    made = arith.mul(low, a, b)
+    fact = facts.Product(a, b) if v is None else facts.LogisticSlope(v)
+    low.facts.setdefault(facts.root(low, made), fact)
+    return made
 
 
 def _ring(low: Lowering, c: Array) -> int:
