@@ -49,11 +49,9 @@ def _fit(f: int) -> _Fit:
 
 
 @cache
-def _corrections(f: int) -> tuple[Array, Array, Array]:
+def _corrections(start: int, fit: _Fit) -> tuple[Array, Array, Array]:
     """(powers of START / 2h, orders in (b - a) / n, their factors per order in t)."""
     from scipy import special as exact
-
-    start, fit = start_of(f), _fit(f)
 
     def nodes(count: int) -> Array:
         return np.cos(np.pi * (np.arange(count) + 0.5) / count)
@@ -155,7 +153,7 @@ def _far(a: Array, b: Array, x: Array, f: int) -> Array:
     z = jnp.clip(scaled, -FAR, FAR) * jnp.sqrt(of_b + share * (of_a - of_b))
     inverse = assume_range(inverse, -0.1, (2.0 / start) ** 0.5 * 1.1)
 
-    powers, ratios, factors = _corrections(f)
+    powers, ratios, factors = _corrections(start, fit)
     small = assume_range(inverse * inverse * (start / 2), -0.1, 1.1)
     raised = [jnp.ones_like(small), small]
     while len(raised) <= fit.powers:
