@@ -97,12 +97,7 @@ def geqrf(a: Array) -> tuple[Array, Array]:
         if k == m - 1:
             taus.append(jnp.zeros((), a.dtype))
             continue
-        x = a[k:, k]
-        norm = jnp.sqrt(jnp.sum(x * x))
-        beta = jnp.where(x[0] > 0, -norm, norm)
-        gap = x[0] - beta
-        v = jnp.concatenate([jnp.ones((1,), a.dtype), assume_range(x[1:] / gap, -1.5, 1.5)])
-        tau = assume_range(-gap / beta, 0, 2.5)
+        beta, v, tau = _reflector(a[k:, k])
         rest = a[k:, k + 1 :]
         rest = rest - (tau * v)[:, None] * (v @ rest)[None, :]
         column = jnp.concatenate([beta[None], v[1:]])[:, None]
@@ -110,6 +105,50 @@ def geqrf(a: Array) -> tuple[Array, Array]:
         a = jnp.concatenate([a[:k], lower], 0)
         taus.append(tau)
     return a, jnp.stack(taus)
+
+
+def _reflector(x: Array) -> tuple[Array, Array, Array]:
+    """(beta, v, tau) with (1 - tau v v^T) x = (beta, 0, ...), v beginning with 1."""
+    norm = jnp.sqrt(jnp.sum(x * x))
+    beta = jnp.where(x[0] > 0, -norm, norm)
+    gap = x[0] - beta
+    v = jnp.concatenate([jnp.ones((1,), x.dtype), assume_range(x[1:] / gap, -1.5, 1.5)])
+    return beta, v, assume_range(-gap / beta, 0, 2.5)
+
+
+def gehrd(a: Array) -> tuple[Array, Array]:
+    """LAPACK's gehrd: an upper Hessenberg matrix with the reflectors below it, and their taus."""
+    n, taus = a.shape[0], []
+    for k in range(n - 2):
+        x = a[k + 1 :, k]  # may be small whatever the condition of the matrix
+        size = jnp.max(jnp.abs(x))
+        beta, v, tau = _reflector(assume_range(x / size, -1.01, 1.01))
+        beta, rest = size * beta, a[:, k + 1 :]
+        rest = rest - (rest @ v)[:, None] * (tau * v)[None, :]
+        below = rest[k + 1 :]
+        below = below - (tau * v)[:, None] * (v @ below)[None, :]
+        column = jnp.concatenate([a[: k + 1, k], beta[None], v[1:]])[:, None]
+        rest = jnp.concatenate([rest[: k + 1], below], 0)
+        a = jnp.concatenate([a[:, :k], column, rest], 1)
+        taus.append(tau)
+    taus += [jnp.zeros((), a.dtype)] * (n - 1 - len(taus))
+    return a, jnp.stack(taus) if taus else jnp.zeros((0,), a.dtype)
+
+
+def sytrd(a: Array, *, lower: bool) -> tuple[Array, Array, Array, Array]:
+    """LAPACK's sytrd: reflectors in a triangle, the diagonal, the one beside it, and the taus.
+
+    What is upper is the same from the other end.
+    """
+    n = a.shape[0]
+    kept = np.tri(n, n, dtype=bool) if lower else np.tri(n, n, dtype=bool).T
+    full = jnp.where(kept, a, a.T)
+    made, taus = gehrd(full if lower else full[::-1, ::-1])
+    diagonal, beside = jnp.diagonal(made), jnp.diagonal(made, -1)
+    if lower:
+        return jnp.where(kept, made, a), diagonal, beside, taus
+    made = jnp.where(kept, made[::-1, ::-1], a)
+    return made, diagonal[::-1], beside[::-1], taus[::-1]
 
 
 def householder_product(a: Array, taus: Array) -> Array:

@@ -8,8 +8,7 @@ from __future__ import annotations
 _WHY = {
     "fixed point has no neighbouring float; add or subtract a number of your own": "nextafter",
     "eigenvalues of a general matrix are complex; use eigh for a symmetric one": "eig schur",
-    "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "geqp3 hessenberg "
-    "tridiagonal",
+    "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "geqp3",
     "part of a random generator: keys are public; sf.random draws secret numbers": ""
     "iota_2x32_shape philox2x32 philox4x32 rng_uniform threefry4x32",
     "the high half of a product is not built; multiply in a wider dtype and shift right": "mulhi",

@@ -1,5 +1,7 @@
 """Linear algebra on secret matrices, against JAX in float64; a few matrices of each kind."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from jax import lax
 from linalg_cases import CHECKS, SMALL
 from reference import configuration, decode_all, encode_all
 
-from spuvm.compiler import SecretSpec, compile_function
+from spuvm.compiler import SecretSpec, compile_function, matrix
 from spuvm.protocol.plain import run_plain
 
 
@@ -42,6 +44,28 @@ def test_the_small_ring(name):
     for got, want in zip(*run(fn, arrays, 32), strict=True):
         limit = 0 if want.dtype.kind in "iu" else 2.0**-4 * np.maximum(1, np.abs(want))
         assert (np.abs(got - want) <= limit).all()
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_reductions_are_packed_as_in_lapack(n):
+    a = np.random.default_rng(n).normal(size=(n, n))
+    with jax.enable_x64(True):
+        pairs = [(jax.jit(matrix.gehrd)(a), lax.linalg.hessenberg(a))]
+        for lower in (True, False):
+            made = jax.jit(partial(matrix.sytrd, lower=lower))(a + a.T)
+            pairs.append((made, lax.linalg.tridiagonal(a + a.T, lower=lower)))
+    for got, want in pairs:
+        for g, w in zip(got, want, strict=True):
+            np.testing.assert_allclose(g, w, atol=1e-12, strict=True)
+
+
+def test_a_matrix_that_is_reduced_already():
+    """Columns below the diagonal may vanish, or be a few units."""
+    for small in (0, 2.0**-14):
+        x = np.float32(np.diag([3, 2, 1, 5]) + small)
+        (rebuilt, orthogonal), want = run(CHECKS["hessenberg"][0], [x], 64)
+        np.testing.assert_allclose(rebuilt, want[0], atol=2.0**-14)
+        np.testing.assert_allclose(orthogonal, np.eye(3), atol=2.0**-14)
 
 
 def test_pivots_are_taken_where_they_are_needed():

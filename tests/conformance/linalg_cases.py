@@ -47,6 +47,27 @@ def multiplied(x, y):
     return turned, lax.linalg.ormqr(a.T, taus, y.T, left=False)
 
 
+def rebuilt_hessenberg(x):
+    packed, taus = lax.linalg.hessenberg(x)
+    return rebuilt(jnp.triu(packed, -1), packed, taus)
+
+
+def rebuilt_tridiagonal(x, lower=True):
+    """LAPACK's upper form is its lower one seen from the other end."""
+    packed, d, e, taus = lax.linalg.tridiagonal(x, lower=lower)
+    made = jnp.diag(d) + jnp.diag(e, 1) + jnp.diag(e, -1)
+    if lower:
+        return rebuilt(made, packed, taus)
+    return rebuilt(made[::-1, ::-1], packed[::-1, ::-1], taus[::-1])
+
+
+def rebuilt(made, packed, taus):
+    """q made q^T and q^T q, the first column of q being that of the identity."""
+    q = lax.linalg.householder_product(packed[1:, :-1], taus)
+    made = made.at[1:].set(q @ made[1:])
+    return made.at[:, 1:].set(made[:, 1:] @ q.T), q.T @ q
+
+
 def checks(condition):
     """Name -> a function and its matrices, of this condition number."""
     rng = np.random.default_rng(7)
@@ -94,6 +115,12 @@ def checks(condition):
         "qr complete": (lambda x: jnp.linalg.qr(x, mode="complete"), tall[:, :2]),
         "geqrf householder_product": (packed, tall[:, :2]),
         "geqrf ormqr": (multiplied, tall, np.concatenate([right, right[:1]])),
+        "hessenberg": (rebuilt_hessenberg, square),
+        "tridiagonal": (rebuilt_tridiagonal, symmetric[:3, :3]),
+        "tridiagonal upper": (
+            lambda x: rebuilt_tridiagonal(x, lower=False),
+            symmetric[:3, :3],
+        ),
         "cholesky_update": (
             lax.linalg.cholesky_update,
             np.float32(np.linalg.cholesky(positive[:3, :3]).T),

@@ -130,6 +130,20 @@ def geqrf(low: Lowering, out: list[Out], x: Secret, **_: Any) -> list[Value]:
     return by_jax(low, matrix.geqrf, _batch(out[0], 2), x)
 
 
+@rule("hessenberg")
+def hessenberg(low: Lowering, out: list[Out], x: Secret, **_: Any) -> list[Value]:
+    """An upper Hessenberg matrix by Householder reflectors, packed."""
+    _empty(out[0])
+    return by_jax(low, matrix.gehrd, _batch(out[0], 2), x)
+
+
+@rule("tridiagonal")
+def tridiagonal(low: Lowering, out: list[Out], x: Secret, *, lower: bool, **_: Any) -> list[Value]:
+    """A symmetric matrix as a tridiagonal one by Householder reflectors, packed."""
+    _empty(out[0])
+    return by_jax(low, lambda a: matrix.sytrd(a, lower=lower), _batch(out[0], 2), x)
+
+
 @rule("householder_product")
 def householder_product(low: Lowering, out: list[Out], a: Value, taus: Value, **_: Any) -> Any:
     """The orthogonal matrix of packed reflectors."""
