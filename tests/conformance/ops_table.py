@@ -64,6 +64,7 @@ ALIASES = {
     "made by sf.assume_range: the operand itself, with a range": "assume_range",
     "made by sf.random and sf.bounded_while; see README": "fresh shuffled",
     "slices": "unstack",
+    "polynomials inside of regularized_incomplete_beta": "chebyshev_basis",
 }
 
 
