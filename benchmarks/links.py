@@ -4,7 +4,7 @@
 
 Three processes, each with one machine per kind of link; the kinds take turns. `tcp` is the channel
 of parties under one driver, `links` and `tls` are channels of an endpoint. Times are medians, from
-a barrier to the last party's return; a handshake is from there to three connected parties that have
+the instant at which all begin to the last party's return; a handshake is from there to three connected parties that have
 compared their agreements, with TLS.
 """
 
