@@ -4,8 +4,8 @@
 
 Three processes, each with one machine per kind of link; the kinds take turns. `tcp` is the channel
 of parties under one driver, `links` and `tls` are channels of an endpoint. Times are medians, from
-the instant at which all begin to the last party's return; a handshake is from there to three connected parties that have
-compared their agreements, with TLS.
+the instant at which all begin to the last party's return; a handshake is from there to three
+connected parties that have compared their agreements, with TLS.
 """
 
 from __future__ import annotations
