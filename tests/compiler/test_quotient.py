@@ -65,3 +65,24 @@ def test_what_does_not_fit_goes_the_usual_way(of_y: tuple) -> None:
     y = np.full(1, -2.0 if of_y[1] == -1 else 1.0)
     _, got, want = quotient(np.linspace(-9, 9, 4), y, (-10, 10), of_y)
     assert np.allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", (32, 64, 128))
+def test_the_largest_number_is_representable(bits: int) -> None:
+    """1 / 0 can be computed with: it was one unit too large, since a float had rounded it."""
+    fxp = Fxp(Ring(bits), DEFAULT_FRAC_BITS[bits])
+    signs = np.array([1.0, -1.0])
+    for numerator in (signs, 3.5 * signs):
+        program = compile_function(
+            lambda y, c=numerator: (c / y, jnp.log(jnp.abs(c / y))),
+            (SecretSpec((2,), "float32", "owner"),),
+            config=configuration(bits),
+        ).program
+        encoded = [fxp.encode(np.zeros(2, np.float32))]
+        rng = np.random.default_rng(0)
+        large, logarithm = run_plain(program, encoded, rng, "ranges")
+        got = [int(v) for v in Ring(bits).signed(large)]
+        assert got == [(1 << bits - 2) - 1, 1 - (1 << bits - 2)]
+        want = (bits - 2 - fxp.frac_bits) * np.log(2)
+        t = program.types[program.outputs[1].value]
+        assert np.abs(fxp.decode(logarithm, "float64", t.frac) - want).max() < 2.0**-4

@@ -173,7 +173,8 @@ def _public(low: Lowering, c: Array, divisor: _Divisor, factor: int, inverse: in
 
 def _most(low: Lowering, sign: Array) -> int:
     """The largest numbers of public signs."""
-    large = arith.uniform(sign).astype(object) * (low.bound - 1)
+    signs = arith.uniform(sign).astype(np.int64)  # a float would round the bound up
+    large = signs.astype(object) * (low.bound - 1)
     return low.constant(low.ring.array(np.asarray(large, object)), low.f)
 
 
