@@ -67,7 +67,7 @@ def test_what_does_not_fit_goes_the_usual_way(of_y: tuple) -> None:
     assert np.allclose(got, want, atol=1e-4)
 
 
-@pytest.mark.parametrize("bits", (32, 64, 128))
+@pytest.mark.parametrize("bits", [32, 64, 128])
 def test_the_largest_number_is_representable(bits: int) -> None:
     """1 / 0 can be computed with: it was one unit too large, since a float had rounded it."""
     fxp = Fxp(Ring(bits), DEFAULT_FRAC_BITS[bits])
