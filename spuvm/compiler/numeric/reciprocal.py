@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -283,8 +284,9 @@ def _bounded(low: Lowering, made: int, x: Type, y: Type) -> int:
     if x.lo is None or x.hi is None:
         return made
     most = max(abs(x.lo), abs(x.hi))
-    error = 2.0 ** (4 - internal_bits(low))
-    limit = math.ceil(most * 2 ** (low.f + y.frac - x.frac) / _smallest(y) * (1 + error)) + 16
+    # Exact: in the ring of 2^128 the error is below the rounding of a float.
+    largest = Fraction(most, _smallest(y)) * Fraction(2) ** (low.f + y.frac - x.frac)
+    limit = math.ceil(largest * (1 + Fraction(16, 1 << internal_bits(low)))) + 16
     if limit >= low.bound:
         return made
     signs = {-1 if bound < 0 else 1 for bound in (y.lo, y.hi) if bound is not None} or {-1, 1}
