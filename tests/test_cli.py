@@ -76,6 +76,7 @@ def test_demo_in_process(capsys, monkeypatch):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_demo_on_ray(tmp_path):
     pytest.importorskip("sklearn")
     root = Path(__file__).parents[1]
@@ -83,7 +84,7 @@ def test_demo_on_ray(tmp_path):
         [sys.executable, "-m", "spuvm.cli", "demo", "--rounds", "2"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=880,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)},
         check=False,
