@@ -76,7 +76,6 @@ def test_demo_in_process(capsys, monkeypatch):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_demo_on_ray(tmp_path):
     pytest.importorskip("sklearn")
     root = Path(__file__).parents[1]
@@ -84,7 +83,7 @@ def test_demo_on_ray(tmp_path):
         [sys.executable, "-m", "spuvm.cli", "demo", "--rounds", "2"],
         capture_output=True,
         text=True,
-        timeout=880,
+        timeout=280,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)},
         check=False,
