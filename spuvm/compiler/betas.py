@@ -117,7 +117,7 @@ def _ratio_series(f: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     def second(t: Array) -> Array:
         return (1 + (t + 1) / 2) * first(t) - 1
 
-    return tuple(interpolated(fn, 2.0 ** -(f + 6)) for fn in (first, second))  # type: ignore
+    return interpolated(first, 2.0 ** -(f + 6)), interpolated(second, 2.0 ** -(f + 6))
 
 
 def betainc(a: Array, b: Array, x: Array, f: int) -> Array:

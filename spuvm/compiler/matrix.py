@@ -202,24 +202,9 @@ def cholesky_update(r: Array, w: Array) -> Array:
 
 
 def tridiagonal_solve(lower: Array, d: Array, upper: Array, b: Array) -> Array:
-    """x with T x = b by elimination without pivots (Golub, Van Loan, 4.3).
-
-    It is right where the diagonal dominates.
-    """
-    n, right = d.shape[0], [b[0] / d[0]]
-    factors = [upper[0] / d[0]]
-    for i in range(1, n):
-        pivot = d[i] - lower[i] * factors[-1]
-        made = jnp.concatenate([upper[i : i + 1], b[i] - lower[i] * right[-1]]) / pivot
-        factors.append(made[0])
-        right.append(made[1:])
-    rows = [right[-1]]
-    for i in reversed(range(n - 1)):
-        rows.append(right[i] - factors[i] * rows[-1])
-    return jnp.stack(rows[::-1])
-
-
-# --- Jacobi --------------------------------------------------------------------------------------
+    """x with T x = b, as a full system: without pivots a 0 on the diagonal would be divided by."""
+    full = jnp.diag(d) + jnp.diag(lower[1:], -1) + jnp.diag(upper[:-1], 1)
+    return jnp.linalg.solve(full, b)
 
 
 def sweeps(n: int) -> int:

@@ -187,7 +187,7 @@ def symmetric_product(
 def tridiagonal_solve(
     low: Lowering, out: list[Out], lower: Value, d: Value, upper: Value, b: Value, **_: Any
 ) -> Any:
-    """Elimination without pivots: for matrices whose diagonal dominates."""
+    """A tridiagonal system."""
     _empty(out[0])
     return by_jax(low, matrix.tridiagonal_solve, _batch(out[0], 2), lower, d, upper, b)
 
