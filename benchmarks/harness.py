@@ -91,8 +91,7 @@ def _cpu_seconds() -> float:
 class _Together:
     """Releases the three processes at one instant.
 
-    A barrier alone wakes them one after the other: on two cores the third began half a millisecond
-    after the first, which is no work of either system.
+    A barrier alone wakes them one after the other, which is no work of either system.
     """
 
     def __init__(self, context: Any) -> None:

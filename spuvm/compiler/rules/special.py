@@ -17,7 +17,7 @@ from spuvm.compiler.rules.compare import select_n
 from spuvm.compiler.values import Value, lift, public
 from spuvm.errors import CompileError
 
-FINER = 4  # more fraction bits inside of functions that add up the roundings of many parts
+MORE_BITS = 4  # more fraction bits inside of functions that add up the roundings of many parts
 
 
 @rule("chebyshev")
@@ -80,7 +80,7 @@ def _rule_of_many(name: str) -> None:
     def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
         f = low.f
         bounded = name == "regularized_incomplete_beta" or not isinstance(operands[0], Secret)
-        finer = FINER if bounded and name != "zeta" else 0  # others take the largest numbers
+        finer = MORE_BITS if bounded and name != "zeta" else 0  # others take the largest numbers
         return of_many(low, lambda *vs: function(*vs, f), out[0], *operands, finer=finer)
 
     lowered.__doc__ = function.__doc__
