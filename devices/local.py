@@ -7,6 +7,7 @@ another makes to its own arrays. For tests, debugging and learning.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import queue
 import threading
@@ -28,6 +29,7 @@ from spuvm.net.local import LocalNetwork
 from spuvm.ring import Ring
 
 _here = threading.local()
+_Task = tuple[Future[Any], Callable[[], Any]]
 
 
 def at_party() -> str | None:
@@ -69,36 +71,48 @@ class Worker:
     """A thread that does one thing after another; results are Futures that never raise."""
 
     def __init__(self, party: str, role: str) -> None:
-        self.party = party
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.party, self._role = party, role
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._ended = False
         self._thread = threading.Thread(target=self._loop, name=f"{role}-{party}", daemon=True)
         self._thread.start()
 
     def submit(self, task: Callable[[], Any]) -> Future[Any]:
-        """Queue `task`; an exception that escapes it becomes a Failure."""
+        """Queue `task`; an exception that escapes it becomes a Failure, and so does coming late."""
         future: Future[Any] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(task())
-            except Exception as error:
-                future.set_result(caught(self.party, "internal work", error))
-
-        self._tasks.put(work)
+        self._tasks.put((future, task))
+        if self._ended:  # else the thread itself sees it, before or after it ends
+            self._refuse_the_rest()
         return future
 
     def stop(self) -> None:
         """End after what is queued."""
         self._tasks.put(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was stopped and has done all that was queued before."""
+        return self._ended
+
     def _loop(self) -> None:
         _here.party = self.party
-        while True:
-            task = self._tasks.get()
-            if task is None:
-                return
-            task()
-            del task
+        while (queued := self._tasks.get()) is not None:
+            future, task = queued
+            try:
+                future.set_result(task())
+            except Exception as error:
+                future.set_result(caught(self.party, "internal work", error))
+            del queued, future, task
+        self._ended = True
+        self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                queued = self._tasks.get_nowait()
+                if queued is not None:
+                    late = UsageError(f"{self._role} of party {self.party!r} has ended")
+                    queued[0].set_result(caught(self.party, "internal work", late))
 
 
 class LocalBackend(Backend):

@@ -60,7 +60,9 @@ class PartyBackend(Backend):
         self.receiver = Worker(self.name, "receive")
         self._starter = Worker(self.name, "start")
         self._ledger = ledger
+        # Machines end with their last handle; what was asked of them is carried out all the same.
         self._machines: weakref.WeakSet[PartyMachines] = weakref.WeakSet()
+        self.of_machines: list[Worker] = []
         self._programs = SamePrograms(self.post)
         self._told: set[tuple[str, str]] = set()
         self._closed = threading.Lock()
@@ -149,6 +151,7 @@ class PartyBackend(Backend):
         return found
 
     def start_machines(self, plan: MachinePlan) -> PartyMachines:
+        self.of_machines = [worker for worker in self.of_machines if not worker.ended]
         machines = PartyMachines(plan, self)
         self._machines.add(machines)
         return machines
@@ -380,10 +383,7 @@ class PartyBackend(Backend):
     def _drain(self, limit: float | None) -> None:
         """Until everything that was asked for is done, or for so many seconds."""
         until = None if limit is None else time.monotonic() + limit
-        workers = [self._starter, self.sender, self.receiver]
-        for machines in list(self._machines):
-            workers += machines.workers
-        for worker in workers:
+        for worker in (self._starter, self.sender, self.receiver, *self.of_machines):
             self.post.settle(worker.submit(lambda: None), until)
 
 

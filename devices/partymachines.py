@@ -43,7 +43,6 @@ class PartyMachines(Machines):
         self.plan, self._backend = plan, backend
         self.ring = Ring(plan.ring_bits)
         self.rank = plan.parties.index(backend.name) if backend.name in plan.parties else None
-        self.workers: list[Worker] = []
         operation = backend.agreement.begin(
             f"{plan.name} of {', '.join(plan.parties)}: {plan.config}"
         )
@@ -54,7 +53,7 @@ class PartyMachines(Machines):
         keep_large_blocks()
         self._host = Host(backend.name, backend.cluster.checkpoint_key)
         self._worker = Worker(backend.name, plan.name)
-        self.workers.append(self._worker)
+        backend.of_machines.append(self._worker)
         self._close = weakref.finalize(self, _end, self._host, self._worker)
         rank = self.rank
 

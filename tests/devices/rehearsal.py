@@ -30,7 +30,7 @@ class Rehearsal:
     errors: dict = field(default_factory=dict)
     endpoints: dict = field(default_factory=dict)
 
-    def run(self, script, limit=240.0):
+    def run(self, script, limit=60.0):
         """`script(me)` at every party at once."""
         self.endpoints = local_endpoints(self.parties, deadline=self.deadline)
         self._met = threading.Barrier(len(self.parties))

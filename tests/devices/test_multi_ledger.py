@@ -1,9 +1,13 @@
 """The ledgers of a session beside everything that crossed its links: nothing is missing."""
 
+import gc
+import time
+
 import numpy as np
 import pytest
 
 import spuvm as sf
+from spuvm.devices.agreement import END
 from spuvm.devices.ledger import entries, verify
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
@@ -142,3 +146,22 @@ def test_owners_keep_what_became_clear_of_their_data(tmp_path):
     assert [peers for _, peers in allowed("carol")] == [["bob"], ["dave"], ["dave"]]
     assert allowed("alice") == []
     assert allowed("bob") == []  # what it sent itself is there as sent
+
+
+def test_what_a_dropped_spu_was_asked_for_comes_before_the_end(tmp_path):
+    def slow():
+        time.sleep(0.3)
+        return np.ones(3, "float32")
+
+    def script(me):
+        alice = sf.PYU("alice")
+        for parties in (PARTIES, ("dave", "alice", "bob")):
+            sf.SPU(list(parties))(lambda v: v + 1)(alice(slow)())
+        gc.collect()
+
+    done = Rehearsal(tmp_path, parties=(*PARTIES, "dave")).run(script)
+    assert not done.errors
+    for name, runs in {"alice": 2, "bob": 2, "carol": 1, "dave": 1}.items():
+        lines = list(entries(done.ledger(name)))
+        assert lines[-1]["what"] == END
+        assert sum(line["shape"].endswith("rounds") for line in lines) == runs
