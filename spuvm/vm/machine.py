@@ -228,12 +228,11 @@ class Machine:
         if record not in ("none", "views"):
             raise UsageError(f"cannot record {record!r}", expected="'none' or 'views'")
         for name, expected in zip(inputs, program.inputs, strict=True):
-            self._value(name)
-            if self.describe(name) != (expected.type.shape, expected.type.width):
-                shape, width = self.describe(name)
+            described = self.describe(name)
+            if described != (expected.type.shape, expected.type.width):
                 raise UsageError(
                     f"value {name!r} does not fit the program's input",
-                    got=f"shape {shape}, width {width}",
+                    got=f"shape {described[0]}, width {described[1]}",
                     expected=f"shape {expected.type.shape}, width {expected.type.width}",
                 )
 

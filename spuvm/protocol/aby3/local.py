@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from spuvm.protocol.aby3.lazy import JoinedShare
 from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
+from spuvm.ring import Ring
 from spuvm.wide import cast, elements, empty, zeros
 
 Value = AShare | BShare | Array
@@ -215,11 +217,17 @@ def retype_a(p: Party, x: AShare, *, frac: int, range: tuple[int, ...]) -> AShar
 
 @TABLE.on_shares("lincomb_a")
 def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
-    cs = p.ring.array(np.array(coefficients, object))
+    cs = public_factors(p.ring, coefficients)
     shape = xs[0].shape
     first = _combine([flat(x.x0) for x in xs], cs)
     second = _combine([flat(x.x1) for x in xs], cs)
     return AShare(first.reshape(shape), second.reshape(shape))
+
+
+@lru_cache(256)
+def public_factors(ring: Ring, coefficients: tuple[int, ...]) -> Array:
+    """Public integers as ring elements, made once per program: nobody writes to them."""
+    return ring.array(np.array(coefficients, object))
 
 
 def _combine(arrays: list[Array], coefficients: Array) -> Array:

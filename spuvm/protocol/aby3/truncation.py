@@ -19,7 +19,7 @@ import numpy as np
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.arith import small_dtype
-from spuvm.protocol.aby3.local import weighted_sum
+from spuvm.protocol.aby3.local import public_factors, weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
 from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, in_a_row, pieces
@@ -170,14 +170,15 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     Security: as trunc_a.
     Ref:      as trunc_a.
     """
-    factors = [p.ring.wrap(c) for c in coefficients]
     if p.rank == 0:
         parts = [x.summands() for x in xs]
         arrays = [a for part in parts for a in part]
-        factors = [c for c, part in zip(factors, parts, strict=True) for _ in part]
+        if len(arrays) != len(coefficients):
+            each = zip(coefficients, parts, strict=True)
+            coefficients = tuple(c for c, part in each for _ in part)
     else:
         arrays = [flat(x.x1 if p.rank == 1 else x.x0) for x in xs]
-    table = p.ring.array(np.array(factors, object))
+    table = public_factors(p.ring, coefficients)
     return (yield from _shift(p, lambda s: weighted_sum(arrays, table, s), xs[0].shape, bits))
 
 
