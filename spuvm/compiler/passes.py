@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+from typing import cast
 
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.bytecode.types import Type
 from spuvm.compiler.rebuild import Rebuild, Rewrite
 
 Pass = Callable[[Program], Program]
+Place = tuple[int, ...]
 
 
 def everywhere(run_pass: Pass, program: Program) -> Program:
@@ -70,6 +73,42 @@ def within(inner: Type, outer: Type) -> bool:
     if inner.bounds is None:
         return False
     return outer.bounds[0] <= inner.bounds[0] and inner.bounds[1] <= outer.bounds[1]
+
+
+def join_slices(program: Program) -> Program:
+    """Slices of one value that are joined again in its order: one slice, or the value itself."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        axis, parts = number(i, "axis"), [r.made(a, "slice") for a in i.args]
+        boxes = [_box(part) for part in parts if part is not None]
+        if None in parts or None in boxes or len({part.args for part in parts if part}) > 1:
+            return None
+        starts, limits = zip(*(box for box in boxes if box is not None), strict=True)
+        start, limit = starts[0], _at(limits[0], axis, limits[-1][axis])
+        for before, after in pairwise(range(len(boxes))):
+            if starts[after] != _at(start, axis, limits[before][axis]):
+                return None
+        (x,) = {r.new[part.args[0]] for part in parts if part is not None}
+        if any(start) or r.builder.type(x).shape != limit:
+            steps = (1,) * len(start)
+            x = r.emit("slice", x, source=i.source, start=start, limit=limit, stride=steps)
+        have, want = r.builder.type(x), i.types[0]
+        same = have.with_(lo=None, hi=None) == want.with_(lo=None, hi=None)
+        return x if same and within(have, want) else None
+
+    return rewritten(program, rewrite, "concat")
+
+
+def _box(part: Instruction) -> tuple[Place, Place] | None:
+    """Where a slice begins and ends in each axis, unless it skips elements."""
+    start, limit, stride = (part.attrs[name] for name in ("start", "limit", "stride"))
+    if cast(Place, stride) != (1,) * len(cast(Place, stride)):
+        return None
+    return cast(Place, start), cast(Place, limit)
+
+
+def _at(place: Place, axis: int, value: int) -> Place:
+    return (*place[:axis], value, *place[axis + 1 :])
 
 
 def fuse_truncation(program: Program) -> Program:
@@ -302,6 +341,7 @@ def _rows(r: Rebuild, i: Instruction) -> Terms | None:
 PASSES: tuple[Pass, ...] = (
     dce,
     drop_retypes,
+    join_slices,
     weighted_sums,
     dce,
     split_rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jax_cases import CASES, Case
 from reference import check, compile_case, decode_all, drawn, encode_all, expected
 
+import spuvm as sf
 from spuvm.bytecode.verify import verify
 from spuvm.compiler import driver
 from spuvm.compiler.passes import PASSES, dce
@@ -58,3 +60,21 @@ def test_dce_leaves_nothing_unused() -> None:
         assert indices == set(range(len(program.constants)))
 
     run()
+
+
+@pytest.mark.parametrize(
+    ("fn", "ops"),
+    [
+        (lambda x: jnp.stack([x[i] for i in range(4)]), []),
+        (lambda x: jnp.stack([x[:, i] for i in range(3)], axis=1), []),
+        (lambda x: jnp.concatenate([x[1:2], x[2:4]]), ["slice"]),
+        (lambda x: jnp.stack([x[i] for i in (0, 2, 1, 3)]), ["slice"] * 4 + ["concat"]),
+        (lambda x: jnp.concatenate([x[:2, 1:], x[2:, :2]]), ["slice"] * 2 + ["concat"]),
+        (lambda x: jnp.concatenate([x[0:4:2], x[3:]]), ["slice"] * 2 + ["concat"]),
+    ],
+)
+def test_slices_that_are_joined_again(fn: Any, ops: list[str]) -> None:
+    x = np.arange(12, dtype="float32").reshape(4, 3)
+    f = sf.simulate(fn)
+    assert [i.op for i in f.lower(x).instructions if i.op in ("slice", "concat")] == ops
+    np.testing.assert_array_equal(f(x), fn(x))
