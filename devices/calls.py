@@ -79,7 +79,7 @@ def perform(
         if call.results is None:
             return (out,)
         return _split(out, count, what)
-    except Exception as error:
+    except BaseException as error:  # sys.exit() would end the thread for good
         return (caught(party, what, error),) * count
 
 

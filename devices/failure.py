@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -26,7 +27,7 @@ class Failure:
 
     party: str
     what: str
-    error: Exception
+    error: BaseException
     at: str = ""
 
     def throw(self) -> NoReturn:
@@ -51,14 +52,26 @@ class Told(Failure):
     """A Failure whose text holds nobody's data: it may be told to other parties."""
 
 
-def caught(party: str, what: str, error: Exception) -> Failure:
-    """A picklable Failure for an exception in flight, with the user's innermost line."""
+def caught(party: str, what: str, error: BaseException) -> Failure:
+    """A picklable Failure for an exception in flight, with the user's innermost line.
+
+    SystemExit and its like are failures too: of the function, not of who waits for its result.
+    """
     at = line_of(error)
+    return Failure(party, what, _movable(error).with_traceback(None), at)
+
+
+def _movable(error: BaseException) -> BaseException:
+    """The error itself, or one that has its name and text and can be pickled and printed."""
     try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return Failure(party, what, error.with_traceback(None), at)
+        text = str(error)
+    except Exception as unspeakable:
+        text = f"without a text, which raised {type(unspeakable).__name__}"
+    else:
+        with contextlib.suppress(Exception):
+            pickle.loads(pickle.dumps(error))
+            return error
+    return RuntimeError(f"{type(error).__name__}: {text}")
 
 
 def line_of(error: BaseException) -> str:

@@ -100,7 +100,7 @@ class Worker:
             future, task = queued
             try:
                 future.set_result(task())
-            except Exception as error:
+            except BaseException as error:  # nothing may end this thread but `stop`
                 future.set_result(caught(self.party, "internal work", error))
             del queued, future, task
         self._ended = True

@@ -84,7 +84,7 @@ class Post:
             except SpuvmError as error:
                 self.agreement.fail(relayed(error))
                 return Failure(self.name, what, error)
-            except Exception as error:
+            except BaseException as error:
                 log.exception("party %s failed in %s", self.name, what)
                 failure = caught(self.name, what, error)
                 self.agreement.fail(

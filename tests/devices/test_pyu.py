@@ -1,6 +1,7 @@
 """PYU and its handles, on both backends."""
 
 import collections
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -156,6 +157,27 @@ def test_unpicklable_errors_arrive_too(alice):
 
     with pytest.raises(sf.errors.PartyError, match=r"Odd: 1 and 2"):
         sf.reveal(alice(fail)())
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def leave():
+    sys.exit(3)
+
+
+def speechless():
+    raise Unspeakable
+
+
+@pytest.mark.parametrize(("fn", "said"), [(leave, "SystemExit: 3"), (speechless, "Unspeakable")])
+def test_a_function_that_would_end_its_thread_fails(alice, fn, said):
+    x = alice(fn)()
+    with pytest.raises(sf.errors.PartyError, match=f"party 'alice': {fn.__name__} raised .*{said}"):
+        sf.reveal(x)
+    assert sf.reveal(alice(lambda: 1)()) == 1
 
 
 def test_a_change_of_what_a_function_captures_is_seen(alice):
