@@ -104,7 +104,11 @@ class _Divisor:
         """|y|."""
         if isinstance(self.sign, bool):
             return self.y
-        return low.narrowed(order.absolute(low, self.y), 0, low.bound - 1)
+        # The sign is a number already, for the scale: a product with that sends less than mul_ba.
+        factors = sorted((low.emit("b2a", self.sign), self.y))
+        negative = low.emit("mul_aa", *factors, trunc=0, form="narrow")
+        size = low.emit("lincomb_a", self.y, negative, coefficients=(1, -2))
+        return low.narrowed(size, 0, low.bound - 1)
 
 
 def _secret(low: Lowering, x: int, divisor: _Divisor, factor: int, inverse: int) -> int:
