@@ -92,6 +92,7 @@ class Agreement:
         self._last: dict[str, Operation] = {}  # of peers that announced their last operation
         self._failure: SpuvmError | None = None
         self._script = threading.get_ident()
+        self._raised = False  # the failure, in the script: whoever fails there raises it too
         self._chain = sha256(b"spuvm operations").hexdigest()
 
     def start(self) -> None:
@@ -202,6 +203,7 @@ class Agreement:
             if mine is not None and error.at is None:
                 error = again(error, at=mine.where())
             self._failure = again(error, next=next) if next else error
+            self._raised = threading.get_ident() == self._script
             self._changed.notify_all()
         self._endpoint.abort(f"{type(error).__name__}: {error}")
 
@@ -214,8 +216,14 @@ class Agreement:
     def failed(self) -> bool:
         return self._failure is not None
 
+    @property
+    def heard(self) -> bool:
+        """Whether the session failed and the script knows."""
+        return self._failure is not None and self._raised
+
     def _check(self) -> None:
         if self._failure is not None:
+            self._raised = self._raised or threading.get_ident() == self._script
             raise again(self._failure)
 
     def _ready(self, number: int, parties: Iterable[str]) -> bool:

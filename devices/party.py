@@ -162,14 +162,18 @@ class PartyBackend(Backend):
         return self._programs.agree(what, compiled, again)
 
     def close(self) -> None:
-        """Leave together with the others; after an error, or inside one, tell them and leave."""
+        """Leave together with the others; after an error, or inside one, tell them and leave.
+
+        Raises:
+            SpuvmError: the session failed, and the script has not heard of it.
+        """
         if not self._closed.acquire(blocking=False):
             return
         error = sys.exc_info()[1]
         try:
             if error is not None:
                 self.leave(error)
-            elif not (self._left or self.agreement.failed):
+            elif not (self._left or self.agreement.heard):
                 self._finish()
         finally:
             for machines in list(self._machines):

@@ -1,5 +1,6 @@
 """Scripts that differ, refusals, errors: the same error at every party, at once, with no data."""
 
+import contextlib
 import threading
 import time
 
@@ -236,6 +237,28 @@ def test_a_script_that_fails_at_one_party(rehearse):
     for name in ("alice", "carol"):
         assert "party 'bob': the script ended with KeyError" in str(done.errors[name])
         assert "secret text" not in str(done.errors[name])
+
+
+def test_a_script_that_ended_hears_that_the_session_failed_before(rehearse):
+    """Nothing of it asked for anything in between; what was asked for may not have been done."""
+
+    def script(me):
+        if me == "bob":
+            raise KeyError("secret")
+        agreement = current().backend.agreement
+        if me == "alice":  # it learns of the error while it does something else
+            with contextlib.suppress(sf.errors.SpuvmError):
+                while True:
+                    agreement.begin("something else")
+        until = time.monotonic() + 10
+        while not agreement.failed and time.monotonic() < until:
+            time.sleep(0.01)
+        assert agreement.failed
+
+    done = rehearse().run(script)
+    assert isinstance(done.errors["bob"], KeyError)
+    assert "alice" not in done.errors  # its script heard, and went on
+    assert "the script ended with KeyError" in str(done.errors["carol"])
 
 
 def test_what_cannot_travel(rehearse):
