@@ -91,6 +91,7 @@ class Agreement:
         self._ahead = dict.fromkeys(self.peers, 0)  # bytes of what this party has not reached
         self._last: dict[str, Operation] = {}  # of peers that announced their last operation
         self._failure: SpuvmError | None = None
+        self._failing = False  # the others are being told
         self._script = threading.get_ident()
         self._raised = False  # the failure, in the script: whoever fails there raises it too
         self._chain = sha256(b"spuvm operations").hexdigest()
@@ -197,15 +198,20 @@ class Agreement:
             if isinstance(error, ChannelError) and not at_once:
                 self._changed.wait_for(lambda: self._failure or self._failed_peers(), _AFTERMATH)
                 error = self._why_gone() or error
-            if self._failure is not None:
+            self._raised = self._raised or threading.get_ident() == self._script
+            if self._failing:
+                self._changed.wait_for(lambda: self._failure is not None)
                 return
+            self._failing = True
             mine = self._own.get(self._counts[self.me] - 1)
             if mine is not None and error.at is None:
                 error = again(error, at=mine.where())
-            self._failure = again(error, next=next) if next else error
-            self._raised = threading.get_ident() == self._script
-            self._changed.notify_all()
-        self._endpoint.abort(f"{type(error).__name__}: {error}")
+        try:  # before the script can know, and leave: the others would only hear that it left
+            self._endpoint.abort(f"{type(error).__name__}: {error}")
+        finally:
+            with self._changed:
+                self._failure = again(error, next=next) if next else error
+                self._changed.notify_all()
 
     def check(self) -> None:
         """Raise the failure of the session, if it failed."""

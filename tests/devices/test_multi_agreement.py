@@ -239,10 +239,14 @@ def test_a_script_that_fails_at_one_party(rehearse):
         assert "secret text" not in str(done.errors[name])
 
 
-def test_a_script_that_ended_hears_that_the_session_failed_before(rehearse):
-    """Nothing of it asked for anything in between; what was asked for may not have been done."""
+@pytest.mark.parametrize("seconds", [0, 0.3])
+def test_a_script_that_ended_hears_that_the_session_failed_before(rehearse, seconds):
+    """And why: whoever tells it does not leave before it has, however long that takes."""
 
     def script(me):
+        endpoint = current().backend.endpoint
+        abort = endpoint.abort
+        endpoint.abort = lambda message: (time.sleep(seconds), abort(message))
         if me == "bob":
             raise KeyError("secret")
         agreement = current().backend.agreement
