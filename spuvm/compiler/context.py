@@ -173,13 +173,14 @@ class Lowering:
             self.lines = before
 
     @contextmanager
-    def finer(self, bits: int) -> Iterator[None]:
+    def finer(self, bits: int, values: Literal["any", "small"] = "any") -> Iterator[None]:
         """Inside, values have up to `bits` more fraction bits, as far as the ring has room.
 
         Numbers within that factor of the largest representable one must not occur.
         """
         before = self.f
-        self.f += max(0, min(bits, self.bits // 64 * 2, self.bits // 2 - 4 - self.f))
+        room = bits if values == "small" else self.bits // 64 * 2
+        self.f += max(0, min(bits, room, self.bits // 2 - 4 - self.f))
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spuvm.compiler.series import chebyshev, interpolated
+from spuvm.compiler.series import chebyshev, finer, interpolated
 
 Array = Any
 Series = tuple[float, ...]
@@ -114,24 +114,32 @@ def igamma(a: Array, x: Array, f: int) -> Array:
         [root, x + large, root]
     )
     low, high = ends(f)
-    w = (jnp.clip(t, low, high) - low) * (2 / (high - low)) - 1
-    square = inverse * inverse * start
+    few, at = jnp.clip(a, 0.0, start), jnp.minimum(x, 8.0 * start)  # beyond that nothing is left
+    made = finer(partial(_sum, f=f))(
+        jnp.clip(y, -FAR, FAR), jnp.clip(t, low, high), inverse, few, at, small
+    )
+    return jnp.where(x > 0, made, 0.0)
+
+
+def _sum(y: Array, t: Array, inverse: Array, a: Array, x: Array, small: Array, f: int) -> Array:
+    """P for large a, with the terms between where it is small."""
+    low, high = ends(f)
+    w = (t - low) * (2 / (high - low)) - 1
+    square = inverse * inverse * start_of(f)
     first, *more = [chebyshev(series, w) for series in _corrections(f)]
     correction = more[-1]
     for term in more[-2::-1]:
         correction = correction * square + term
     correction = correction * square + first
-    z = jnp.clip(y, -FAR, FAR) * chebyshev(leading(f), w) + correction * inverse
+    z = y * chebyshev(leading(f), w) + correction * inverse
     made = 0.5 + 0.5 * jax.scipy.special.erf(z * np.sqrt(0.5))
-    return jnp.where(x > 0, made + jnp.where(small, _between(a, x, f), 0.0), 0.0)
+    return made + jnp.where(small, _between(a, x, f), 0.0)
 
 
 def _between(a: Array, x: Array, f: int) -> Array:
     """P(a, x) - P(a + START, x) for a in [0, START]."""
-    start = start_of(f)
-    a, x = jnp.clip(a, 0.0, start), jnp.minimum(x, 6.0 * start)  # beyond that nothing is left
     log = jnp.log(jnp.where(x > 0, x, 1.0))
-    steps = [a * log + (j * log - x) - log_gamma_at(a, f, j) for j in range(start)]
+    steps = [a * log + (j * log - x) - log_gamma_at(a, f, j) for j in range(start_of(f))]
     made = jnp.exp(jnp.stack(steps) + FINER * np.log(2.0))  # roundings of terms that are small
     return made.sum(0) * 2.0**-FINER
 

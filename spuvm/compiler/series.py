@@ -1,10 +1,11 @@
-"""A Chebyshev series as a primitive of JAX, for functions that are written in it."""
+"""For functions that are written in JAX: Chebyshev series as a primitive, and parts with more digits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -51,3 +52,22 @@ def interpolated(function: Callable[[Any], Any], error: float, most: int = 60) -
     c = np.polynomial.chebyshev.chebinterpolate(function, most)
     tail = np.cumsum(np.abs(c[::-1]))[::-1]
     return tuple(float(v) for v in c[: max(3, int((tail > error).sum()))])
+
+
+def finer(function: Callable[..., Array]) -> Callable[..., Array]:
+    """The function, lowered with more fraction bits: for operands and results of a small size.
+
+    A call like any other to JAX, which lowering knows by its name (`is_finer`).
+    """
+
+    def with_more_bits(*operands: Array) -> Array:
+        return function(*operands)
+
+    made: Callable[..., Array] = jax.jit(with_more_bits)
+    return made
+
+
+def is_finer(jaxpr: Any) -> bool:
+    """Whether `finer` made this call."""
+    source = jaxpr.debug_info.func_src_info
+    return source.startswith("with_more_bits at ") and "series.py" in source

@@ -87,6 +87,26 @@ def test_monotone_functions_do_not_turn_back(function: Function, ring: int, seed
 
 
 @pytest.mark.parametrize("ring", WIDTHS)
+@FEW
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_incomplete_gamma_function_does_not_turn_back(ring: int, seed: int) -> None:
+    """It rises in x, and falls in a: many terms are added where a is small, fewer where it is not."""
+    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])])
+    igamma = next(f for f in FUNCTIONS if f.id == "igamma")
+    rng = np.random.default_rng(seed)
+    unit = 2.0**-setting.frac
+    for a in (unit, 2.0 ** rng.uniform(-8, 4)):
+        x = np.sort(rng.uniform(0, 2 * a + 30, POINTS))
+        at = np.full(POINTS, max(1, np.rint(a / unit)) * unit)
+        got = run(igamma, setting, (at, np.rint(x / unit) * unit), rng) / unit
+        assert (np.maximum.accumulate(got) - got).max() <= 8, a
+    x, a = 2.0 ** rng.uniform(0, 8), np.sort(rng.uniform(unit, 20, POINTS))
+    at = np.full(POINTS, np.rint(x / unit) * unit)
+    got = run(igamma, setting, (np.rint(a / unit) * unit, at), rng) / unit
+    assert (got - np.minimum.accumulate(got)).max() <= 8, x
+
+
+@pytest.mark.parametrize("ring", WIDTHS)
 def test_angles_of_equal_sizes(ring: int) -> None:
     """A quotient of equal numbers may be rounded to a little more than 1."""
     setting = Setting(ring, FRACS[ring][0])

@@ -107,6 +107,8 @@ def evaluate(low: Lowering, w: int, series: Series, frac: int | None = None) -> 
     ring. Error: that of the series plus some units of 2^-working_bits.
     """
     frac, f = internal_bits(low) if frac is None else frac, working_bits(low)
+    size = max(1.0, 1.01 * sum(map(abs, series)))  # with twice the bits it must fit
+    f = min(f, (low.bits - 3 - math.ceil(math.log2(size))) // 2)
     with low.unchecked():
         w = arith.to_frac(low, w, f)
         most = 1.01 + 8 * 2.0**-f  # by a hundredth and by roundings

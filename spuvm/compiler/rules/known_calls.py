@@ -20,7 +20,8 @@ from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.rules import Out
 from spuvm.compiler.rules.integer import mantissa_and_exponent
-from spuvm.compiler.rules.special import in_place
+from spuvm.compiler.rules.special import MORE_BITS, in_place
+from spuvm.compiler.series import is_finer
 from spuvm.compiler.values import Value, lift, public, wrap_int
 from spuvm.errors import CompileError
 
@@ -47,6 +48,8 @@ def known(
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     if name == "_truncated_normal" and "jax/_src/random" in jaxpr.debug_info.func_src_info:
         return lower_jaxpr(low, _without_neighbours(jaxpr), consts, args)
+    if is_finer(jaxpr):
+        return _with_more_bits(low, jaxpr, consts, args)
     if name in BY_NAME and _is_jax_own(jaxpr, name):
         return BY_NAME[name](low, out, *args)
     name = _special(jaxpr)
@@ -66,6 +69,13 @@ def known(
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
         return [_logaddexp(low, out[0], *args)]
     return None
+
+
+def _with_more_bits(low: Lowering, jaxpr: Any, consts: Any, args: Sequence[Value]) -> list[Value]:
+    """The parts of a function of the compiler's own that need it."""
+    with low.finer(MORE_BITS, "small"):
+        made = lower_jaxpr(low, jaxpr, consts, args)
+    return [Secret(arith.settle(low, v.id), v.dtype) if isinstance(v, Secret) else v for v in made]
 
 
 def _as_float(low: Lowering, o: Out, x: Value) -> Secret:

@@ -79,8 +79,7 @@ def _rule_of_many(name: str) -> None:
 
     def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
         f = low.f
-        bounded = name == "regularized_incomplete_beta" or not isinstance(operands[0], Secret)
-        finer = MORE_BITS if bounded and name != "zeta" else 0  # others take the largest numbers
+        finer = MORE_BITS if name == "regularized_incomplete_beta" else 0  # a and b are bounded
         return of_many(low, lambda *vs: function(*vs, f), out[0], *operands, finer=finer)
 
     lowered.__doc__ = function.__doc__
