@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from spuvm.compiler.assume import assume_range
-from spuvm.compiler.series import Array, chebyshev, interpolated
+from spuvm.compiler.series import Array, chebyshev, finer, interpolated
 from spuvm.fxp import Fxp
 
 SCALE = 3.0  # erfcx is a series in (x - 3) / (x + 3)
@@ -70,8 +70,8 @@ def _erfcx_series(f: int) -> tuple[float, ...]:
 
 
 def _erfcx_series_at(x: Array, f: int) -> Array:
-    """erfcx(x) (1 + 2 x) for x >= 0."""
-    return chebyshev(_erfcx_series(f), (x - SCALE) / (x + SCALE))
+    """erfcx(x) (1 + 2 x) for x >= 0; its argument is a quotient that is small near 0, less 1."""
+    return chebyshev(_erfcx_series(f), 2 * x / (x + SCALE) - 1)
 
 
 def erfcx(x: Array, fxp: Fxp, sign: str) -> Array:
@@ -96,13 +96,26 @@ def log_ndtr(x: Array, fxp: Fxp, sign: str) -> Array:
     """
     most = np.sqrt(fxp.max_float * (1 - 2.0**-13))
     size = jnp.minimum(_magnitude(x, sign) * np.sqrt(0.5), float(most))
-    above = 0.5 + 0.5 * jax.scipy.special.erf(size)
     if sign == "positive":
-        return jnp.log(above)
+        return finer(_log_above)(size)
     below = x < 0
-    series = _erfcx_series_at(size, fxp.frac_bits)
-    first, second = jnp.log(jnp.stack([jnp.where(below, 0.5 * series, above), 2 * size + 1]))
-    return first - jnp.where(below, size * size + second, 0.0)
+
+    def logarithm(size: Array, below: Array) -> Array:
+        series = 0.5 * _erfcx_series_at(size, fxp.frac_bits)
+        both = jnp.stack([jnp.where(below, series, _above(size)), 2 * size + 1])
+        first, second = jnp.log(both)
+        return first - jnp.where(below, second, 0.0)
+
+    return finer(logarithm)(size, below) - jnp.where(below, size * size, 0.0)
+
+
+def _above(size: Array) -> Array:
+    """The normal distribution up to sqrt(2) size, for size >= 0."""
+    return 0.5 + 0.5 * jax.scipy.special.erf(size)
+
+
+def _log_above(size: Array) -> Array:
+    return jnp.log(_above(size))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""For functions that are written in JAX: Chebyshev series as a primitive, and parts with more digits."""
+"""For functions that are written in JAX: Chebyshev series, and parts with more digits."""
 
 from __future__ import annotations
 

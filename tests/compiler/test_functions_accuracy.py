@@ -90,7 +90,7 @@ def test_monotone_functions_do_not_turn_back(function: Function, ring: int, seed
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_incomplete_gamma_function_does_not_turn_back(ring: int, seed: int) -> None:
-    """It rises in x, and falls in a: many terms are added where a is small, fewer where it is not."""
+    """It rises in x, and falls in a: many terms are added where a is small."""
     setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])])
     igamma = next(f for f in FUNCTIONS if f.id == "igamma")
     rng = np.random.default_rng(seed)
@@ -104,6 +104,16 @@ def test_the_incomplete_gamma_function_does_not_turn_back(ring: int, seed: int) 
     at = np.full(POINTS, np.rint(x / unit) * unit)
     got = run(igamma, setting, (np.rint(a / unit) * unit, at), rng) / unit
     assert (got - np.minimum.accumulate(got)).max() <= 8, x
+
+
+def test_log_ndtr_does_not_turn_back_at_0() -> None:
+    """Where its two parts meet, with fraction bits that leave its series no more."""
+    setting = Setting(32, 10)
+    function = next(f for f in FUNCTIONS if f.id == "chebyshev-log_ndtr")
+    rng = np.random.default_rng(32)
+    x = np.sort(np.rint(rng.uniform(-0.1, 0.02, POINTS) * 2**10)) / 2**10
+    got = run(function, setting, (x,), rng) * 2**10
+    assert (np.maximum.accumulate(got) - got).max() <= 8
 
 
 @pytest.mark.parametrize("ring", WIDTHS)
