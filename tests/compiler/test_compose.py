@@ -109,11 +109,25 @@ COMPOSED = {
         KERNEL,
     ),
     "linearize": (lambda x, t: jax.linearize(smooth, x)[1](t), VECTOR, VECTOR[::-1]),
+    "extremes of an odd number of halves": (
+        lambda x: (jnp.max(x / 2), jnp.prod(x / 2), jax.nn.softmax(x / 4)),
+        VECTOR[:3] * 8,
+    ),
     "linear_transpose": (
         lambda x: jax.linear_transpose(lambda v: jnp.asarray(MATRIX.T, v.dtype) @ v, x)(x[:3]),
         VECTOR,
     ),
 }
+
+
+def test_the_place_of_the_largest_of_an_odd_number_of_halves():
+    config, x = configuration(64), np.float32([1, -2, 5])
+    compiled = compile_function(
+        lambda v: (jnp.argmax(v / 2), jnp.argmin(v * 0.25)), [SecretSpec((3,), "float32", "a")],
+        config=config,
+    )  # fmt: skip
+    outs = run_plain(compiled.program, encode_all(compiled, (x,), config), RNG, "ranges")
+    assert [int(v) for v in decode_all(compiled, outs, config)] == [2, 1]
 
 
 @pytest.mark.parametrize("fn", [jax.nn.softplus, jax.nn.silu])

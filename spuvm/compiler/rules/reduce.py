@@ -59,9 +59,14 @@ def tree(low: Lowering, x: int, combine: Combine) -> int:
     while n > 1:
         half = n // 2
         made = combine(low.cut(x, 0, 0, half), low.cut(x, 0, half, 2 * half))
-        x = low.concat([made, low.cut(x, 0, 2 * half, n)], 0) if n % 2 else made
+        x = _joined(low, made, low.cut(x, 0, 2 * half, n)) if n % 2 else made
         n = low.shape(x)[0]
     return low.reshape(x, low.shape(x)[1:])
+
+
+def _joined(low: Lowering, x: int, y: int) -> int:
+    """Two parts along axis 0, of which one may have been truncated."""
+    return low.concat(arith.align(low, (x, y)) if low.type(x).kind == "a" else [x, y], 0)
 
 
 def _is_empty(low: Lowering, x: int, axes: Sequence[int]) -> bool:
@@ -85,6 +90,7 @@ def _extreme(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Va
     if _is_empty(low, x.id, axes):
         return np.full(o.shape, (_least if op == "max" else _largest)(o.dtype), o.dtype)
     value = wrap_int(low, x.id, x.dtype) if kind_of(x.dtype) == "int" else x.id
+    value = arith.align(low, (value, value))[0]  # once for all: what is subtracted is this value
     pick = order.maximum if op == "max" else order.minimum
     made = tree(low, leading(low, value, axes), lambda a, b: pick(low, a, b, x.dtype))
     if op == "max" and made != value:
@@ -257,7 +263,7 @@ def _arg(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secret
     number = as_number(low, x)
     if kind_of(x.dtype) == "int":
         number = wrap_int(low, number, x.dtype)
-    value = leading(low, number, axes)
+    value = leading(low, arith.align(low, (number, number))[0], axes)
     n = low.shape(value)[0]
     shape = low.shape(value)
     zero = low.emit("retype_a", low.emit("sub_aa", value, value), frac=0, range=(0, 0))
@@ -273,7 +279,7 @@ def _arg(low: Lowering, out: list[Out], x: Secret, axes: Any, op: str) -> Secret
         parts = [order.choose(low, bit, b, a), order.choose(low, bit, j, i)]
         if n % 2:
             last = [low.cut(v, 0, even, n) for v in (value, index)]
-            parts = [low.concat([p, q], 0) for p, q in zip(parts, last, strict=True)]
+            parts = [_joined(low, p, q) for p, q in zip(parts, last, strict=True)]
         value, index = parts
         n = low.shape(value)[0]
     return Secret(low.reshape(index, o.shape), o.dtype)
