@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,10 @@ class Backend(ABC):
     ) -> Compiled:
         """The program that all parties run; `again` compiles with the constants of another one."""
         return compiled
+
+    def ends(self) -> Sequence[Future[Any]]:
+        """Done when all calls that were asked for are; none where nobody can say."""
+        return ()
 
     @abstractmethod
     def close(self) -> None:

@@ -121,7 +121,7 @@ class LocalBackend(Backend):
     def __init__(self, parties: tuple[str, ...]) -> None:
         self.parties = parties
         self._workers = {party: Worker(party, "pyu") for party in parties}
-        self._machines: weakref.WeakSet[LocalMachines] = weakref.WeakSet()
+        self._machines: list[weakref.finalize[Any, LocalMachines]] = []  # how each ends
 
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
@@ -164,12 +164,15 @@ class LocalBackend(Backend):
 
     def start_machines(self, plan: MachinePlan) -> LocalMachines:
         machines = LocalMachines(plan, self._workers)
-        self._machines.add(machines)
+        self._machines.append(machines.end)
         return machines
 
+    def ends(self) -> list[Future[Any]]:
+        return [worker.submit(nothing) for worker in self._workers.values()]
+
     def close(self) -> None:
-        for machines in list(self._machines):
-            machines.close()
+        for end in tuple(self._machines):
+            end()
         for worker in self._workers.values():
             worker.stop()
 
@@ -182,7 +185,7 @@ class LocalMachines(Machines):
         self._owners = owners
         self._hosts = [Host(party) for party in plan.parties]
         self._workers = [Worker(party, plan.name) for party in plan.parties]
-        self._close = weakref.finalize(self, _end, self._hosts, self._workers)
+        self.end = weakref.finalize(self, _end, self._hosts, self._workers)
         channels = LocalNetwork(3, timeout=plan.deadline, names=plan.parties).channels
         met = [
             worker.submit(partial(host.attach, rank, channel, plan.ring_bits, plan.parties))
@@ -231,7 +234,7 @@ class LocalMachines(Machines):
         return self._all("loading", [partial(host.load, order) for host in self._hosts])
 
     def free(self, names: Sequence[str]) -> None:
-        if self._close.alive:
+        if self.end.alive:
             self._all("freeing", [partial(host.free, names) for host in self._hosts])
 
     def names(self) -> list[list[str]]:
@@ -239,15 +242,19 @@ class LocalMachines(Machines):
         return [value(r) for r in self._all("listing", [host.names for host in self._hosts])]
 
     def close(self) -> None:
-        self._close()
+        self.end()
 
     def _all(self, what: str, steps: Sequence[Callable[[], Any]]) -> tuple[Ref, ...]:
-        if not self._close.alive:
+        if not self.end.alive:
             raise UsageError(f"{self.plan.name} was closed", next="make a new SPU")
         return tuple(
             Ref(worker.party, what, worker.submit(step))
             for worker, step in zip(self._workers, steps, strict=True)
         )
+
+
+def nothing() -> None:
+    """A task that is done when all before it are."""
 
 
 def _perform(

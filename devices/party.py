@@ -16,9 +16,8 @@ import logging
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any
 
@@ -32,17 +31,16 @@ from spuvm.devices.cluster import Cluster
 from spuvm.devices.crossings import Describer
 from spuvm.devices.failure import Failure, Told, line_of
 from spuvm.devices.ledger import Direction, Entry, Form, Ledger
-from spuvm.devices.local import Item, Worker
+from spuvm.devices.local import Item, Worker, nothing
 from spuvm.devices.partymachines import PartyMachines
 from spuvm.devices.post import Post, handle
 from spuvm.devices.sameprogram import SamePrograms
-from spuvm.errors import (
-    SpuvmError,
-    UsageError,
-)
+from spuvm.errors import SpuvmError, UsageError
 from spuvm.net.endpoint import Endpoint, Envelope
 
 log = logging.getLogger("spuvm")
+
+_LAST_ENTRIES = 2.0  # seconds that what was under way may take until it is in the ledger
 
 
 class PartyBackend(Backend):
@@ -61,8 +59,7 @@ class PartyBackend(Backend):
         self._starter = Worker(self.name, "start")
         self._ledger = ledger
         # Machines end with their last handle; what was asked of them is carried out all the same.
-        self._machines: weakref.WeakSet[PartyMachines] = weakref.WeakSet()
-        self.of_machines: list[Worker] = []
+        self.machines: list[tuple[Worker, Callable[[], object]]] = []  # and how each ends
         self._programs = SamePrograms(self.post)
         self._told: set[tuple[str, str]] = set()
         self._closed = threading.Lock()
@@ -75,7 +72,9 @@ class PartyBackend(Backend):
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
         text = f"call {what} at {party}({_names(refs)})"
-        return self._start(text, party, what, call, refs, self._call_of(party, what, fn, call))
+        return self._start(
+            text, party, what, call, refs, lambda own: self.inner.call(party, what, fn, call, own)
+        )
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
         def make(own: list[Ref]) -> tuple[Ref, ...]:
@@ -151,10 +150,8 @@ class PartyBackend(Backend):
         return found
 
     def start_machines(self, plan: MachinePlan) -> PartyMachines:
-        self.of_machines = [worker for worker in self.of_machines if not worker.ended]
-        machines = PartyMachines(plan, self)
-        self._machines.add(machines)
-        return machines
+        self.machines = [one for one in self.machines if not one[0].ended]
+        return PartyMachines(plan, self)
 
     def agree(
         self, what: str, compiled: Compiled, again: Callable[[Sequence[Any]], Compiled]
@@ -164,8 +161,7 @@ class PartyBackend(Backend):
     def close(self) -> None:
         """Leave together with the others; after an error, or inside one, tell them and leave.
 
-        Raises:
-            SpuvmError: the session failed, and the script has not heard of it.
+        A session that failed without the script having heard of it raises its error here.
         """
         if not self._closed.acquire(blocking=False):
             return
@@ -176,13 +172,17 @@ class PartyBackend(Backend):
             elif not (self._left or self.agreement.heard):
                 self._finish()
         finally:
-            for machines in list(self._machines):
-                machines.close()
+            for _, end in self.machines:
+                end()
             self.endpoint.close()
+            # What was under way is written down; nobody waits for a party's own function.
+            wait([worker.submit(nothing) for worker in self._workers], _LAST_ENTRIES)
             for worker in (self.sender, self.receiver, self._starter):
                 worker.stop()
             self.inner.close()
             self._ledger.close()
+        if error is None:
+            wait(self.inner.ends())  # calls whose results nobody asked for
 
     def leave(self, error: BaseException) -> None:
         """The script ended with an error, here or at all parties: a last operation says so.
@@ -248,11 +248,6 @@ class PartyBackend(Backend):
 
     # ---- private
 
-    def _call_of(
-        self, party: str, what: str, fn: Callable[..., Any], call: Call
-    ) -> Callable[[list[Ref]], tuple[Ref, ...]]:
-        return lambda own: self.inner.call(party, what, fn, call, own)
-
     def _start(
         self,
         text: str,
@@ -284,12 +279,7 @@ class PartyBackend(Backend):
             except UsageError as error:
                 value = Told(self.name, ref.what, error)
         self.agreement.wait(operation, {target, *ref.origins})
-        digest, nbytes = self.post.give(operation, target, "value", value, lambda v: v)
-        if not isinstance(value, Failure):
-            self.post.record(
-                operation, "out", _form(ref), ref, [target],
-                shape=travel.shape(value), nbytes=nbytes, digest=digest,
-            )  # fmt: skip
+        self.post.give(operation, target, "value", value, _form(ref), ref, travel.shape)
 
     def _receive(self, operation: Operation, ref: Ref) -> tuple[Any, ...]:
         self.agreement.wait(operation, [ref.party])
@@ -387,8 +377,12 @@ class PartyBackend(Backend):
     def _drain(self, limit: float | None) -> None:
         """Until everything that was asked for is done, or for so many seconds."""
         until = None if limit is None else time.monotonic() + limit
-        for worker in (self._starter, self.sender, self.receiver, *self.of_machines):
-            self.post.settle(worker.submit(lambda: None), until)
+        for worker in self._workers:
+            self.post.settle(worker.submit(nothing), until)
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [self._starter, self.sender, self.receiver, *(one for one, _ in self.machines)]
 
 
 def _names(refs: Iterable[Ref]) -> str:

@@ -53,8 +53,8 @@ class PartyMachines(Machines):
         keep_large_blocks()
         self._host = Host(backend.name, backend.cluster.checkpoint_key)
         self._worker = Worker(backend.name, plan.name)
-        backend.of_machines.append(self._worker)
         self._close = weakref.finalize(self, _end, self._host, self._worker)
+        backend.machines.append((self._worker, self._close))
         rank = self.rank
 
         def meet() -> tuple[None]:
@@ -154,14 +154,10 @@ class PartyMachines(Machines):
             parts = self._host.open(order)
             backend.agreement.wait(operation, {party, *order.origins})
             if party != backend.name and (self.rank in senders or isinstance(parts, Failure)):
-                digest, nbytes = backend.post.give(
-                    operation, party, "part", parts, travel.parts_to_wire
-                )
-                if nbytes:
-                    backend.post.record(
-                        operation, "out", "masked", made, [party],
-                        shape=f"part of {len(order.names)} arrays", nbytes=nbytes, digest=digest,
-                    )  # fmt: skip
+                backend.post.give(
+                    operation, party, "part", parts, "masked", made,
+                    lambda part: f"part of {len(part)} arrays", travel.parts_to_wire,
+                )  # fmt: skip
             return (parts,)
 
         def receive() -> tuple[Any]:
@@ -279,12 +275,10 @@ class PartyMachines(Machines):
             if party == backend.name:
                 continue
             mine: Any = pieces if isinstance(pieces, Failure) else pieces[rank]
-            digest, nbytes = backend.post.give(operation, party, edge, mine, travel.pieces_to_wire)
-            if nbytes:
-                backend.post.record(
-                    operation, "out", "masked", ref, [party],
-                    shape=f"shares of {len(mine)} arrays", nbytes=nbytes, digest=digest,
-                )  # fmt: skip
+            backend.post.give(
+                operation, party, edge, mine, "masked", ref,
+                lambda shares: f"shares of {len(shares)} arrays", travel.pieces_to_wire,
+            )  # fmt: skip
 
     def _take_pieces(
         self, operation: Operation, ref: Ref, peer: str, edge: str, forms: Sequence[Form]

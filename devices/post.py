@@ -105,29 +105,39 @@ class Post:
             except UsageError as error:
                 tree = Told(self.name, ref.what, error)
         self.agreement.wait(operation, self.peers)
+        if isinstance(tree, Failure):
+            self.record_failure(operation, "out", tree, self.peers)
+        else:
+            self.record(operation, "out", form, ref, self.peers, shape=_facts(tree, form))
         for peer in self.peers:
             self.endpoint.send(
                 peer,
                 Envelope(operation.number, "structure"),
                 {**travel.head(tree), "tree": said},
             )
-        if isinstance(tree, Failure):
-            self.record_failure(operation, "out", tree, self.peers)
-        else:
-            self.record(operation, "out", form, ref, self.peers, shape=_facts(tree, form))
         return tree
 
     def give(
-        self, operation: Operation, peer: str, edge: str, value: Any, pack: Callable[[Any], Any]
-    ) -> tuple[str, int]:
-        """Send a value after its head, or only the head of a Failure; digest and bytes."""
-        self.endpoint.send(peer, Envelope(operation.number, f"{edge} head"), travel.head(value))
+        self, operation: Operation, peer: str, edge: str, value: Any, form: Form, ref: Ref,
+        shape: Callable[[Any], str], pack: Callable[[Any], Any] = lambda value: value,
+    ) -> None:  # fmt: skip
+        """Send a value after its head, or only the head of a Failure.
+
+        It is in the ledger before it leaves: whatever ends the session in between, the ledger does
+        not say less than what left.
+        """
+        head = Envelope(operation.number, f"{edge} head")
         if isinstance(value, Failure):
             self.record_failure(operation, "out", value, [peer])
-            return "", 0
+            self.endpoint.send(peer, head, travel.head(value))
+            return
         payload = pack(value)
+        digest, nbytes = travel.digest(payload)
+        self.record(
+            operation, "out", form, ref, [peer], shape=shape(value), nbytes=nbytes, digest=digest
+        )
+        self.endpoint.send(peer, head, travel.head(value))
         self.endpoint.send(peer, Envelope(operation.number, edge, limits=self._limits), payload)
-        return travel.digest(payload)
 
     def take(self, operation: Operation, peer: str, edge: str, expected: Any = None) -> Any:
         """What a peer gives on an edge: a value or a Failure."""

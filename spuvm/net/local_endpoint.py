@@ -115,7 +115,8 @@ class LocalEndpoint(Endpoint):
 
     def _ended(self, key: _Key, peer: str) -> bool:
         hub = self._hub
-        return key in hub.values or hub.failure is not None or peer in hub.closed
+        over = hub.failure is not None or not hub.closed.isdisjoint((peer, self.name))
+        return over or key in hub.values
 
     def _check(self) -> None:
         """With `changed` held: raise if the session is over for this party."""

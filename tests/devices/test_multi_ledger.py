@@ -1,14 +1,17 @@
 """The ledgers of a session beside everything that crossed its links: nothing is missing."""
 
 import gc
+import threading
 import time
 
 import numpy as np
 import pytest
 
 import spuvm as sf
+from spuvm.devices import travel
 from spuvm.devices.agreement import END
 from spuvm.devices.ledger import entries, verify
+from spuvm.devices.session import current
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
 pytest.importorskip("phe")
@@ -165,3 +168,59 @@ def test_what_a_dropped_spu_was_asked_for_comes_before_the_end(tmp_path):
         lines = list(entries(done.ledger(name)))
         assert lines[-1]["what"] == END
         assert sum(line["shape"].endswith("rounds") for line in lines) == runs
+
+
+@pytest.mark.parametrize("slow", ["send-alice", "receive-bob"])
+def test_what_was_under_way_when_the_session_failed_is_written_down(tmp_path, monkeypatch, slow):
+    """The session ends while an entry of a value that moves is being made."""
+    arrived, digest = threading.Event(), travel.digest
+
+    def slowly(value):
+        if threading.current_thread().name == slow:
+            time.sleep(0.5)
+        return digest(value)
+
+    monkeypatch.setattr(travel, "digest", slowly)
+
+    def script(me):
+        if me == "bob":
+            endpoint = current().backend.endpoint
+            receive = endpoint.receive
+
+            def noted(peer, envelope, *, deadline):
+                got = receive(peer, envelope, deadline=deadline)
+                if envelope.edge == "value":
+                    arrived.set()
+                return got
+
+            endpoint.receive = noted
+        x = sf.PYU("alice")(lambda: np.ones(3, "float32"))().to(sf.PYU("bob"))
+        if me == "carol":
+            arrived.wait(0.2)
+            raise KeyError
+        sf.wait(x)
+
+    done = Rehearsal(tmp_path).run(script)
+    assert set(done.errors) == set(PARTIES)
+    out, got = (
+        [e for e in entries(done.ledger(party)) if e["form"] == "clear"]
+        for party in ("alice", "bob")
+    )
+    assert len(out) == 1  # whether or not it went
+    assert len(got) == arrived.is_set()
+    assert arrived.is_set() or slow == "send-alice"
+
+
+def test_calls_whose_results_nobody_asks_for_are_done_before_a_session_ends(tmp_path):
+    saved = []
+
+    def save():
+        time.sleep(0.3)
+        saved.append("weights")
+
+    def script(me):
+        sf.PYU("bob")(save)()
+        sf.PYU("bob")(save)()
+
+    assert not Rehearsal(tmp_path).run(script).errors
+    assert len(saved) == 2
