@@ -5,10 +5,12 @@ choose them, and every call draws new ones, also in every step of a loop and in 
 secret like any other value. `jax.random` with a public key is something else: the values that JAX
 gives for this key, which everybody knows.
 
-Every function takes `like`, any array that the draw shall depend on: under `jax.vmap` each member
-of the batch gets its own draw only if `like` is batched, and in a loop that is differentiated each
-step gets its own only if `like` changes in the loop. `jax.checkpoint` refuses these functions: it
-would compute, that is draw, twice.
+Under `jax.vmap` each member of the batch gets its own draw (for one that all share, draw outside
+and hand it in), and so does each step of a loop, differentiated or not. What is drawn in a loop or
+a `jax.jit` that is called under `vmap` is each member's own, too. `like` is any array that the draw
+shall depend on besides. `jax.checkpoint` refuses these functions: it would compute, that is draw,
+twice. So do `jax.jacfwd` and `jax.hessian`, whose columns would be of different draws: draw outside
+of what they differentiate.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 from jax import lax
 from jax.extend import source_info_util
 
-from spuvm.compiler.fresh import fresh, shuffled
+from spuvm.compiler.fresh import fresh, shuffled, surroundings
 from spuvm.errors import UsageError
 
 source_info_util.register_exclusion(__file__)
@@ -109,7 +111,7 @@ def permutation(x: Any, axis: int = 0, *, like: Any = None) -> jax.Array:
     if not x.ndim:
         raise UsageError("permutation: an array, or a number of elements", got=f"shape {x.shape}")
     moved = jnp.moveaxis(x, axis, 0)
-    return jnp.moveaxis(_permuted(moved, like), 0, axis)
+    return jnp.moveaxis(_permuted(moved, (surroundings(), like)), 0, axis)
 
 
 @jax.custom_vjp

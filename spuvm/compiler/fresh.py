@@ -11,9 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import core as core_internals
 from jax._src import effects
+from jax._src import source_info_util as source_internals
+from jax._src.interpreters.partial_eval import DynamicJaxprTrace
 from jax.extend import core, source_info_util
-from jax.interpreters import batching
+from jax.interpreters import ad, batching
 
 from spuvm.errors import UsageError
 
@@ -54,27 +57,57 @@ def _refuse(*like: Any, **params: Any) -> Any:
     )
 
 
-def _batched(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Any:
-    """Every member of a batch draws its own."""
-    (size,) = {a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None}
-    params["shape"] = (size, *params["shape"])
+def _batched(axis: Any, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Any:
+    """Every member of a batch draws its own, whatever the draw depends on."""
+    params["shape"] = (axis.size, *params["shape"])
     return fresh_p.bind(*args, **params), 0
 
 
-batching.primitive_batchers[fresh_p] = _batched
+batching.fancy_primitive_batchers[fresh_p] = _batched  # called without batched operands, too
 
 
-def _shuffled_batch(args: Sequence[Any], dims: Sequence[Any], *, count: int, lead: int) -> Any:
+def _shuffled_batch(
+    axis: Any, args: Sequence[Any], dims: Sequence[Any], *, count: int, lead: int
+) -> Any:
     """Every member of a batch gets an order of its own."""
-    (size,) = {a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None}
     moved = [
-        jax.numpy.broadcast_to(a, (size, *a.shape)) if d is None else jax.numpy.moveaxis(a, d, 0)
+        jax.numpy.broadcast_to(a, (axis.size, *a.shape)) if d is None
+        else jax.numpy.moveaxis(a, d, 0)
         for a, d in zip(args, dims, strict=True)
-    ]
+    ]  # fmt: skip
     return shuffled_p.bind(*moved, count=count, lead=lead + 1), [0] * count
 
 
-batching.primitive_batchers[shuffled_p] = _shuffled_batch
+batching.fancy_primitive_batchers[shuffled_p] = _shuffled_batch
+
+
+def _no_slope(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
+    """A draw depends on its operands, but not on their values."""
+    made = fresh_p.bind(*primals, **params)
+    return made, ad.Zero(jax.typeof(made).to_tangent_aval())
+
+
+ad.primitive_jvps[fresh_p] = _no_slope
+
+
+def surroundings() -> tuple[Any, ...]:
+    """The arguments of the function that is traced: the state of a loop, in its body.
+
+    A draw that depends on them stays in the loop when JAX differentiates it and moves out what is
+    the same in every step.
+    """
+    trace = core_internals.trace_ctx.trace
+    while trace is not None and not isinstance(trace, DynamicJaxprTrace):
+        trace = getattr(trace, "parent_trace", None)
+    if trace is None:
+        return ()
+    now = source_internals.current()
+    return tuple(
+        trace.var_to_tracer(v, now)
+        for v in trace.frame.invars
+        if isinstance(v.aval, jax.core.ShapedArray)
+        and any(jax.numpy.issubdtype(v.aval.dtype, kind) for kind in (np.number, np.bool_))
+    )
 
 
 def fresh(
@@ -82,12 +115,9 @@ def fresh(
 ) -> jax.Array:
     """Bind the primitive; kinds are those of rules/random.py.
 
-    `like` is any array that the draw shall depend on: inside `jax.vmap` each of its members then
-    gets a draw of its own, and inside a differentiated loop each step does.
+    `like` is any array that the draw shall depend on besides the arguments of what is traced.
     """
-    operands = (
-        () if like is None else tuple(jax.lax.stop_gradient(x) for x in jax.tree.leaves(like))
-    )
+    operands = (*surroundings(), *(() if like is None else jax.tree.leaves(like)))
     made: jax.Array = fresh_p.bind(
         *operands, shape=tuple(shape), dtype=np.dtype(dtype).name, kind=kind, below=below
     )

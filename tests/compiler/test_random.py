@@ -132,7 +132,7 @@ def test_two_permutations_of_one_array_differ():
 def test_permutations_of_a_batch_differ_and_slopes_go_back(bits):
     def batch(x):
         rows = jnp.zeros((40, 5)) + jnp.arange(5.0) + x
-        return jax.vmap(lambda r: sf.random.permutation(r, like=r))(rows)
+        return jax.vmap(sf.random.permutation)(rows)
 
     rows = sampled(batch, bits)
     assert (np.sort(rows, 1) == np.arange(5)).all()
@@ -170,10 +170,52 @@ def test_every_draw_is_another_one():
     assert all(0 <= v < 1 for v in together)
 
 
+def test_members_of_a_batch_draw_their_own_without_like():
+    """Also where the draw is in a loop or a function of which no argument has the batch's axis."""
+
+    def member(v):
+        looped = lax.fori_loop(0, 2, lambda i, c: c.at[i].set(sf.random.uniform()), jnp.zeros(2))
+        called = jax.jit(lambda: sf.random.uniform())()
+        return jnp.stack([v + sf.random.uniform(), v + sf.random.normal(), *looped, called])
+
+    values = sampled(lambda x: jax.vmap(member)(jnp.zeros(4) + x)).ravel()
+    assert len(set(values)) == len(values)
+    orders = sampled(lambda x: jax.vmap(lambda v: sf.random.permutation(9) + v)(jnp.zeros(4) + x))
+    assert len(set(map(tuple, orders.tolist()))) == 4
+    nested = sampled(
+        lambda x: jax.vmap(lambda _: jax.vmap(lambda v: v + sf.random.uniform())(jnp.zeros(3) + x))(
+            jnp.zeros(2)
+        )
+    )
+    assert len(set(nested.ravel())) == 6
+
+
+def test_each_step_of_a_differentiated_loop_draws_without_like():
+    def loss(v):
+        def step(c, row):
+            keep = sf.random.permutation(16)[0]
+            noise = jax.jit(lambda r: r * sf.random.uniform())(row)
+            return c + noise + sf.random.uniform() * row + row * keep, row
+
+        return lax.scan(step, 0.0, v)[0]
+
+    slope = sampled(lambda x: jax.grad(loss)(jnp.zeros(8) + x))
+    assert len(set(slope)) == 8
+
+
+def test_the_columns_of_a_jacobian_cannot_be_of_different_draws():
+    with pytest.raises(ValueError, match="out_axes"):
+        sampled(lambda x: jax.jacfwd(lambda v: v * sf.random.uniform())(jnp.zeros(2) + x))
+    drawn = sampled(
+        lambda x: (lambda u: jax.jacfwd(lambda v: v * u)(jnp.zeros(2) + x))(sf.random.uniform())
+    )
+    assert drawn[0, 0] == drawn[1, 1] > 0
+
+
 def test_gradients_see_the_values_that_were_used():
     def noisy(w):
         def step(c, _):
-            u = sf.random.uniform(like=c)
+            u = sf.random.uniform()
             return c + w * u, u
 
         total, used = lax.scan(step, jnp.zeros(()), None, length=3)
