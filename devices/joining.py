@@ -89,7 +89,8 @@ def at_the_end(shutdown: Callable[[], None], backend: PartyBackend) -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         before(kind, error, trace)
-        backend.leave(error)
+        if not backend.closed.locked():
+            backend.leave(error)
 
     def finish() -> None:
         try:

@@ -62,7 +62,7 @@ class PartyBackend(Backend):
         self.machines: list[tuple[Worker, Callable[[], object]]] = []  # and how each ends
         self._programs = SamePrograms(self.post)
         self._told: set[tuple[str, str]] = set()
-        self._closed = threading.Lock()
+        self.closed = threading.Lock()  # held once this party leaves
         self._left = False
         self.agreement.start()
 
@@ -163,14 +163,15 @@ class PartyBackend(Backend):
 
         A session that failed without the script having heard of it raises its error here.
         """
-        if not self._closed.acquire(blocking=False):
+        if not self.closed.acquire(blocking=False):
             return
-        error = sys.exc_info()[1]
+        error, finished = sys.exc_info()[1], False
         try:
             if error is not None:
                 self.leave(error)
             elif not (self._left or self.agreement.heard):
                 self._finish()
+                finished = True
         finally:
             for _, end in self.machines:
                 end()
@@ -181,7 +182,7 @@ class PartyBackend(Backend):
                 worker.stop()
             self.inner.close()
             self._ledger.close()
-        if error is None:
+        if finished:
             wait(self.inner.ends())  # calls whose results nobody asked for
 
     def leave(self, error: BaseException) -> None:

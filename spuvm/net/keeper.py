@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import socket
 import threading
@@ -14,6 +15,8 @@ from spuvm.errors import ChannelError
 from spuvm.net.link import Link
 from spuvm.net.transfers import Transfers
 from spuvm.net.transport import NOW
+
+_log = logging.getLogger(__name__)
 
 _TICK: Final = 0.05
 """Seconds between two looks at the clock, and after which a link that no exchange reads any more
@@ -85,7 +88,13 @@ class Keeper(threading.Thread):
     def run(self) -> None:
         with self._listener:
             while not self._stopping:
-                self._round()
+                try:
+                    self._round()
+                except Exception as error:  # without this thread all would wait for ever
+                    _log.exception("%s failed", self.name)
+                    link = self._traffic[0][0]
+                    self._give_up(link, ChannelError(f"{self.name} failed", got=repr(error)))
+                    time.sleep(_TICK)
 
     def _round(self) -> None:
         poll = select.poll()

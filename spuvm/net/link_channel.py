@@ -221,10 +221,11 @@ class LinkChannel(GuardedChannel):
             for peer in missing:
                 self._report(peer)
             for peer in (*unsent, *missing):
-                if (end := self._inflows[peer].end) is not None and (
-                    peer in unsent or self._inflows[peer].received is None
-                ):
-                    raise end
+                inflow = self._inflows[peer]
+                lacks = peer in missing and inflow.received is None
+                # What the link has, and holds up for other traffic, the peer may have had.
+                if inflow.end is not None and (lacks or self._outflows[peer].rest):
+                    raise inflow.end
             if self._aborted is not None:
                 raise self._aborted
             now, here = time.monotonic(), self._progress(unsent, missing)
