@@ -15,7 +15,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from spuvm.compiler.series import Array, chebyshev, interpolated
+from spuvm.compiler.series import Array, chebyshev, finer, interpolated
 from spuvm.fxp import Fxp
 
 BELOW, ABOVE = 1.0, 4.0  # expi is near 0 between -BELOW and ABOVE
@@ -127,3 +127,21 @@ def expn(x: Array, n: int, fxp: Fxp) -> Array:
     rest = chebyshev(_far_of(f, n, end), slope / outer + shift)
     lost = jnp.clip(logarithm, 0.0, math.log(end))
     return jnp.where(x > 1, jnp.exp(rest - outer - lost), close)
+
+
+@cache
+def _slope(f: int) -> tuple[float, ...]:
+    """(1 - e^-u) / u for u in [0, 1]."""
+    return interpolated(lambda t: -np.expm1(-(t + 1) / 2) / np.maximum((t + 1) / 2, 1e-12),
+                        2.0 ** -(f + 6))  # fmt: skip
+
+
+def log_of_double_exponential(x: Array, f: int) -> Array:
+    """log(1 - exp(-e^x)), for x < 0 as x + log((1 - e^-u) / u) with u = e^x."""
+
+    def part(v: Array) -> Array:
+        u = jnp.exp(v)
+        near = chebyshev(_slope(f), 2 * jnp.minimum(u, 1.0) - 1)
+        return jnp.log(jnp.where(v < 0, near, 1 - jnp.exp(-u)))
+
+    return finer(part)(jnp.clip(x, -(f + 6) * math.log(2.0), ABOVE)) + jnp.minimum(x, 0.0)

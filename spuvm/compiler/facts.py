@@ -48,6 +48,20 @@ class LogisticSlope:
 
 
 @dataclass(frozen=True, slots=True)
+class Exponential:
+    """The value is exp(source)."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class TwiceExponential:
+    """The value is exp(-exp(source)) - 1."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """The value is the product of a value and of another one or of public numbers."""
 
@@ -115,6 +129,8 @@ Fact = (
     | Logistic
     | Complement
     | LogisticSlope
+    | Exponential
+    | TwiceExponential
     | Product
     | Squared
     | FineRoot
@@ -139,6 +155,14 @@ def logistic_argument(low: Lowering, exponent: int) -> tuple[int, int] | None:
         if first == (None if term is None else root(low, term)):
             return fact.difference, sign
     return None
+
+
+def negated(low: Lowering, value: int) -> Fact | None:
+    """What is known of x where `value` is -x."""
+    made = low.builder.instruction(root(low, value))
+    if made is None or made.op != "neg_a":
+        return None
+    return low.facts.get(root(low, made.args[0]))
 
 
 def squared(low: Lowering, value: int) -> str:

@@ -67,11 +67,19 @@ def _trigamma(x: Any) -> Any:
     return scipy.special.polygamma(1, x + 51) + sum((x + k) ** -2.0 for k in range(51))
 
 
+def _share(u: Any) -> Any:
+    """(1 - e^-u) / u up to u = 1, then 1 - e^-u."""
+    u = np.maximum(u, 1e-300)
+    return -np.expm1(-u) / np.minimum(u, 1)
+
+
 FUNCTIONS = [
     Function("exp", jnp.exp, course="rising"),
     Function("exp2", jnp.exp2, course="rising"),
     Function("expm1", jnp.expm1, course="rising"),
     Function("log", jnp.log, (POSITIVE,), course="rising", holds=lambda x: x > 0),
+    Function("log", lambda x: jax.scipy.stats.gumbel_l.logcdf(x), name="gumbel", course="rising",
+             truth=lambda x: np.minimum(x, 0) + np.log(_share(np.exp(np.minimum(x, 9))))),
     Function("log1p", jnp.log1p, (POSITIVE,), course="rising"),
     Function("logistic", jax.nn.sigmoid, course="rising"),
     Function("logistic", lambda x: jax.nn.sigmoid(jnp.clip(x, -4, 4)), name="clipped"),

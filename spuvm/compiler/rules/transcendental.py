@@ -10,7 +10,8 @@ import numpy as np
 
 from spuvm.compiler import arith, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.facts import Logistic, root
+from spuvm.compiler.exponential import log_of_double_exponential
+from spuvm.compiler.facts import Exponential, Logistic, TwiceExponential, negated, root
 from spuvm.compiler.numeric import (
     exponential,
     hyperbolic,
@@ -24,6 +25,7 @@ from spuvm.compiler.numeric import (
 from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, intdiv, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
+from spuvm.compiler.rules.special import in_place
 from spuvm.compiler.values import Value, kind_of, lift
 
 
@@ -81,7 +83,9 @@ def reciprocal(low: Lowering, out: list[Out], x: Secret) -> Secret:
 @rule("exp")
 def exp(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """e^x."""
-    return Secret(exponential.exp(low, x.id), x.dtype)
+    made = exponential.exp(low, x.id)
+    low.facts.setdefault(root(low, made), Exponential(x.id))
+    return Secret(made, x.dtype)
 
 
 @rule("exp2")
@@ -93,12 +97,21 @@ def exp2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("expm1")
 def expm1(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """e^x - 1, right to the last places in absolute terms."""
-    return Secret(arith.add_public(low, exponential.exp(low, x.id), np.asarray(-1.0)), x.dtype)
+    made = arith.add_public(low, exponential.exp(low, x.id), np.asarray(-1.0))
+    fact = negated(low, x.id)
+    if isinstance(fact, Exponential):
+        low.facts[root(low, made)] = TwiceExponential(fact.source)
+    return Secret(made, x.dtype)
 
 
 @rule("log")
 def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
-    """Natural logarithm."""
+    """Natural logarithm; that of 1 - exp(-e^x), almost x for x << 0, is known as one function."""
+    fact = negated(low, x.id)
+    if isinstance(fact, TwiceExponential):
+        source = Secret(fact.source, x.dtype)
+        made: list[Secret] = in_place(low, lambda v, _: log_of_double_exponential(v, low.f), source)
+        return made[0]
     return Secret(logarithm.log(low, x.id), x.dtype)
 
 
