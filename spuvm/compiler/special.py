@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from spuvm.compiler.series import finer, finer_product
+
 Array = Any
 LGAMMA = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)  # of z^-1, z^-3, ...
 DIGAMMA = (-1 / 12, 1 / 120, -1 / 252, 1 / 240, -1 / 132, 691 / 32760)  # of z^-2, z^-4, ...
@@ -45,12 +47,13 @@ def lgamma(x: Array, f: int, sign: str) -> Array:
     """log |gamma(x)|."""
     small, z, low = _raised(x, f, sign)
     inverse = 1 / z
-    stirling = (z - 0.5) * jnp.log(z) - z + 0.5 * np.log(2 * np.pi)
+    logarithm = finer(jnp.log)
+    stirling = finer_product(z - 0.5, logarithm(z)) - z + 0.5 * np.log(2 * np.pi)
     stirling += inverse * _series(LGAMMA, inverse * inverse)
     rest = low + 1
     for i in range(2, steps(f)):
         rest = rest * (low + i)
-    made = stirling - jnp.where(small, jnp.log(low) + jnp.log(rest), 0.0)
+    made = stirling - jnp.where(small, logarithm(low) + logarithm(rest), 0.0)
     if sign == "positive":
         return made
     sine = jnp.sin(np.pi * (x - jnp.round(x)))

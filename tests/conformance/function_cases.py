@@ -121,6 +121,8 @@ FUNCTIONS = [
              holds=lambda x: x > 0),
     Function("lgamma", jax.scipy.special.gammaln, (Domain(-50, 0),), "negative",
              holds=lambda x: np.abs(x - np.rint(x)) > 0.1),
+    Function("lgamma", jax.scipy.special.poch, (Domain(0.125, 30), Domain(-0.0625, 3)), "poch"),
+    Function("lgamma", jax.scipy.special.comb, (Domain(3, 30), Domain(0, 3)), "comb"),
     Function("digamma", jax.scipy.special.digamma, (POSITIVE,), holds=lambda x: x > 0),
     Function("digamma", jax.scipy.special.digamma, (Domain(-50, 0),), "negative",
              holds=lambda x: np.abs(x - np.rint(x)) > 0.1),

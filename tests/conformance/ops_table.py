@@ -65,6 +65,7 @@ ALIASES = {
     "made by sf.random and sf.bounded_while; see README": "fresh shuffled",
     "slices": "unstack",
     "polynomials inside of regularized_incomplete_beta": "chebyshev_basis",
+    "a product inside of lgamma": "finer_product",
 }
 
 

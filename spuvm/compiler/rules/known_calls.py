@@ -62,6 +62,8 @@ def known(
         return in_place(low, lambda v, sign: exponential.expi(v, low.config.fxp, sign), x)
     if name == "expn" and len(args) == 2:  # not around it, where the order is not an operand
         return _expn(low, out[0], *args)
+    if name == "poch":
+        return _rising(low, out[0], jaxpr, args)
     if name in LOGARITHMS:
         return _times_logarithm(low, LOGARITHMS[name], out[0], jaxpr, args)
     if name == "bessel_jn":
@@ -74,8 +76,7 @@ def known(
 def _with_more_bits(low: Lowering, jaxpr: Any, consts: Any, args: Sequence[Value]) -> list[Value]:
     """The parts of a function of the compiler's own that need it."""
     with low.finer(MORE_BITS, "small"):
-        made = lower_jaxpr(low, jaxpr, consts, args)
-    return [Secret(arith.settle(low, v.id), v.dtype) if isinstance(v, Secret) else v for v in made]
+        return lower_jaxpr(low, jaxpr, consts, args)
 
 
 def _as_float(low: Lowering, o: Out, x: Value) -> Secret:
@@ -150,6 +151,20 @@ def _times_logarithm(
         found = logarithm(y)
         product = x * jnp.maximum(found, least)
         return jnp.where(found < least, -most * jnp.sign(x), product)
+
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
+    with low.one_line():
+        return lower_closed(low, jax.make_jaxpr(function)(*shapes), args)
+
+
+def _rising(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
+    """gamma(z + m) / gamma(z): the parts alone may be too large."""
+
+    def function(z: Any, m: Any) -> Any:
+        z, m = (jnp.broadcast_to(v, o.shape).astype(o.dtype) for v in (z, m))
+        sign = jax.scipy.special.gammasgn(z + m) * jax.scipy.special.gammasgn(z)
+        made = sign * jnp.exp(jax.lax.lgamma(z + m) - jax.lax.lgamma(z))
+        return jnp.where(m == 0, 1.0, made)
 
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
     with low.one_line():

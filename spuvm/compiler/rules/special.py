@@ -36,6 +36,18 @@ def chebyshev_basis(low: Lowering, out: list[Out], w: Secret, *, degree: int) ->
     return Secret(low.concat(arith.align(low, parts), 0), w.dtype)
 
 
+@rule("finer_product")
+def finer_product(low: Lowering, out: list[Out], x: Secret, y: Secret) -> Secret:
+    """x y = x (h + l): h is y with the program's fraction bits, l is the rest, about a unit."""
+    more, a, high = low.frac(y.id) - low.f, arith.settle(low, x.id), arith.settle(low, y.id)
+    made = arith.mul(low, a, high)
+    if more > 0:
+        rest = arith.retype(low, arith.sub(low, y.id, high), low.f)  # times 2^more
+        part = arith.mul(low, a, low.narrowed(rest, -2 << more, 2 << more))
+        made = arith.add(low, made, arith.retype(low, part, low.frac(part) + more))
+    return Secret(made, x.dtype)
+
+
 def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> list[Any]:
     """The results of a JAX function of one array and its known sign, as one line of the user's."""
     sign = "positive" if order.negative(low, x.id) is False else "any"
@@ -43,7 +55,8 @@ def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> l
     closed = jax.make_jaxpr(lambda v: function(v, sign))(shape)
     ready = Secret(arith.settle(low, x.id), x.dtype)
     with low.one_line(), low.unchecked():
-        return lower_closed(low, closed, [ready])
+        made = lower_closed(low, closed, [ready])
+    return [Secret(arith.settle(low, v.id), v.dtype) if isinstance(v, Secret) else v for v in made]
 
 
 def of_many(
