@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from spuvm.compiler.series import finer, finer_product
 from spuvm.compiler.special import steps
 
 Array = Any
@@ -28,9 +29,11 @@ def _taken(f: int) -> int:
 def zeta(s: Array, q: Array, f: int) -> Array:
     """The sum of (q + k)^-s over k = 0, 1, ..., for s > 1 and q > 0."""
     count = steps(f)
-    logs = jnp.log(jnp.stack([jnp.maximum(q, 2.0**-f), *(q + k for k in range(1, count + 1))]))
+    terms = [jnp.maximum(q, 2.0**-f), *(q + k for k in range(1, count + 1))]
     last = q + count
-    powers = jnp.exp(jnp.concatenate([-s * logs, ((1 - s) * logs[-1])[None]]))
+    logs = finer(jnp.log)(jnp.stack(terms))  # exponents are up to s times as wrong as these
+    logs = jnp.concatenate([logs, logs[-1:]])
+    powers = jnp.exp(finer_product(jnp.stack([*(-s for _ in terms), 1 - s]), logs))
     least = jnp.minimum(s, SMALL)
     inverse = 1 / last
     made = jnp.zeros_like(q)

@@ -14,6 +14,7 @@ from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.numeric.polynomial import basis, evaluate
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.rules.compare import select_n
+from spuvm.compiler.rules.elementwise import mul
 from spuvm.compiler.values import Value, lift, public
 from spuvm.errors import CompileError
 
@@ -37,8 +38,10 @@ def chebyshev_basis(low: Lowering, out: list[Out], w: Secret, *, degree: int) ->
 
 
 @rule("finer_product")
-def finer_product(low: Lowering, out: list[Out], x: Secret, y: Secret) -> Secret:
+def finer_product(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     """x y = x (h + l): h is y with the program's fraction bits, l is the rest, about a unit."""
+    if not isinstance(x, Secret) or not isinstance(y, Secret):
+        return mul(low, out, x, y)
     more, a, high = low.frac(y.id) - low.f, arith.settle(low, x.id), arith.settle(low, y.id)
     made = arith.mul(low, a, high)
     if more > 0:
