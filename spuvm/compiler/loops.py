@@ -67,9 +67,10 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
             t if t.kind == "b" else t.with_(lo=b[0] if b else None, hi=b[1] if b else None)
             for t, b in zip(types, bounds, strict=True)
         ]
-        return _lower_body(low, spec, part, secret, wanted, strict, marked)
+        return _lower_body(low, spec, part, secret, wanted, strict, marked, cut)
 
     marked: set[int] = set()
+    cut: set[int] = set()
     floats = [spec.body.out_avals[k].dtype.kind == "f" for k in secret]
     body = _settle(low, spec, types, attempt)
     for search in (True, False):  # for the bounds of moments, then with what these leave room for
@@ -95,6 +96,11 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         body = _settle(low, spec, types, attempt)
         if any(t.frac > low.f and t.bounds is None for t in body.made):
             starts, types, body, marked = before
+    lost = {secret[k] for k, moment in enumerate(body.moments) if moment} - marked
+    if lost and low.f < moments.ENOUGH:  # lowered once more, for what is said of their roots
+        cut |= lost
+        said = attempt([t.bounds for t in body.made], "guess").low.warnings
+        body.low.warnings += [w for w in said if moments.CUT in w and w not in body.low.warnings]
     _grow_together(low, spec, secret, types, attempt)
     _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
@@ -307,6 +313,7 @@ def _lower_body(
     wanted: Sequence[Type],
     strict: str,
     marked: set[int],
+    cut: set[int],
 ) -> _Body:
     body = low.body(spec.length, on_overflow="warn" if strict == "guess" else None)
 
@@ -334,8 +341,8 @@ def _lower_body(
         else part.carries[k]
         for k in range(len(spec.carry))
     ]
-    for k in marked:
-        facts.mark(body, carry[k].id, facts.Squared("parts"))
+    for k in marked | cut:
+        facts.mark(body, carry[k].id, facts.Squared("parts" if k in marked else "cut"))
     xs: list[Value] = []
     for j, value in enumerate(spec.xs):
         if isinstance(value, Secret):

@@ -16,6 +16,7 @@ from spuvm.compiler.arith import Array
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.varying import Varying
 
+CUT = "a root of means of squares that were cut to"  # the warning's beginning
 DIGITS = 20  # of public factors
 ENOUGH = 36  # fraction bits with which moments can be cut
 PARTNER = 10
@@ -26,7 +27,9 @@ def times(low: Lowering, x: int, c: Array | Varying) -> int | None:
     """x * c where x is a square or the sum of parts of squares; None if it is not."""
     form = facts.squared(low, x)
     largest = float(np.abs(arith.elements(c)).max(initial=0))
-    if not form or c.shape or not largest or (form == "whole" and largest >= 0.5):
+    if not form or c.shape or not largest:
+        return None
+    if form == "whole" and largest >= 0.5 and not isinstance(c, Varying):  # an ordinary factor
         return None
     spare = low.bits - 3 - DIGITS - low.magnitude(x).bit_length()
     bits = DIGITS - int(np.frexp(largest)[1])
@@ -51,8 +54,10 @@ def plus(low: Lowering, x: int, c: Array | Varying, sign: int = 1) -> int:
     arith.vanishing(low, c)
     made = arith.add_public(low, x, c, sign)
     small = float(np.abs(arith.elements(c)).max(initial=0)) < 2.0 ** (-low.f / 2)
-    cut = small and facts.squared(low, x) in ("parts", "cut")
-    return facts.mark(low, made, facts.Squared("cut")) if cut else made
+    form = facts.squared(low, x)
+    if small and form == "whole":
+        return facts.mark(low, made, facts.Squared("whole"))
+    return facts.mark(low, made, facts.Squared("cut")) if small and form else made
 
 
 def _kept(low: Lowering, c: Array) -> Array:
@@ -90,7 +95,7 @@ def for_root(low: Lowering, x: int) -> int:
     """`x` as roots take it: with the program's fraction bits, or with twice as many."""
     if facts.squared(low, x) in ("parts", "cut") and not fine(low, x) and low.f < ENOUGH:
         low.warn(
-            f"a root of means of squares that were cut to {low.f} fraction bits, as in Adam: where "
+            f"{CUT} {low.f} fraction bits, as in Adam: where "
             f"gradients are below {2.0 ** (-low.f / 2):.1g} it is wrong; clip gradients to a range "
             "(optax.clip) and run the steps in one loop, or take Config(ring=128, frac_bits=40)"
         )

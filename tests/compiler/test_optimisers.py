@@ -81,6 +81,15 @@ def test_default_settings_with_clipped_gradients(optimiser: Any) -> None:
     assert warnings == ()
 
 
+@pytest.mark.parametrize("steps", [2, STEPS])
+def test_adafactor_with_clipped_gradients(steps: int) -> None:
+    """Its decay depends on the step; of its epsilon, 1e-30, it is said that it is 0."""
+    optimiser = optax.chain(optax.clip(1.0), optax.adafactor(1e-3))
+    error, warnings = run(training(optimiser, steps), DEFAULT)
+    assert error <= 64 * 2.0**-18
+    assert all("1e-30 is 0" in w for w in warnings)
+
+
 @pytest.mark.parametrize(
     "optimiser", [optax.adam(1e-3), optax.adamw(1e-3), optax.lamb(1e-3), optax.adagrad(1e-2)],
     ids=["adam", "adamw", "lamb", "adagrad"],
@@ -116,6 +125,14 @@ def test_moments_that_are_cut_are_reported(optimiser: Any) -> None:
 
     found = texts(step, START["w"], *moments)
     assert any("cut to 18 fraction bits" in t for t in found)
+
+
+def test_cut_moments_of_a_loop_are_reported_where_others_are_not_cut() -> None:
+    """AdaDelta: the squares of its own steps have no known range, those of clipped gradients do."""
+    specs = [SecretSpec(a.shape, "float32", "a") for a in (*LEAVES, X, Y)]
+    clipped = optax.chain(optax.clip(1.0), optax.adadelta(1.0))
+    made = compile_function(training(clipped), specs, config=DEFAULT)
+    assert any("cut to 18 fraction bits" in t for t in made.warnings)
 
 
 def test_roots_of_ordinary_squares_are_as_before() -> None:
