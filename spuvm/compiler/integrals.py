@@ -118,6 +118,22 @@ def _log_above(size: Array) -> Array:
     return jnp.log(_above(size))
 
 
+def exp_neg_sq(x: Array, fxp: Fxp, sign: str) -> Array:
+    """exp(-x^2), which is below every unit from 8 on."""
+    size = jnp.minimum(_magnitude(x, sign), 8.0)
+    return jnp.exp(-(size * size))
+
+
+def ndtri(p: Array, fxp: Fxp, sign: str) -> Array:
+    """Where the normal distribution's probability is p; as erf_inv beyond 0 and 1."""
+    return np.sqrt(2.0) * lax.erf_inv(2 * p - 1)
+
+
+def erfcinv(y: Array, fxp: Fxp, sign: str) -> Array:
+    """Where erfc is y; as erf_inv beyond 0 and 2."""
+    return lax.erf_inv(1 - y)
+
+
 @cache
 def _dawsn_series(f: int) -> tuple[tuple[float, ...], ...]:
     from scipy import special as exact
@@ -256,6 +272,9 @@ FUNCTIONS: dict[str, Callable[[Array, Fxp, str], Array | tuple[Array, ...]]] = {
     "_erfcx": erfcx,
     "_dawsn": dawsn,
     "log_ndtr": log_ndtr,
+    "exp_neg_sq": exp_neg_sq,
+    "_ndtri": ndtri,
+    "_erfcinv": erfcinv,
     "fresnel": fresnel,
     "sici": sici,
 }

@@ -7,9 +7,8 @@ from typing import Any
 
 from jax.extend import core
 
+from spuvm.compiler.calls import body_of
 from spuvm.compiler.fresh import FRESH
-
-BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 def secret_results(jaxpr: Any, secret: Sequence[bool]) -> list[bool]:
@@ -41,12 +40,11 @@ def _results(eqn: Any, given: list[bool]) -> list[bool]:
             return everything
         parts = [secret_results(b.jaxpr, given[1:]) for b in params["branches"]]
         return [any(column) for column in zip(*parts, strict=True)]
-    for key in BODIES:
-        if key in params:
-            inner = params[key]
-            inner = getattr(inner, "jaxpr", inner)
-            if len(inner.invars) == len(given):
-                return secret_results(inner, given)
+    inner = body_of(params)
+    if inner is not None:
+        inner = getattr(inner, "jaxpr", inner)
+        if len(inner.invars) == len(given):
+            return secret_results(inner, given)
     return everything
 
 

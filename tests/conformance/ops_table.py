@@ -54,9 +54,10 @@ ALIASES = {
     "scatter_max",
     "functions inside: lowered in place, at no cost": "pjit closed_call core_call call remat2 "
     "checkpoint custom_vjp_call custom_vjp_call_jaxpr custom_lin custom_linear_solve composite "
-    "custom_vmap_call linear_call",
+    "custom_vmap_call linear_call call_hi_primitive",
+    "of JAX 0.12: sums, products and log of another base": "one_minus_square polynomial log2",
     "marks of names, places and devices: the operand itself": "device_put layout_constraint name "
-    "reshard sharding_constraint",
+    "relayout reshard sharding_constraint",
     "over an axis of vmap with a name, as reduce_sum, reduce_max, reduce_min": "psum pmax pmin",
     "in reduce_precision and precision hints: the operand itself": "copy copy_p "
     "optimization_barrier reduce_precision",

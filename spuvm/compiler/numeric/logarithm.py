@@ -9,27 +9,28 @@ import numpy as np
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.numeric.limits import minus, plus
-from spuvm.compiler.numeric.polynomial import evaluate, shortest, unit_interval, working_bits
+from spuvm.compiler.numeric.polynomial import Real, evaluate, shortest, unit_interval, working_bits
 from spuvm.compiler.numeric.scaling import centred
 
 
-def log(low: Lowering, x: int, zero: int | None = None) -> int:
-    """Natural logarithm with the program's fraction bits; error about 2 units.
+def log(low: Lowering, x: int, zero: int | None = None, function: Real = np.log) -> int:
+    """Natural logarithm, or np.log2, with the program's fraction bits; error about 2 units.
 
-    log(x) for x <= 0 is log_of_zero, which stands for minus infinity, or the encoded `zero`.
+    log(x) for x <= 0 is log_of_zero, in the unit of `function`, which stands for minus infinity,
+    or the encoded `zero`.
     """
-    f = low.f
+    f, unit = low.f, float(function(np.array([math.e]))[0])
     x = arith.settle(low, x)
     with low.unchecked():
         c = centred(low, x)
-        fraction = evaluate(low, c.w, shortest(np.log, c.lo, c.hi, 2.0**-f), f)
+        fraction = evaluate(low, c.w, shortest(function, c.lo, c.hi, 2.0**-f), f)
 
         def power_of_two(exponent: int) -> int:
-            return round(math.ldexp(exponent * math.log(2.0), f))
+            return round(math.ldexp(exponent * math.log(2.0) * unit, f))
 
         made = plus(low, fraction, power_of_two(c.normal.top - low.frac(x)))
         least = -power_of_two(low.frac(x) + 1) - (1 << 6)
-        lowest = log_of_zero(low) if zero is None else zero
+        lowest = round(log_of_zero(low) * unit) if zero is None else zero
         # What is missing counts as one unit, whose logarithm is taken away again.
         first = c.normal.stages[0].most if c.normal.stages else 0
         missing = lowest + power_of_two(low.frac(x)) - power_of_two(first)

@@ -139,6 +139,19 @@ def odd(low: Lowering, x: int, function: Real, reach: float, limit: float) -> in
         return low.emit("add_aa", made, step)
 
 
+@cache
+def _bottom(function: Real) -> float:
+    """The least x/2 + function(x): a grid alone would miss it by more than a unit."""
+    x = GRID
+    while True:
+        y = function(x) + x / 2
+        k = int(np.argmin(y))
+        ends = x[max(k - 1, 0)], x[min(k + 1, x.size - 1)]
+        if ends[1] - ends[0] < 1e-7:
+            return float(y[k]) - 1e-14
+        x = np.linspace(*ends, 101)
+
+
 def ramp(low: Lowering, x: int, function: Real, reach: float) -> int:
     """x/2 + function(x) with the program's fraction bits for an even function; 0 or x beyond."""
     f = low.f
@@ -156,7 +169,7 @@ def ramp(low: Lowering, x: int, function: Real, reach: float) -> int:
             excess = low.emit("mul_ap", excess, constant(low, at_zero, f + 1))
             made = low.emit("sub_aa", made, excess)
         made = arith.to_frac(low, made, f)
-        least = math.floor(math.ldexp(float(np.min(function(GRID) + GRID / 2)), f))
+        least = math.floor(math.ldexp(_bottom(function), f))
         ends = s.reach * np.linspace(-1, 1, 2001)
         most = math.ceil(math.ldexp(float(np.max(function(ends) + ends / 2)), f))
         made = low.narrowed(made, least - 256, most + 256)

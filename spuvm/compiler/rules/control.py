@@ -10,7 +10,8 @@ import numpy as np
 from jax import lax
 from jax.extend import core, source_info_util
 
-from spuvm.compiler import stopping
+from spuvm.compiler import arith, stopping
+from spuvm.compiler.calls import body_of
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.loops import LoopSpec, lower_loop
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
@@ -30,13 +31,11 @@ source_info_util.register_exclusion(__file__)
 @structured("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
 @structured("composite", "custom_vmap_call", "linear_call")
 @structured("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
+@structured("call_hi_primitive")
 def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence[Value]:
     """The called function, inlined."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr", "call", "callee"):
-        inner = params.get(name)
-        if inner is not None:
-            break
-    else:
+    inner = body_of(params)
+    if inner is None:
         raise CompileError("a call without a body")
     made = known(low, out, inner, args, str(params.get("name", "")))
     if made is not None:
@@ -44,6 +43,29 @@ def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence
     if hasattr(inner, "consts"):
         return lower_closed(low, inner, args)
     return lower_jaxpr(low, inner, (), args)
+
+
+@structured("polynomial")
+def polynomial(low: Lowering, out: list[Out], *args: Value, **_: Any) -> Sequence[Value]:
+    """c_0 + x (c_1 + x (c_2 + ...)), by Horner's rule as JAX compiles it."""
+
+    def horner(x: Any, *factors: Any) -> Any:
+        *rest, made = factors
+        for c in reversed(rest):
+            made = made * x + c
+        return made
+
+    if kind_of(out[0].dtype) == "float":
+        for v in args:
+            if not isinstance(v, Secret):
+                arith.vanishing(low, v if isinstance(v, Varying) else public(v))
+    shapes = [jax.ShapeDtypeStruct(_shape(low, v), out[0].dtype) for v in args]
+    with low.one_line():
+        return lower_closed(low, jax.make_jaxpr(horner)(*shapes), args)
+
+
+def _shape(low: Lowering, value: Value) -> tuple[int, ...]:
+    return low.shape(value.id) if isinstance(value, Secret) else tuple(np.shape(value))
 
 
 @structured("cond")

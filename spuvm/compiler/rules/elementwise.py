@@ -139,6 +139,12 @@ def square(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     return mul(low, out, x, x)
 
 
+@rule("one_minus_square")
+def one_minus_square(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """1 - x * x."""
+    return sub(low, out, np.ones((), x.dtype), square(low, out, x))
+
+
 @rule("integer_pow")
 def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -> Secret:
     """x to a public integer power, by squaring; a negative power saturates."""
@@ -168,7 +174,7 @@ def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -
 
 
 @rule("stop_gradient", "copy", "copy_p", "optimization_barrier", "reduce_precision")
-@rule("device_put", "sharding_constraint", "name", "reshard", "layout_constraint")
+@rule("device_put", "sharding_constraint", "name", "reshard", "layout_constraint", "relayout")
 def same(low: Lowering, out: list[Out], *xs: Value, **_: Any) -> Any:
     """The operands as they are."""
     return tuple(xs)

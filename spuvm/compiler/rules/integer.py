@@ -247,7 +247,7 @@ def _down(low: Lowering, o: Out, word: int, y: Value) -> int | None:
             continue
         part = low.emit("shift_b", word, by=-amount, width=have - min(distinct))
         if len(distinct) > 1:
-            here = np.where(amounts == amount, (1 << have) - 1, 0).astype(object)
+            here = (amounts == amount).astype(object) * ((1 << have) - 1)
             part = low.emit("and_bp", part, public_bits(low, here, part))
         made = part if made is None else low.emit("xor_bb", made, part)
     return made

@@ -60,12 +60,16 @@ def known(
     if name == "expi":
         x = _as_float(low, out[0], args[-1])
         return in_place(low, lambda v, sign: exponential.expi(v, low.config.fxp, sign), x)
-    if name == "expn" and len(args) == 2:  # not around it, where the order is not an operand
+    if (
+        name in ("expn", "_expn") and len(args) == 2
+    ):  # not around it, where the order is not an operand
         return _expn(low, out[0], *args)
     if name == "poch":
         return _rising(low, out[0], jaxpr, args)
     if name in LOGARITHMS:
         return _times_logarithm(low, LOGARITHMS[name], out[0], jaxpr, args)
+    if name == "_hypot":
+        return _in_floats(low, out, _hypot, args)
     if name == "bessel_jn":
         return _bessel_jn(low, out[0], jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
@@ -104,10 +108,32 @@ def _without_neighbours(jaxpr: Any) -> Any:
     return jaxpr.replace(eqns=kept)
 
 
+_FILES = r"(\w+) at .*jax._src.*(?:scipy.special|lax.erf|numpy.ufuncs)\.py"
+
+
 def _special(jaxpr: Any) -> str:
     """The name under which one of JAX's files of special functions defines what was traced."""
-    m = re.match(r"(\w+) at .*jax._src.*scipy.special\.py", jaxpr.debug_info.func_src_info)
+    m = re.match(_FILES, jaxpr.debug_info.func_src_info)
     return m[1] if m else ""
+
+
+def _in_floats(
+    low: Lowering, out: Sequence[Out], function: Callable[..., Any], args: Sequence[Value]
+) -> list[Value]:
+    """A JAX function of operands that have the shape and dtype of the first result."""
+    shape = jax.ShapeDtypeStruct(out[0].shape, out[0].dtype)
+    with low.one_line():
+        return lower_closed(low, jax.make_jaxpr(function)(*(shape for _ in args)), args)
+
+
+def _hypot(x: Any, y: Any) -> Any:
+    """r = sqrt(x^2 + y^2), x / r and y / r, without squares of large numbers."""
+    large = jnp.maximum(jnp.abs(x), jnp.abs(y))
+    some = jnp.where(large == 0, 1, large)
+    part = jnp.minimum(jnp.abs(x), jnp.abs(y)) / some
+    r = large * jnp.sqrt(1 + part * part)
+    some = jnp.where(large == 0, 1, r)
+    return r, x / some, y / some
 
 
 def _expn(low: Lowering, o: Out, n: Value, x: Value) -> list[Value]:

@@ -115,6 +115,12 @@ def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     return Secret(logarithm.log(low, x.id), x.dtype)
 
 
+@rule("log2")
+def log2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
+    """Logarithm to base 2; of JAX 0.12 and later, which before divides log by a constant."""
+    return Secret(logarithm.log(low, x.id, function=np.log2), x.dtype)
+
+
 @rule("log1p")
 def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """log(1 + x), right to the last places in absolute terms."""
