@@ -61,7 +61,6 @@ class PartyBackend(Backend):
         # Machines end with their last handle; what was asked of them is carried out all the same.
         self.machines: list[tuple[Worker, Callable[[], object]]] = []  # and how each ends
         self._programs = SamePrograms(self.post)
-        self._told: set[tuple[str, str]] = set()
         self.closed = threading.Lock()  # held once this party leaves
         self._left = False
         self.agreement.start()
@@ -204,7 +203,7 @@ class PartyBackend(Backend):
         found = ref.handle.item.result()
         if isinstance(found, Ref):
             found = self.inner.fetch([found])[0]
-        return self._tellable(found) if isinstance(found, Failure) else found
+        return self.post.tellable(found) if isinstance(found, Failure) else found
 
     def keep(self, operation: Operation, ref: Ref, peers: Sequence[str], value: Any) -> Ref:
         """A value that this party has learned, as one of its own."""
@@ -266,11 +265,17 @@ class PartyBackend(Backend):
             def work() -> Any:
                 own = [ref.handle.item.result() for ref in refs]
                 failure = next((one for one in own if isinstance(one, Failure)), None)
-                return failure or start(own)
+                return failure or self._watched(start(own))
 
             future = self.post.run(self._starter, what, work).future
         items = [Item(future, i) if future else None for i in range(count)]
         return tuple(Ref(party, what, handle(operation, i, item)) for i, item in enumerate(items))
+
+    def _watched(self, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+        for ref in refs:
+            if isinstance(ref.handle, Item):  # a thread's, not Ray's
+                ref.handle.future.add_done_callback(self.post.look_at)
+        return refs
 
     def _send(self, operation: Operation, ref: Ref, target: str) -> None:
         value = self.value(ref)
@@ -294,7 +299,7 @@ class PartyBackend(Backend):
         if not mine:
             return ([],)
         found = [
-            (one, self._tellable(one) if ref.handle.kind == "value" else one)
+            (one, self.post.tellable(one) if ref.handle.kind == "value" else one)
             for ref in mine
             if (one := self._failure_of(ref)) is not None
         ]
@@ -353,16 +358,6 @@ class PartyBackend(Backend):
             )
         found = self.post.settled(ref.handle.item)
         return self.inner.fetch([found])[0] if isinstance(found, Ref) else found
-
-    def _tellable(self, failure: Failure) -> Failure:
-        """A failure without the text of a user's exception, which is logged here in full."""
-        if isinstance(failure, Told):
-            return failure
-        key = (failure.what, failure.at)
-        if key not in self._told:
-            self._told.add(key)
-            log.error("%s failed, at %s: %s", failure.what, failure.at, failure.error)
-        return travel.private(failure)
 
     def _finish(self) -> None:
         operation = self.agreement.begin(END)

@@ -74,6 +74,7 @@ class Post:
         # Twice: who waits for a script to get somewhere gives up first, and names who is late.
         self._ledger, self._patience = ledger, 2 * patience
         self._limits = replace(DEFAULT, nbytes=largest)
+        self._told: set[tuple[str, str]] = set()
 
     def run(self, worker: Worker, what: str, task: Callable[[], Any]) -> Item:
         """Queue a task; an error in it is the session's."""
@@ -93,6 +94,23 @@ class Post:
                 return failure
 
         return Item(worker.submit(work), 0)
+
+    def tellable(self, failure: Failure) -> Failure:
+        """A failure without the text of a user's exception, which is logged here in full, once."""
+        if isinstance(failure, Told):
+            return failure
+        key = (failure.what, failure.at)
+        if key not in self._told:
+            self._told.add(key)
+            log.error("%s failed, at %s: %s", failure.what, failure.at, failure.error)
+        return travel.private(failure)
+
+    def look_at(self, done: Future[Any]) -> None:
+        """Have the failures of a call logged, also where nobody asks for its results."""
+        found = done.result()
+        for one in (found,) if isinstance(found, Failure) else found:
+            if isinstance(one, Failure):
+                self.tellable(one)
 
     def tell_structure(
         self, operation: Operation, ref: Ref, tree: Any, form: Form = "public"

@@ -209,6 +209,19 @@ def test_an_exception_keeps_its_text(rehearse, caplog, how):
         assert b"123456789" not in done.ledger(name).read_bytes()
 
 
+def test_a_failure_that_nobody_asks_for_is_in_the_log(rehearse, caplog):
+    def save():
+        raise OSError("the disk is full")
+
+    def script(me):
+        sf.PYU("bob")(save)()
+
+    assert not rehearse().run(script).errors
+    (line,) = [record.getMessage() for record in caplog.records if "disk" in record.getMessage()]
+    assert line.startswith("save failed, at ")
+    assert "test_multi_agreement.py" in line
+
+
 def test_errors_can_be_handled_by_all(rehearse):
     """The same error at the same place everywhere: a script may go on."""
 
