@@ -18,7 +18,7 @@ from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.public import count_steps
 from spuvm.compiler.rules import Out, structured
 from spuvm.compiler.rules.compare import BOOL, equal, select
-from spuvm.compiler.rules.known_calls import known
+from spuvm.compiler.rules.known_calls import kept_whole, known
 from spuvm.compiler.rules.varying import select_public
 from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.values import Value, kind_of, public
@@ -34,6 +34,8 @@ source_info_util.register_exclusion(__file__)
 @structured("call_hi_primitive")
 def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence[Value]:
     """The called function, inlined."""
+    if "_prim" in params and (own := kept_whole(params["_prim"])) is not None:
+        return own(low, out, *args)
     inner = body_of(params)
     if inner is None:
         raise CompileError("a call without a body")

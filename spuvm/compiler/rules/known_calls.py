@@ -281,6 +281,12 @@ BY_NAME: dict[str, Callable[..., list[Value]]] = {
 }
 
 
+def kept_whole(prim: Any) -> Callable[..., list[Value]] | None:
+    """The form of a function that JAX does not open while it traces, if it is one of BY_NAME."""
+    kind = type(prim)
+    return BY_NAME.get(kind.__name__.lower()) if kind.__module__.startswith("jax.") else None
+
+
 def _wiring(jaxpr: Any) -> tuple[tuple[Any, ...], ...] | None:
     """Per equation its primitive and the numbers of its operands; None if not only those."""
     numbers = {v: i for i, v in enumerate(jaxpr.invars)}
