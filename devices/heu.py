@@ -8,6 +8,7 @@ an operation runs where its plain operand lives. Only the key holder decrypts.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import weakref
 from collections import deque
@@ -140,8 +141,9 @@ class HEU(Device):
                 f"{self!r} belongs to a session that was shut down", next="make it again"
             )
         dropped, free = self._dropped[party], []
-        while dropped:
-            free.append(dropped.popleft())
+        with contextlib.suppress(IndexError):  # also where two threads of a script empty it
+            while True:
+                free.append(dropped.popleft())
         call = Call((tuple(free), *args), {})
         what = f"{self.name} {method}"
         self._session.flow.note(party, party, "work", what)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from spuvm.errors import UsageError
+
+log = logging.getLogger("spuvm")
 
 START: Final = "0" * 64
 SALT_BYTES: Final = 16
@@ -94,6 +97,7 @@ class Ledger:
         fields = {name: getattr(entry, name) for name in Entry.__slots__}
         with self._lock:
             if self._file.closed:
+                log.warning("the ledger was closed before this came: %s", entry)
                 return
             line = {
                 "number": self._count,
@@ -111,7 +115,7 @@ class Ledger:
             self._count += 1
 
     def close(self) -> None:
-        """Release the file; later entries are dropped. Idempotent."""
+        """Release the file; later entries are only logged. Idempotent."""
         with self._lock:
             if not self._file.closed:
                 self._file.flush()

@@ -57,7 +57,7 @@ class RayBackend(Backend):
             start_ray(parties, address, logs)
         self._places = self._find_places()
         self._fetcher = Fetcher()
-        self._machines: weakref.WeakSet[RayMachines] = weakref.WeakSet()
+        self._machines: list[weakref.ref[RayMachines]] = []
         self._tasks: OrderedDict[bytes, Any] = OrderedDict()
 
     def call(
@@ -94,12 +94,13 @@ class RayBackend(Backend):
 
     def start_machines(self, plan: MachinePlan) -> RayMachines:
         machines = RayMachines(plan, self._places, self._fetcher, loopback=self._local)
-        self._machines.add(machines)
+        self._machines.append(weakref.ref(machines))
         return machines
 
     def close(self) -> None:
-        for machines in list(self._machines):
-            machines.close()
+        for known in tuple(self._machines):
+            if (machines := known()) is not None:
+                machines.close()
         if self._owns_ray:
             ray.shutdown()
 

@@ -65,8 +65,12 @@ class Session:
             for machines, name in self._waiting():
                 batch.setdefault(machines, []).append(name)
             for machines, names in batch.items():
-                with contextlib.suppress(SpuvmError):  # closed in between: nothing to free
+                try:
                     machines.free(names)
+                except SpuvmError:  # closed in between: nothing to free
+                    pass
+                except Exception as error:  # of a machine that is gone; others go on
+                    log.warning("cannot free values of %s: %s", machines.plan.name, error)
             first = batch = machines = None  # type: ignore[assignment]  # hold nothing while idle
 
     def _waiting(self) -> Iterator[tuple[Machines, str]]:

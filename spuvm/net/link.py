@@ -25,6 +25,9 @@ from spuvm.net.transport import NOW, Transport
 UNSEEN: Final = 64 << 20
 """Bytes that the peer has not acknowledged, beyond which a sender should wait."""
 
+_DRAIN: Final = 64 << 20
+"""Bytes that are read and forgotten at the end, from a peer that goes on sending."""
+
 _REPORT_PACKETS: Final = 64
 _REPORT_BYTES: Final = 1 << 20
 _pack = packet.HEADER.pack
@@ -176,9 +179,10 @@ class Link:
             self._closed = True
             if transport is not None:
                 transport.finish()
-                with contextlib.suppress(OSError):  # unread bytes would reset the connection
-                    while transport.sock.recv_into(self._view, 0, NOW):
-                        pass
+                left = _DRAIN  # unread bytes would reset the connection
+                with contextlib.suppress(OSError):
+                    while left > 0 and (count := transport.sock.recv_into(self._view, 0, NOW)):
+                        left -= count
                 transport.sock.close()
 
     # ---- sending

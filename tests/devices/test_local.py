@@ -1,9 +1,13 @@
 """Threads of the backend inside one process."""
 
+import queue
 import threading
+import time
+from types import SimpleNamespace
 
 from spuvm.devices.failure import Failure
-from spuvm.devices.local import Worker
+from spuvm.devices.local import LocalBackend, Worker
+from spuvm.devices.session import Session
 from spuvm.errors import UsageError
 
 
@@ -21,3 +25,27 @@ def test_a_task_that_comes_after_the_end_fails_and_does_not_wait_for_ever():
     assert isinstance(later.error, UsageError)
     assert worker.ended
     assert isinstance(worker.submit(lambda: 9).result(10), Failure)
+
+
+def test_values_are_freed_after_those_of_machines_that_cannot(caplog):
+    freed = queue.SimpleQueue()
+
+    class Broken:
+        plan = SimpleNamespace(name="spu7")
+
+        def free(self, names):
+            raise RuntimeError("its process is gone")
+
+    class Sound(Broken):
+        def free(self, names):
+            freed.put(names)
+
+    session = Session(("alice",), LocalBackend(("alice",)))
+    try:
+        session.drop(Broken(), "v0")
+        time.sleep(0.2)  # another batch
+        session.drop(Sound(), "v1")
+        assert freed.get(timeout=10) == ["v1"]
+    finally:
+        session.close()
+    assert "cannot free values of spu7: its process is gone" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from networks import NAMES, U64, outcomes, run, tcp_endpoints, words
@@ -66,3 +67,26 @@ def test_a_peer_that_has_had_a_frame_may_close_while_the_link_is_busy(
     with pytest.raises(ChannelError, match=r"'bob' .*closed the connection"):
         alice.exchange({1: [words(3)]}, {})
     run(*(end.close for end in ends.values()))
+
+
+class Endless:
+    """A socket of a peer that sends for ever."""
+
+    read = 0
+
+    def recv_into(self, into: memoryview, size: int, flags: int) -> int:
+        self.read += len(into)
+        if self.read > 1 << 30:
+            raise AssertionError("it reads for ever")
+        return len(into)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_link_closes_although_its_peer_goes_on_sending() -> None:
+    [link] = tcp_endpoints(NAMES[:2])["alice"]._links.values()
+    sock = Endless()
+    link.transport = SimpleNamespace(sock=sock, finish=lambda: None)  # type: ignore[assignment]
+    link.close()
+    assert 0 < sock.read < 1 << 27
