@@ -10,6 +10,7 @@ import numpy as np
 
 from spuvm.bytecode.verify import verify
 from spuvm.compiler import arith
+from spuvm.compiler.complexes import split
 from spuvm.compiler.config import CompileConfig, Compiled
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
@@ -43,7 +44,7 @@ def compile_function(
             primitive has no rule); the text has the user's source line and what to do.
         UsageError: an argument that JAX would cut to 32 bits.
     """
-    traced = trace(fn, args, kwargs or {})
+    traced = split(trace(fn, args, kwargs or {}))
     low = Lowering(config, constants)
     low.watched = [] if watch == "equations" else None
     secrets: list[Value] = []

@@ -1,6 +1,6 @@
 """Primitives that have no lowering rule, and why: errors and docs/ops.md say it in these words.
 
-Rules that always refuse (complex numbers, generators of secret random numbers) say it themselves.
+Rules that always refuse (generators of secret random numbers) say it themselves.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ from spuvm.compiler.rules import RULES
 
 REFUSED = {
     "random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in", "random_bits",
-    "random_clone", "random_gamma", "threefry2x32", "rng_bit_generator", "fft", "complex", "real",
-    "imag", "conj",
+    "random_clone", "random_gamma", "threefry2x32", "rng_bit_generator",
 }  # fmt: skip
 ALL = [*CASES, *ARRAY_CASES]
 

@@ -19,7 +19,6 @@ from ops_records import FLOATS, SETTINGS, Record, records
 
 from spuvm.compiler.refused import REFUSED
 from spuvm.compiler.rules import RULES
-from spuvm.compiler.rules.fourier import complex_numbers
 from spuvm.compiler.rules.random import random_gamma, secret_key
 from spuvm.errors import CompileError, SpuvmError
 
@@ -42,8 +41,8 @@ points and two seeds); other records take the operands of the column. Nothing is
 ranges: with Config(input_range=...), clips and sf.assume_range, programs are cheaper, never worse.
 
 `float` stands for float16, bfloat16, float32 and float64: the program is the same. `wider than the
-ring` is refused by the encoder, complex dtypes by the compiler. Matrices have condition number 20,
-and 5 at 8 fraction bits: errors grow with it.
+ring` is refused by the encoder. Complex numbers are pairs of real ones before anything is lowered.
+Matrices have condition number 20, and 5 at 8 fraction bits: errors grow with it.
 
 """
 TABLE = ("primitive", "record", "operands", "dtype")
@@ -102,7 +101,7 @@ def refusals() -> dict[str, str]:
     """Reasons of everything that has no rule, or a rule that always refuses."""
     made = dict(REFUSED)
     for name, rule in RULES.items():
-        if rule in (complex_numbers, secret_key, random_gamma):
+        if rule in (secret_key, random_gamma):
             try:
                 rule(None, [])
             except CompileError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from spuvm.compiler import arith, facts, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric.sigmoid import silu, silu_bend
-from spuvm.compiler.rules import RULES, Out, rule
+from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import (
     Array,
     Value,
@@ -184,8 +184,6 @@ def same(low: Lowering, out: list[Out], *xs: Value, **_: Any) -> Any:
 def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Between dtypes: integers wrap, floats go toward zero and saturate, bool is (x != 0)."""
     (o,) = out
-    if o.dtype.kind == "c":
-        RULES["complex"](low, out, x)  # raises
     old, new = kind_of(x.dtype), kind_of(o.dtype)
     if old == new == "float" or x.dtype == o.dtype:
         return Secret(x.id, o.dtype)
