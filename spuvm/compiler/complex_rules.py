@@ -30,11 +30,13 @@ class Pair(NamedTuple):
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
-PARTWISE = frozenset(
+_PARTWISE = (
     "add sub neg add_any broadcast_in_dim reshape transpose squeeze expand_dims slice "
-    "dynamic_slice dynamic_update_slice concatenate rev pad gather select_n "
-    "reduce_sum cumsum copy copy_p split stack stop_gradient optimization_barrier".split()
+    "dynamic_slice dynamic_update_slice concatenate rev pad gather select_n reduce_sum cumsum copy "
+    "copy_p split stack stop_gradient optimization_barrier"
 )
+ONLY_HERE = frozenset(["complex", "conj", "fft", "imag", "real"])  # never reach lowering
+PARTWISE = frozenset(_PARTWISE.split())
 
 
 def is_complex(x: Any) -> bool:
@@ -174,7 +176,8 @@ def _integer_pow(eqn: Any, x: Any) -> Pair:
 @_rule("pow")
 def _pow(eqn: Any, x: Any, y: Any) -> Pair:
     """e^(y log x)."""
-    return _exp(eqn, _product(_log(eqn, x), y))
+    made: Pair = _exp(eqn, _product(_log(eqn, x), y))
+    return made
 
 
 @_rule("reduce_prod")
@@ -187,8 +190,9 @@ def _reduce_prod(eqn: Any, x: Any) -> Pair:
         odd = Pair(*(v[n - n % 2 :] for v in made))
         first, second = (Pair(*(v[k : n - n % 2 : 2] for v in made)) for k in (0, 1))
         made = Pair(*(jnp.concatenate(v) for v in zip(_product(first, second), odd, strict=True)))
-    return Pair(made.re[0], made.im[0]) if n else Pair(*(jnp.full(v.shape[1:], k, v.dtype)
-                                                        for v, k in zip(made, (1, 0), strict=True)))
+    if not n:
+        return Pair(jnp.ones_like(made.re, shape=made.re.shape[1:]), None)
+    return Pair(made.re[0], made.im[0])
 
 
 @_rule("scatter", "scatter-add", "scatter-sub", "scatter-mul")
@@ -256,8 +260,8 @@ def _log(eqn: Any, x: Any) -> Pair:
 def _sqrt(eqn: Any, x: Any) -> Pair:
     """The root whose real part is not negative.
 
-    The larger part is l = sqrt((|x| + |re|) / 2), the other one |im| / (2 l): where it is small, the
-    difference of |x| and |re| would have few digits.
+    The larger part is l = sqrt((|x| + |re|) / 2), the other one |im| / (2 l): where it is small,
+    the difference of |x| and |re| would have few digits.
     """
     re, im = both(x)
     larger = jnp.sqrt((_abs(x) + jnp.abs(re)) / 2)

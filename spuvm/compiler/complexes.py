@@ -24,9 +24,10 @@ from spuvm.compiler import complex_rules
 from spuvm.compiler.complex_rules import Pair
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.lower import evaluate, user_line
+from spuvm.compiler.refused import REFUSED
 from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.trace import Traced
-from spuvm.errors import CompileError
+from spuvm.errors import CompileError, UnsupportedPrimitive
 
 source_info_util.register_exclusion(__file__)
 INLINED = ("jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2")
@@ -153,13 +154,17 @@ def _equation(eqn: Any, operands: list[Any], debug_info: Any, line: str) -> Sequ
     rule = complex_rules.find(name)
     try:
         if rule is None:
-            raise CompileError(f"{name} of secret complex numbers is not supported", next=INSTEAD)
+            raise UnsupportedPrimitive(
+                f"no lowering rule for jax primitive {name!r}"
+                + ("" if name in REFUSED else " of secret complex numbers"),
+                next=REFUSED.get(name, INSTEAD),
+            )
         made = rule(eqn, *operands)
     except CompileError as error:
         if error.at is not None:
             raise
         results = ", ".join(v.aval.str_short() for v in eqn.outvars)
-        raise CompileError(
+        raise type(error)(
             error.message, at=f"{line or 'unknown line'}: {results} = {name}", next=error.next
         ) from error
     return made if isinstance(made, list) else [made]
@@ -175,19 +180,18 @@ def _scan(eqn: Any, operands: list[Any]) -> list[Any]:
     """A scan whose carry, rows or constants are complex."""
     params, closed = eqn.params, eqn.params["jaxpr"]
     first, carries = constants_and_carries(params)
+    last = first + carries
     constants, carry, rows = (
-        _flat(operands[i:j]) for i, j in ((0, first), (first, first + carries), (first + carries, None))
-    )  # fmt: skip
+        _flat(part) for part in (operands[:first], operands[first:last], operands[last:])
+    )
     body = _body(closed)
 
     def step(state: Any, row: Any) -> tuple[Any, Any]:
         made = body(*constants, *state, *row)
         return made[: len(carry)], made[len(carry) :]
 
-    last, stacked = lax.scan(
-        step, carry, rows, length=params["length"], reverse=params["reverse"]
-    )  # fmt: skip
-    return _packed([*last, *stacked], [v.aval for v in eqn.outvars])
+    end, stacked = lax.scan(step, carry, rows, length=params["length"], reverse=params["reverse"])
+    return _packed([*end, *stacked], [v.aval for v in eqn.outvars])
 
 
 def _while(eqn: Any, operands: list[Any]) -> list[Any]:

@@ -27,11 +27,11 @@ def transform(kind: str, lengths: tuple[int, ...], re: Any, im: Any) -> tuple[An
     """
     axes = list(range(-len(lengths), 0))
     if kind == "RFFT":
-        re, im = _along(-1, lambda *x: _half(*x, lengths[-1]), re, im)
+        re, im = _along(-1, lambda a, b: _half(a, lengths[-1]), re, im)
         axes = axes[:-1]
+    inverse = kind in ("IFFT", "IRFFT")
     for axis in axes[:-1] if kind == "IRFFT" else axes:
-        inverse = kind in ("IFFT", "IRFFT")
-        re, im = _along(axis, lambda *x, inverse=inverse: _full(*x, inverse), re, im)
+        re, im = _along(axis, lambda a, b: _full(a, b, inverse), re, im)
     return (_back(re, im, lengths[-1]), None) if kind == "IRFFT" else (re, im)
 
 
@@ -75,19 +75,19 @@ def _in_stages(re: Any, im: Any, n1: int, sign: int) -> tuple[Any, Any]:
     """With j = n2 j1 + j2 and k = k1 + n1 k2: sums over j1, then over j2."""
     n = re.shape[-1]
     n2 = n // n1
-    folded = [
-        None if x is None else jnp.swapaxes(x.reshape(*x.shape[:-1], n1, n2), -1, -2)
-        for x in (re, im)
-    ]
-    a, b = _sums(*folded, sign)  # [..., j2, k1]
+
+    def folded(x: Any) -> Any:
+        return jnp.swapaxes(x.reshape(*x.shape[:-1], n1, n2), -1, -2)
+
+    a, b = _sums(folded(re), None if im is None else folded(im), sign)  # [..., j2, k1]
     angle = sign * _angles(n, n2, n1)
     c, s = jnp.asarray(np.cos(angle), re.dtype), jnp.asarray(np.sin(angle), re.dtype)
     a, b = a * c + b * s, b * c - a * s
     a, b = _sums(jnp.swapaxes(a, -1, -2), jnp.swapaxes(b, -1, -2), sign)  # [..., k1, k2]
-    return tuple(jnp.swapaxes(x, -1, -2).reshape(re.shape) for x in (a, b))  # type: ignore[return-value]
+    return jnp.swapaxes(a, -1, -2).reshape(re.shape), jnp.swapaxes(b, -1, -2).reshape(re.shape)
 
 
-def _half(re: Any, im: Any, n: int) -> tuple[Any, Any]:
+def _half(re: Any, n: int) -> tuple[Any, Any]:
     """The first n // 2 + 1 frequencies of real numbers."""
     m = n // 2 + 1
     if n > DIRECT:

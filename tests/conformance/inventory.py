@@ -76,7 +76,7 @@ ACCEPTED = (Path(__file__).parent / "inventory.txt").read_text().splitlines()
 REFUSED = [
     ("jnp.nextafter(x, y)", "no neighbouring float"),
     ("jnp.spacing(x)", "no neighbouring float"),
-    ("jnp.sort_complex(x)", "x.real, x.imag"),
+    ("jnp.sort(lax.complex(x, y))", "x.real, x.imag"),
     ("jnp.roots(x[:3], strip_zeros=False)", "use eigh"),
     ("jnp.tanh(lax.complex(x, y))", "real and imaginary parts"),
     ("lax.bitcast_convert_type(n, jnp.float32)", "fixed point"),

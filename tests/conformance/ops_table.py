@@ -49,6 +49,8 @@ TABLE = ("primitive", "record", "operands", "dtype")
 # Other names of rules above, and rules that only hand their operands on.
 ALIASES = {
     "as add": "add_any",
+    "complex numbers: pairs of real ones before anything is lowered; fft is a product with public "
+    "matrices": "complex conj fft imag real",
     "as scatter-add, scatter-mul, scatter-min, scatter-max": "scatter_add scatter_mul scatter_min "
     "scatter_max",
     "functions inside: lowered in place, at no cost": "pjit closed_call core_call call remat2 "
