@@ -214,7 +214,9 @@ def canonical(dtype: np.dtype[Any], name: str, widest: Widest) -> str:
         raise UsageError(
             f"{name}: cannot share values of dtype {dtype}",
             expected="bool, an integer type or a float type",
-            next="convert it at its owner first",
+            next="share real and imaginary part; lax.complex(re, im) inside joins them"
+            if dtype.kind == "c"
+            else "convert it at its owner first",
         )
     if dtype.kind == "f" and dtype.itemsize > 4 and widest == 32:
         return "float32"

@@ -27,7 +27,7 @@ from spuvm.wide import WIDE, elements
 _HALF = np.dtype("<u8")
 _ANY_SIZE = wire.Limits(nbytes=1 << 62)
 _PLAIN = (bool, int, float, str, bytes)
-_SHARED = {dtype.name for dtype in wire.DTYPES} | {"bfloat16"}
+_SHARED = {dtype.name for dtype in wire.DTYPES if dtype.kind != "c"} | {"bfloat16"}
 _ELEMENTS = 1 << 40
 
 

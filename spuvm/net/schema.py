@@ -21,7 +21,7 @@ Kind = Literal["none", "bool", "int", "float", "str", "bytes"]
 
 _NAMES: Final = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float16", "float32", "float64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
 )
 DTYPES: Final = tuple(np.dtype(name).newbyteorder("<") for name in _NAMES)
 """The dtypes that arrays may have; on the wire a dtype is its place in this list."""

@@ -1,5 +1,6 @@
 """Every party runs the script itself: the same results as with a driver, data where it belongs."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,6 +33,24 @@ def test_functions_moves_and_reveal(rehearse):
         assert seen["b"] == [1, "text", None]
         np.testing.assert_array_equal(more["more"], [2, 4, 6])
         assert more["rest"] == [1, "text", None]
+
+
+def test_complex_results_are_put_together_where_they_are_opened(rehearse):
+    def script(me):
+        alice, bob, _ = devices()
+        spu = sf.SPU(["alice", "bob", "carol"])
+        x = alice(lambda: np.arange(4.0, dtype="float32"))()
+        spectrum = spu(jnp.fft.fft)(x)
+        again = spu(jnp.abs)(spectrum)
+        return [sf.reveal(v) for v in (spectrum, again, bob(np.conj)(spectrum.to(bob)))]
+
+    done = rehearse().run(script)
+    assert not done.errors
+    want = np.fft.fft(np.arange(4.0))
+    for spectrum, sizes, conjugates in done.results.values():
+        np.testing.assert_allclose(spectrum, want, atol=1e-4)
+        np.testing.assert_allclose(sizes, np.abs(want), atol=1e-4)
+        np.testing.assert_allclose(conjugates, np.conj(want), atol=1e-4)
 
 
 def test_secure_computation(rehearse):
