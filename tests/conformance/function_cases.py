@@ -192,6 +192,8 @@ FUNCTIONS = [
     Function("square", jnp.square, (ROOT,)),
     Function("integer_pow", lambda x: x**-3, name="inverse"),
     Function("pow", lambda x, y: x**y, (Domain(2.0**-6, 64.0), Domain(-4.0, 4.0)), name="powers"),
+    Function("pow", lambda x, y: x**y, (Domain(0.75, 1.25), Domain(-64.0, 64.0)), name="large"),
+    Function("pow", lambda x: x**60.5, (Domain(0.75, 1.25),), name="public-large"),
     Function("pow", lambda x: x**1.75, (Domain(0.0, 1e6),), name="public", course="rising"),
     Function("rem", jnp.fmod, (Domain(-500, 500), Domain(lo=16)), name="domain"),
     Function("tanh", jax.nn.gelu, (Domain(-100, 100),), name="gelu"),

@@ -25,7 +25,7 @@ from spuvm.compiler.numeric import (
 from spuvm.compiler.numeric import reciprocal as division
 from spuvm.compiler.rules import Out, intdiv, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
-from spuvm.compiler.rules.special import in_place
+from spuvm.compiler.rules.special import MORE_BITS, finer_product, in_place
 from spuvm.compiler.values import Value, kind_of, lift
 
 
@@ -192,14 +192,15 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     if whole and isinstance(x, Secret):
         return _whole_power(low, o, x, y)
     if isinstance(x, Secret):
-        if not isinstance(y, Secret) and exponents.size == 1:  # one factor of the exponent
+        one = not isinstance(y, Secret) and exponents.size == 1 and abs(exponents[0]) <= 8
+        if one:  # one factor of the exponent
             factor = exponential.LOG2_E * float(exponents[0])
             size = logarithm.log(low, x.id, 64 - low.bound)  # small exponents of 0 give 0 too
             grown = exponential.exp2(low, size, factor)
             return Secret(low.spread(grown, o.shape), o.dtype)
         if isinstance(y, Secret) and order.negative(low, x.id) is not False:
             return _signed_power(low, o, x, y)
-        return exp(low, out, mul(low, out, log(low, out, x), y))
+        return exp(low, out, _times_logarithm(low, o, x.id, y))
     base = np.asarray(x, np.float64)
     if isinstance(y, Secret) and not whole and (base < 0).any():
         return _signed_power(low, o, lift(low, x, o.dtype), y)
@@ -249,8 +250,17 @@ def _power_of_size(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
     whole = not isinstance(y, Secret) or kind_of(y.dtype) == "int"
     # Enough for 0 ** y to be 0, or the largest number, where |y| >= 1; broken ones can be small.
     zero = -math.ceil(max(low.f + 2, low.bits - 1 - low.f) * math.log(2.0)) << low.f
-    size = logarithm.log(low, order.absolute(low, x.id), zero if whole else None)
-    return exp(low, [o], mul(low, [o], Secret(size, o.dtype), y))
+    size = order.absolute(low, x.id)
+    return exp(low, [o], _times_logarithm(low, o, size, y, zero if whole else None))
+
+
+def _times_logarithm(low: Lowering, o: Out, x: int, y: Value, zero: int | None = None) -> Secret:
+    """y log x, with more bits of the logarithm: its error counts y times; `zero` is that of 0."""
+    before = low.f
+    with low.finer(MORE_BITS, "small"):
+        size = logarithm.log(low, x, None if zero is None else zero << low.f - before)
+    by = Secret(operand(low, y, o.shape), o.dtype) if isinstance(y, Secret) else y
+    return finer_product(low, [o], by, Secret(low.spread(size, o.shape), o.dtype))
 
 
 def _whole_power(low: Lowering, o: Out, x: Secret, y: Value) -> Secret:
