@@ -118,7 +118,7 @@ def real_fft(x: Any) -> tuple[Any, Any]:
     """Real and imaginary part of `jnp.fft.rfft(x)` along the last axis, by one matrix product.
 
     x [..., n]; both parts [..., n // 2 + 1]. For secrets: public factors, nothing is sent but the
-    rounding.
+    rounding. `jnp.fft` itself does as well; this needs no complex numbers.
     """
     n = x.shape[-1]
     angle = 2 * np.pi * np.outer(np.arange(n), np.arange(n // 2 + 1)) / n
@@ -134,6 +134,7 @@ def inverse_real_fft(re: Any, im: Any, n: int | None = None) -> Any:
         raise ValueError(f"n={n} does not go with {m} frequencies")
     m = n // 2 + 1
     angle = 2 * np.pi * np.outer(np.arange(m), np.arange(n)) / n
-    twice = np.where((np.arange(m) == 0) | (2 * np.arange(m) == n), 1.0, 2.0)[:, None] / n
+    twice = np.where((np.arange(m) == 0) | (2 * np.arange(m) == n), 1.0, 2.0)[:, None]
     matrix = np.concatenate([twice * np.cos(angle), -twice * np.sin(angle)], 0)
-    return jnp.concatenate([re[..., :m], im[..., :m]], -1) @ jnp.asarray(matrix, re.dtype)
+    both = jnp.concatenate([re[..., :m], im[..., :m]], -1)
+    return both @ jnp.asarray(matrix, re.dtype) / n  # of sums: entries / n would have few digits
