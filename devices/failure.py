@@ -18,7 +18,15 @@ _FUNCTIONS = (
     "spuvm.demo.",
     "spuvm.demo_mixed.",
 )  # like the user's, but from this package
-_NOT_THE_USERS = ("spuvm.", "jax.", "ray.", "functools.", "contextlib.")
+_NOT_THE_USERS = (
+    "spuvm.",
+    "jax.",
+    "ray.",
+    "functools.",
+    "contextlib.",
+    "threading.",
+    "concurrent.",
+)
 
 
 @dataclass(frozen=True)

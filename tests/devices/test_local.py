@@ -3,9 +3,12 @@
 import queue
 import threading
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
-from spuvm.devices.failure import Failure
+import pytest
+
+from spuvm.devices.failure import Failure, line_of
 from spuvm.devices.local import LocalBackend, Worker
 from spuvm.devices.session import Session
 from spuvm.errors import UsageError
@@ -49,3 +52,10 @@ def test_values_are_freed_after_those_of_machines_that_cannot(caplog):
     finally:
         session.close()
     assert "cannot free values of spu7: its process is gone" in caplog.text
+
+
+def test_an_interrupted_wait_names_the_line_that_waits():
+    future = Future()
+    with pytest.raises(TypeError) as e:  # in threading.py, as KeyboardInterrupt is
+        future.result("long")
+    assert "test_local.py" in line_of(e.value)
