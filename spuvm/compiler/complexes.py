@@ -30,7 +30,10 @@ from spuvm.compiler.trace import Traced
 from spuvm.errors import CompileError, UnsupportedPrimitive
 
 source_info_util.register_exclusion(__file__)
-INLINED = ("jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2")
+INLINED = (
+    *("jit", "closed_call", "eval_jaxpr", "custom_jvp_call", "custom_vjp_call"),
+    *("checkpoint", "remat2"),
+)
 INSTEAD = (
     "write it in real and imaginary parts (x.real, x.imag); jnp.fft, sums, products, quotients, "
     "absolute values, powers, exp, log, sqrt and sines have a form for complex numbers"

@@ -22,11 +22,12 @@ _WHY = {
     "psum_invariant psum_invariant_start psum_start pvary ragged_all_to_all "
     "reduce_scatter reduce_scatter_done reduce_scatter_start reduced_vary_cast_p shard_map "
     "unreduced_psum unreduced_psum_start unreduced_reduce_scatter unreduced_reduce_scatter_start "
-    "vary_unreduced_cast_p",
+    "vary_unreduced_cast_p reduced_vary_cast unreduced_pmax unreduced_pmin vary_unreduced_cast",
     "made for accelerators; use dot_general, jax.nn.dot_product_attention without an "
     "implementation, or einsum": "dot_product_attention_bwd_wrapper "
     "dot_product_attention_fp8_bwd_wrapper dot_product_attention_fp8_fwd_wrapper "
-    "dot_product_attention_fwd_wrapper scaled_dot scaled_matmul_wrapper",
+    "dot_product_attention_fwd_wrapper scaled_dot scaled_matmul "
+    "scaled_matmul_wrapper",
     "its selection may be any function; only maxima and minima, as in gradients of pooling, have a "
     "rule (select_and_scatter_add)": "select_and_scatter",
     "shapes are known before anything runs; trace with numbers as shapes": "dim_as_value "

@@ -55,7 +55,7 @@ ALIASES = {
     "scatter_max",
     "functions inside: lowered in place, at no cost": "pjit closed_call core_call call remat2 "
     "checkpoint custom_vjp_call custom_vjp_call_jaxpr custom_lin custom_linear_solve composite "
-    "custom_vmap_call linear_call call_hi_primitive",
+    "custom_vmap_call linear_call call_hi_primitive eval_jaxpr",
     "of JAX 0.12: sums, products and log of another base": "one_minus_square polynomial log2",
     "marks of names, places and devices: the operand itself": "device_put layout_constraint name "
     "relayout reshard sharding_constraint",

@@ -31,7 +31,7 @@ source_info_util.register_exclusion(__file__)
 @structured("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
 @structured("composite", "custom_vmap_call", "linear_call")
 @structured("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
-@structured("call_hi_primitive")
+@structured("call_hi_primitive", "eval_jaxpr")
 def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence[Value]:
     """The called function, inlined."""
     if "_prim" in params and (own := kept_whole(params["_prim"])) is not None:
