@@ -7,7 +7,6 @@ and never for what the peer sends: both are told to its owner.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -24,9 +23,6 @@ from spuvm.net.transport import NOW, Transport
 
 UNSEEN: Final = 64 << 20
 """Bytes that the peer has not acknowledged, beyond which a sender should wait."""
-
-_DRAIN: Final = 64 << 20
-"""Bytes that are read and forgotten at the end, from a peer that goes on sending."""
 
 _REPORT_PACKETS: Final = 64
 _REPORT_BYTES: Final = 1 << 20
@@ -178,12 +174,7 @@ class Link:
             transport, self.transport = self.transport, None
             self._closed = True
             if transport is not None:
-                transport.finish()
-                left = _DRAIN  # unread bytes would reset the connection
-                with contextlib.suppress(OSError):
-                    while left > 0 and (count := transport.sock.recv_into(self._view, 0, NOW)):
-                        left -= count
-                transport.sock.close()
+                transport.close()
 
     # ---- sending
 

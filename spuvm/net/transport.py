@@ -19,6 +19,8 @@ from typing import Final
 from spuvm.net.buffers import IOV, drop
 
 NOW: Final = socket.MSG_DONTWAIT
+_DRAIN: Final = 64 << 20
+"""Bytes that are read and forgotten at the end, from a peer that goes on sending."""
 BLOCK_MICROSECONDS: Final = 20_000
 """How long `receive` blocks without any byte."""
 
@@ -69,6 +71,15 @@ class Transport(ABC):
         """End the sending direction."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """End the sending direction, forget what came, and close."""
+        self.finish()
+        with contextlib.suppress(OSError):
+            left, buffer = _DRAIN, bytearray(1 << 16)  # unread bytes would reset the connection
+            while left > 0 and (count := self.sock.recv_into(buffer, 0, NOW)):
+                left -= count
+        self.sock.close()
 
 
 class PlainTransport(Transport):

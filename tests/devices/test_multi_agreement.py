@@ -1,6 +1,5 @@
 """Scripts that differ, refusals, errors: the same error at every party, at once, with no data."""
 
-import contextlib
 import threading
 import time
 
@@ -209,19 +208,6 @@ def test_an_exception_keeps_its_text(rehearse, caplog, how):
         assert b"123456789" not in done.ledger(name).read_bytes()
 
 
-def test_a_failure_that_nobody_asks_for_is_in_the_log(rehearse, caplog):
-    def save():
-        raise OSError("the disk is full")
-
-    def script(me):
-        sf.PYU("bob")(save)()
-
-    assert not rehearse().run(script).errors
-    (line,) = [record.getMessage() for record in caplog.records if "disk" in record.getMessage()]
-    assert line.startswith("save failed, at ")
-    assert "test_multi_agreement.py" in line
-
-
 def test_errors_can_be_handled_by_all(rehearse):
     """The same error at the same place everywhere: a script may go on."""
 
@@ -250,32 +236,6 @@ def test_a_script_that_fails_at_one_party(rehearse):
     for name in ("alice", "carol"):
         assert "party 'bob': the script ended with KeyError" in str(done.errors[name])
         assert "secret text" not in str(done.errors[name])
-
-
-@pytest.mark.parametrize("seconds", [0, 0.3])
-def test_a_script_that_ended_hears_that_the_session_failed_before(rehearse, seconds):
-    """And why: whoever tells it does not leave before it has, however long that takes."""
-
-    def script(me):
-        endpoint = current().backend.endpoint
-        abort = endpoint.abort
-        endpoint.abort = lambda message: (time.sleep(seconds), abort(message))
-        if me == "bob":
-            raise KeyError("secret")
-        agreement = current().backend.agreement
-        if me == "alice":  # it learns of the error while it does something else
-            with contextlib.suppress(sf.errors.SpuvmError):
-                while True:
-                    agreement.begin("something else")
-        until = time.monotonic() + 10
-        while not agreement.failed and time.monotonic() < until:
-            time.sleep(0.01)
-        assert agreement.failed
-
-    done = rehearse().run(script)
-    assert isinstance(done.errors["bob"], KeyError)
-    assert "alice" not in done.errors  # its script heard, and went on
-    assert "the script ended with KeyError" in str(done.errors["carol"])
 
 
 def test_what_cannot_travel(rehearse):

@@ -128,7 +128,7 @@ def test_the_log_says_that_links_are_not_encrypted(caplog: pytest.LogCaptureFixt
 def test_addresses_of_version_6(listening: str) -> None:
     """Between organisations, over TLS; a party that listens everywhere does so on both versions."""
     try:
-        with listen("::1") as first, listen("::1") as second:
+        with listen(listening) as first, listen(listening) as second:
             places = [("::1", one.getsockname()[1]) for one in (first, second)]
     except ChannelError as error:
         pytest.skip(f"this machine has no IP version 6: {error.got}")

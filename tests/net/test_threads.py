@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from networks import NAMES, U64, outcomes, run, tcp_endpoints, words
@@ -14,6 +13,7 @@ from spuvm.net.channel import Spec
 from spuvm.net.endpoint import Envelope
 from spuvm.net.keeper import Keeper
 from spuvm.net.link import Link
+from spuvm.net.transport import PlainTransport
 
 
 def test_a_session_whose_own_thread_fails_ends_with_its_reason(
@@ -73,6 +73,13 @@ class Endless:
     """A socket of a peer that sends for ever."""
 
     read = 0
+    closed = False
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def setsockopt(self, *option: object) -> None:
+        pass
 
     def recv_into(self, into: memoryview, size: int, flags: int) -> int:
         self.read += len(into)
@@ -80,13 +87,17 @@ class Endless:
             raise AssertionError("it reads for ever")
         return len(into)
 
-    def close(self) -> None:
+    def shutdown(self, how: int) -> None:
         pass
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def test_a_link_closes_although_its_peer_goes_on_sending() -> None:
     [link] = tcp_endpoints(NAMES[:2])["alice"]._links.values()
     sock = Endless()
-    link.transport = SimpleNamespace(sock=sock, finish=lambda: None)  # type: ignore[assignment]
+    link.transport = PlainTransport(sock)  # type: ignore[arg-type]
     link.close()
     assert 0 < sock.read < 1 << 27
+    assert sock.closed
