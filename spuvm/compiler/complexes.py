@@ -21,6 +21,7 @@ from jax._src import source_info_util as source_internals
 from jax.extend import core, source_info_util
 
 from spuvm.compiler import complex_rules
+from spuvm.compiler.calls import body_of
 from spuvm.compiler.complex_rules import Pair
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.lower import evaluate, user_line
@@ -32,7 +33,7 @@ from spuvm.errors import CompileError, UnsupportedPrimitive
 source_info_util.register_exclusion(__file__)
 INLINED = (
     *("jit", "closed_call", "eval_jaxpr", "custom_jvp_call", "custom_vjp_call"),
-    *("checkpoint", "remat2"),
+    *("checkpoint", "remat2", "call_hi_primitive"),
 )
 INSTEAD = (
     "write it in real and imaginary parts (x.real, x.imag); jnp.fft, sums, products, quotients, "
@@ -150,7 +151,7 @@ def _equation(eqn: Any, operands: list[Any], debug_info: Any, line: str) -> Sequ
         made = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
         return made if eqn.primitive.multiple_results else [made]
     if name in INLINED:
-        inner = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr") if k in eqn.params)
+        inner = body_of(eqn.params)
         return _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands, line)
     if name in LOOPS:
         return LOOPS[name](eqn, operands)

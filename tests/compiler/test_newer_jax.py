@@ -108,3 +108,25 @@ def test_derivative_of_frexp():
 def test_log2_of_zero_is_that_of_log():
     made = sf.simulate(named("log2", jnp.log2))(np.zeros(1, "float32"))
     np.testing.assert_allclose(made, -(2.0**22) / math.log(2), rtol=1e-6)
+
+
+def test_a_function_of_complex_numbers_that_stays_whole():
+    """As einsum of JAX 0.12 may be."""
+    primitive = core.Primitive("call_hi_primitive")
+    primitive.multiple_results = True
+
+    class Product:
+        def __init__(self, *avals):
+            self.in_avals_flat, self.in_tree = list(avals), jax.tree.structure(tuple(avals))
+
+        def expand(self, x, y):
+            return x * y
+
+    primitive.def_impl(lambda x, y, _prim: [x * y])
+    primitive.def_abstract_eval(lambda x, y, _prim: [x])
+
+    def fn(x):
+        z = x + 1j
+        return primitive.bind(z, z, _prim=Product(jax.typeof(z), jax.typeof(z)))[0]
+
+    np.testing.assert_allclose(sf.simulate(fn)(X), (X + 1j) ** 2, atol=2.0**-12)
