@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,12 +22,15 @@ def body_of(params: dict[str, Any]) -> Any:
     """
     if "_prim" in params:
         prim = params["_prim"]
+        try:
+            hash(prim)
+        except TypeError:  # one of its parameters is a list
+            return _open(prim, prim.in_avals_flat)
         return _opened(prim, tuple(prim.in_avals_flat))
     return next((params[name] for name in BODIES if params.get(name) is not None), None)
 
 
-@lru_cache(1024)
-def _opened(prim: Any, avals: tuple[Any, ...]) -> Any:
+def _open(prim: Any, avals: Sequence[Any]) -> Any:
     def flat(*leaves: Any) -> list[Any]:
         made = prim.expand(*jax.tree.unflatten(prim.in_tree, leaves))
         leaves_of_it: list[Any] = jax.tree.leaves(made)
@@ -37,3 +41,6 @@ def _opened(prim: Any, avals: tuple[Any, ...]) -> Any:
         for a in avals
     ]
     return jax.make_jaxpr(flat)(*shapes)
+
+
+_opened = lru_cache(1024)(_open)
