@@ -1,9 +1,9 @@
 """Party processes on Ray: tasks for functions, actors for instances and for virtual machines.
 
-With raybackend.py the only module that imports Ray. A party's values are objects that its own
-process put into the object store: what comes back to the caller is a Box with a reference, because
-Ray would otherwise hand small results to the calling process. Nothing is ever restarted or retried:
-running an instruction twice would use its masks twice.
+With raybackend.py and presence.py the only module that imports Ray. A party's values are objects
+that its own process put into the object store: what comes back to the caller is a Box with a
+reference, because Ray would otherwise hand small results to the calling process. Nothing is ever
+restarted or retried: running an instruction twice would use its masks twice.
 """
 
 from __future__ import annotations

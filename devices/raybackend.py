@@ -30,12 +30,14 @@ from spuvm.devices.calls import Call, Slot
 from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure, checked
 from spuvm.devices.host import OpenOrder, RunOrder
-from spuvm.errors import UsageError
+from spuvm.devices.presence import ABSENT, WAY_OUT, Presence
+from spuvm.errors import PartyError, UsageError
 
 log = logging.getLogger("spuvm")
 
 SHARE = 0.0001  # of a party's resource that each task and actor takes: placement, not a limit
 GRACE = 5.0  # seconds that others may take to answer once one party is known to be gone
+GLANCE = 2.0  # seconds of waiting after which the nodes of the cluster are looked at
 Places = dict[str, dict[str, float]]
 
 EXPORTS = 256  # functions kept exported to Ray
@@ -56,19 +58,24 @@ class RayBackend(Backend):
         if self._owns_ray:
             start_ray(parties, address, logs)
         self._places = self._find_places()
-        self._fetcher = Fetcher()
+        self._presence = Presence({p: next(iter(place)) for p, place in self._places.items()})
+        self._fetcher = Fetcher(self._presence)
         self._machines: list[weakref.ref[RayMachines]] = []
         self._tasks: OrderedDict[bytes, Any] = OrderedDict()
 
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
+        self._presence.require(party)
         task = self._task(fn, what).options(
             resources=self._places[party], num_returns=call.results or 1
         )
-        return _refs(task.remote(party, what, call, *_handles(refs)), party, what, call)
+        made = _refs(task.remote(party, what, call, *_handles(refs)), party, what, call)
+        self._presence.asked(party, _handles(made))
+        return made
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
+        self._presence.require(party)
         options = Resident.options(resources=self._places[party])  # type: ignore[attr-defined]
         actor = options.remote(party, what, cls, call, *_handles(refs))
         return Ref(party, what, self._fetcher.register(actor, party))
@@ -93,7 +100,11 @@ class RayBackend(Backend):
         return self._fetcher.failures(refs)
 
     def start_machines(self, plan: MachinePlan) -> RayMachines:
-        machines = RayMachines(plan, self._places, self._fetcher, loopback=self._local)
+        for party in plan.parties:
+            self._presence.require(party)
+        machines = RayMachines(
+            plan, self._places, self._presence, self._fetcher, loopback=self._local
+        )
         self._machines.append(weakref.ref(machines))
         return machines
 
@@ -137,10 +148,17 @@ class RayMachines(Machines):
     """One actor per party; steps are submitted under a lock, so that all three see one order."""
 
     def __init__(
-        self, plan: MachinePlan, places: Places, fetcher: Fetcher, *, loopback: bool
+        self,
+        plan: MachinePlan,
+        places: Places,
+        presence: Presence,
+        fetcher: Fetcher,
+        *,
+        loopback: bool,
     ) -> None:
         self.plan = plan
         self._places = places
+        self._presence = presence
         self._fetcher = fetcher
         self._lock = threading.Lock()
         self._coming: list[tuple[str, Any]] = []
@@ -160,10 +178,12 @@ class RayMachines(Machines):
             raise
 
     def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
+        self._presence.require(owner)
         task = deal_at_owner.options(resources=self._places[owner])
         with self._lock:
             out = task.remote(owner, what, deal, name, self._who, ref.handle)
             self._coming.append((name, out))
+        self._presence.asked(owner, [out])
         return Ref(owner, what, out)
 
     def run(self, order: RunOrder) -> tuple[Ref, ...]:
@@ -173,9 +193,12 @@ class RayMachines(Machines):
         return self._all("open_inline", "opening", order)
 
     def open_at(self, order: OpenOrder, party: str, what: str, join: Callable[..., Any]) -> Ref:
+        self._presence.require(party)
         parts = self._all("open_boxed", "opening", order)
         task = join_at_party.options(resources=self._places[party])
-        return Ref(party, what, task.remote(party, what, join, *_handles(parts)))
+        out = task.remote(party, what, join, *_handles(parts))
+        self._presence.asked(party, [out])
+        return Ref(party, what, out)
 
     def pass_on(self, order: OpenOrder, target: Machines, names: Sequence[str]) -> tuple[Ref, ...]:
         assert isinstance(target, RayMachines)
@@ -299,12 +322,14 @@ def _refs(out: Any, party: str, what: str, call: Call) -> tuple[Ref, ...]:
 class Fetcher:
     """Gets what Ray has, and knows which party each actor belongs to."""
 
-    def __init__(self) -> None:
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
         self._party_of: dict[str, str] = {}
 
     def register(self, actor: Any, party: str) -> Any:
         """Remember whose actor this is."""
         self._party_of[actor._actor_id.hex()] = party
+        self._presence.hosts(party, actor)
         return actor
 
     def get(self, refs: Sequence[Ref]) -> list[Any]:
@@ -318,11 +343,17 @@ class Fetcher:
         return [item for item in found if isinstance(item, Failure)]
 
     def _get(self, refs: Sequence[Ref], unpack: Callable[[list[Any]], list[Any]]) -> list[Any]:
-        try:
-            return unpack(ray.get(_handles(refs)))
-        except ray.exceptions.RayError:  # as soon as any of them is known to have failed
-            until = time.monotonic() + GRACE
-            return [self._get_one(ref, unpack, until) for ref in refs]
+        while True:
+            try:
+                return unpack(ray.get(_handles(refs), timeout=GLANCE))
+            except ray.exceptions.GetTimeoutError:
+                absent = self._presence.look()
+                if any(ref.party in absent for ref in refs):
+                    break
+            except ray.exceptions.RayError:  # as soon as any of them is known to have failed
+                break
+        until = time.monotonic() + GRACE
+        return [self._get_one(ref, unpack, until) for ref in refs]
 
     def _get_one(self, ref: Ref, unpack: Callable[[list[Any]], list[Any]], until: float) -> Any:
         left = max(0.0, until - time.monotonic())
@@ -335,4 +366,8 @@ class Fetcher:
         party, explained = ref.party, explain(error, ref.what)
         if isinstance(error, ray.exceptions.RayActorError):
             party = self._party_of.get(error.actor_id or "", party)
+        if isinstance(error, ray.exceptions.TaskCancelledError):  # only Presence cancels
+            party = min(self._presence.absent, default=party)
+        if party in self._presence.absent:
+            explained = PartyError(ABSENT, next=WAY_OUT)
         return Failure(party, ref.what, explained)

@@ -1,4 +1,7 @@
-"""Run by test_cluster.py: a Ray cluster of three nodes, one per party, and the secure example."""
+"""Run by test_cluster.py: a Ray cluster of three nodes, one per party, and the secure example.
+
+Afterwards carol's node goes and another comes in its place.
+"""
 
 import runpy
 import sys
@@ -12,6 +15,7 @@ import spuvm as sf
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fedavg_secure_server.py"
 PARTIES = ["alice", "bob", "carol"]
+SOON = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
 
 
 def node():
@@ -19,14 +23,44 @@ def node():
     return ray.get_runtime_context().get_node_id()
 
 
+def with_carol(spu):
+    """A value of carol's, doubled."""
+    return float(sf.reveal(spu(lambda x: 2 * x)(sf.PYU("carol")(lambda: np.float32(1.5))())))
+
+
+def without_carol(leave):
+    """What is asked of carol fails wherever it is, and what waits for it; all else goes on."""
+    alice, carol, spu = sf.PYU("alice"), sf.PYU("carol"), sf.SPU(PARTIES)
+    kept = alice(lambda: np.float32(2.5))()
+    sf.wait([kept, spu(lambda x: x + 1)(kept)])
+    leave()
+    early = alice(lambda x: x + 1)(carol(lambda: 1)().to(alice))  # Ray knows no better yet
+    for name, ask in {
+        "DEPENDENT": lambda: sf.reveal(early),
+        "TASK": lambda: sf.reveal(carol(lambda: 1)()),
+        "OLD": lambda: with_carol(spu),
+        "NEW": lambda: sf.SPU(PARTIES),
+    }.items():
+        try:
+            print(name, ask())
+        except sf.errors.PartyError as error:
+            print(name, "FAILED", error.message)
+    print("KEPT", float(sf.reveal(kept)))
+
+
 def main(folder):
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 1, "resources": {"party:alice": 1}},
+        head_node_args={
+            "num_cpus": 1,
+            "resources": {"party:alice": 1},
+            "_system_config": SOON,
+        },
     )
+    nodes = {}
     for party in PARTIES[1:]:
         name = party if party == "carol" else f"party:{party}"  # both names will do
-        cluster.add_node(num_cpus=1, resources={name: 1})
+        nodes[party] = cluster.add_node(num_cpus=1, resources={name: 1})
     cluster.wait_for_nodes()
     try:
         sf.init([*PARTIES, "eve"], address=cluster.address)
@@ -40,6 +74,10 @@ def main(folder):
     saved = np.load(f"{folder}/model.npz")
     assert all(np.array_equal(saved[f"arr_{i}"], w) for i, w in enumerate(weights))
     print("NODES", len(set(homes)), "LAYERS", len(weights))
+    without_carol(lambda: cluster.remove_node(nodes["carol"], allow_graceful=False))
+    cluster.add_node(num_cpus=1, resources={"carol": 1})
+    cluster.wait_for_nodes()
+    print("AGAIN", with_carol(sf.SPU(PARTIES)))
     sf.shutdown()
     cluster.shutdown()
 

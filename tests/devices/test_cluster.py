@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("cluster_script.py")
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_three_nodes(tmp_path):
+def test_three_nodes_one_of_which_goes(tmp_path):
     """In a process of its own: a process is connected to one Ray at a time."""
     root = SCRIPT.parents[2]
     done = subprocess.run(
@@ -27,3 +27,7 @@ def test_three_nodes(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no node of this Ray cluster belongs to eve" in done.stdout
     assert "NODES 3 LAYERS 4" in done.stdout
+    for asked in ("DEPENDENT", "TASK", "OLD", "NEW"):
+        assert f"{asked} FAILED party 'carol': no node of it is in the Ray" in done.stdout
+    assert "KEPT 2.5" in done.stdout
+    assert "AGAIN 3.0" in done.stdout
