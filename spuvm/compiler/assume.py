@@ -7,12 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core, source_info_util
+from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from spuvm.errors import UsageError
-
-source_info_util.register_exclusion(__file__)
 
 assume_range_p = core.Primitive("assume_range")
 assume_range_p.def_impl(lambda x, *, lo, hi: x)

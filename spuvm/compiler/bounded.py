@@ -9,11 +9,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend import source_info_util
 
 from spuvm.errors import UsageError
-
-source_info_util.register_exclusion(__file__)
 
 Carry = TypeVar("Carry")
 

@@ -7,9 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-from jax.extend import source_info_util
-
-source_info_util.register_exclusion(__file__)
 
 BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call", "callee")
 

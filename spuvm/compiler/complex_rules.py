@@ -13,12 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import source_info_util
 
 from spuvm.compiler import fourier
 from spuvm.errors import CompileError
-
-source_info_util.register_exclusion(__file__)
 
 
 class Pair(NamedTuple):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax._src import source_info_util as source_internals
-from jax.extend import core, source_info_util
+from jax.extend import core
 
 from spuvm.compiler import complex_rules
 from spuvm.compiler.calls import body_of
@@ -30,7 +30,6 @@ from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.trace import Traced
 from spuvm.errors import CompileError, UnsupportedPrimitive
 
-source_info_util.register_exclusion(__file__)
 INLINED = (
     *("jit", "closed_call", "eval_jaxpr", "custom_jvp_call", "custom_vjp_call"),
     *("checkpoint", "remat2", "call_hi_primitive"),
@@ -73,7 +72,7 @@ def split(traced: Traced) -> Traced:
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
 
     def real(*args: Any) -> list[Any]:
-        return _flat(_run(closed.jaxpr, closed.consts, args))
+        return _flat(_run(closed.jaxpr, closed.consts, args, traced.asked_at))
 
     is_complex = [_is_complex(v.aval) for v in closed.jaxpr.outvars]
     leaves = [Parts(0, 0) if c else 0 for c in is_complex]

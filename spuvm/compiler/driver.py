@@ -46,6 +46,7 @@ def compile_function(
     """
     traced = split(trace(fn, args, kwargs or {}))
     low = Lowering(config, constants)
+    low.source = traced.asked_at
     low.watched = [] if watch == "equations" else None
     secrets: list[Value] = []
     for spec in traced.secrets:
@@ -88,7 +89,9 @@ def _outputs(
         dtype = np.dtype(aval.dtype)
         if not isinstance(result, Secret):
             result = low.folded.take(result)
-        low.source = low.builder.source(result.id) if isinstance(result, Secret) else ""
+        low.source = (
+            low.builder.source(result.id) if isinstance(result, Secret) else traced.asked_at
+        )
         value = lift(low, result, dtype).id if low.inputs else public_result(low, result, dtype)
         if low.inputs and kind_of(dtype) == "float":
             value = arith.to_frac(low, value, low.f)

@@ -14,9 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import source_info_util
 
-source_info_util.register_exclusion(__file__)
 DIRECT = 128  # elements up to which one product is used
 
 

@@ -15,12 +15,10 @@ from jax._src import core as core_internals
 from jax._src import effects
 from jax._src import source_info_util as source_internals
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace
-from jax.extend import core, source_info_util
+from jax.extend import core
 from jax.interpreters import ad, batching
 
 from spuvm.errors import UsageError
-
-source_info_util.register_exclusion(__file__)
 
 
 class Fresh(effects.Effect):

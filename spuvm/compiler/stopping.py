@@ -12,12 +12,10 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend import core, source_info_util
+from jax.extend import core
 
 from spuvm.compiler.context import Secret
 from spuvm.compiler.secrecy import carried, secret_results
-
-source_info_util.register_exclusion(__file__)
 
 MOST_STEPS = 10_000  # of loops that a secret ends: more is no bound but a guard
 

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import source_info_util
 
 from spuvm.compiler.config import SecretSpec
 from spuvm.errors import CompileError, SpuvmError, UsageError
 
+_PACKAGE = Path(__file__).parent.parent
+for _part in ("compiler", "devices"):  # lines of these are never the user's
+    source_info_util.register_exclusion(str(_PACKAGE / _part))
+
 
 @dataclass(frozen=True)
 class Traced:
-    """A closed jaxpr whose inputs are the secret leaves, in order, and the tree of its results."""
+    """A closed jaxpr whose inputs are the secret leaves, in order, and the tree of its results.
+
+    asked_at: the line that asked for it, for equations that come from no line of the user's, as
+    those of a JAX function that is passed as it is.
+    """
 
     closed: Any
     secrets: tuple[SecretSpec, ...]
     out_tree: Any
     out_names: tuple[str, ...]
     public_arguments: tuple[str, ...]
+    asked_at: str
 
 
 def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
@@ -77,7 +89,19 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
             "pass what decides shapes as a static argument",
         ) from error
     out_tree, out_names = results[-1]
-    return Traced(closed, tuple(secrets), out_tree, out_names, tuple(names))
+    return Traced(closed, tuple(secrets), out_tree, out_names, tuple(names), _asked_at())
+
+
+def _asked_at() -> str:
+    """``script.py:12 in main``: the innermost line on the stack that is not of this package."""
+    frame = sys._getframe(1)
+    while Path(frame.f_code.co_filename).is_relative_to(_PACKAGE):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    code = frame.f_code
+    inside = "" if code.co_name == "<module>" else f" in {code.co_qualname}"
+    return f"{Path(code.co_filename).name}:{frame.f_lineno}{inside}"
 
 
 def _name(path: Sequence[Any]) -> str:

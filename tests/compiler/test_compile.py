@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import partial
@@ -205,6 +206,13 @@ def test_unsupported_primitive_names_primitive_line_and_neighbours() -> None:
     assert "test_compile.py:" in text
     assert "float32[3] = nextafter(float32[3], float32[3])" in text
     assert "next" in text
+
+
+@pytest.mark.parametrize(("fn", "count"), [(jnp.linalg.eig, 1), (jnp.nextafter, 2)])
+def test_a_jax_function_passed_as_it_is_fails_at_the_line_that_asked(fn: Any, count: int) -> None:
+    with pytest.raises(UnsupportedPrimitive) as caught:
+        build(fn, *(SecretSpec((3, 3), "float32", "alice"),) * count)
+    assert re.match(r"test_compile.py:\d+ in build: ", caught.value.at or "")
 
 
 def test_errors_in_nested_calls_are_wrapped_once() -> None:

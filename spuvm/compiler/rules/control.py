@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax import lax
-from jax.extend import core, source_info_util
+from jax.extend import core
 
 from spuvm.compiler import arith, stopping
 from spuvm.compiler.calls import body_of
@@ -24,8 +24,6 @@ from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.values import Value, kind_of, public
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError
-
-source_info_util.register_exclusion(__file__)
 
 
 @structured("jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
