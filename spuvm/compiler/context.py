@@ -33,6 +33,15 @@ class Secret:
     dtype: np.dtype[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a result of a selection is where its bit is set, and elsewhere."""
+
+    bit: int
+    yes: Any
+    no: Any
+
+
 class Lowering:
     """Appends instructions to one program; rules receive it as their first argument.
 
@@ -40,6 +49,7 @@ class Lowering:
         source: the user's line that is being lowered.
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
+        choices: what secret bits chose between, by the result.
         folded: public floats in the order in which they meet secrets.
         checked: "float" while lowering an equation with a float result, whose values must stay
             representable; "wrapping" for integers and inside numeric algorithms.
@@ -74,6 +84,7 @@ class Lowering:
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
+        self.choices: dict[int, Choice] = {}
         self.trips: tuple[int, ...] = ()
         self.numbers: list[int] = []
         self.unbounded: dict[tuple[int, int], float] = {}

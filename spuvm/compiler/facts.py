@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spuvm.bytecode.program import Instruction
-from spuvm.compiler.context import Lowering
+from spuvm.compiler.context import Lowering, Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,14 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotient:
+    """The value is x / y, |x| at most 1; x is a value or public numbers."""
+
+    x: Any
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
 class Squared:
     """The value is a square ("whole"), or a sum of small parts of squares ("parts").
 
@@ -83,6 +91,31 @@ class Squared:
 @dataclass(frozen=True, slots=True)
 class FineRoot:
     """The value is a square root of parts of squares that were not cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogProduct:
+    """The value is x log y; operands are secret values or public arrays."""
+
+    x: Any
+    y: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeEntropy:
+    """The value is p log(p / q), with - p + q as a `whole`, and better than its parts."""
+
+    p: Any
+    q: Any
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """The value is `source` - p, where the bit is set or, if that is None, everywhere."""
+
+    source: RelativeEntropy
+    bit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +165,12 @@ Fact = (
     | Exponential
     | TwiceExponential
     | Product
+    | Quotient
     | Squared
     | FineRoot
+    | LogProduct
+    | RelativeEntropy
+    | Remainder
     | Maximum
     | Relu
     | Limited
@@ -169,6 +206,12 @@ def squared(low: Lowering, value: int) -> str:
     """ "whole", "parts", "cut" or "": see Squared."""
     fact = low.facts.get(root(low, value))
     return fact.form if isinstance(fact, Squared) else ""
+
+
+def refined(low: Lowering, values: Sequence[Any]) -> bool:
+    """Whether one of the values is better than what its equation makes of its operands."""
+    facts = [low.facts.get(root(low, v.id)) for v in values if isinstance(v, Secret)]
+    return any(isinstance(fact, RelativeEntropy) for fact in facts)
 
 
 def mark(low: Lowering, value: int, fact: Fact) -> int:

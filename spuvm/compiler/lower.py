@@ -15,6 +15,7 @@ from jax.extend import core, source_info_util
 from spuvm.compiler import means, overflow, varying
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import refined
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.refused import REFUSED
 from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out
@@ -86,7 +87,8 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         overflow.note_saturation(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen
-        if low.watched is not None and not inside and not means.among(low, [*operands, *results]):
+        other = inside or means.among(low, [*operands, *results]) or refined(low, results)
+        if low.watched is not None and not other:
             low.watched.append(
                 Watched(eqn, debug_info, tuple(operands), tuple(results), low.source)
             )

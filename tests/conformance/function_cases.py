@@ -59,6 +59,7 @@ class Function:
 ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
 ROOT = Domain(power=0.499)  # products of two are representable
 BELOW = Domain(lo=0.0, power=0.9)
+FACTOR, AMOUNT = Domain(power=0.75), Domain(lo=0.0, power=0.75)  # times a logarithm: representable
 SHAPE, PART = Domain(0.0, 2.0**20, 0.85), Domain(0.0, 1.0)  # of a beta distribution
 
 
@@ -198,11 +199,23 @@ FUNCTIONS = [
     Function("rem", jnp.fmod, (Domain(-500, 500), Domain(lo=16)), name="domain"),
     Function("tanh", jax.nn.gelu, (Domain(-100, 100),), name="gelu"),
     Function("exp", lambda x: jax.nn.elu(x), name="elu", course="rising"),
-    Function("log", jax.scipy.special.entr, (Domain(0, 1e5),), name="entr"),
-    Function("log", lambda x, y: jax.scipy.special.xlogy(x, y), (Domain(-4, 4), POSITIVE),
-             name="xlogy", holds=lambda x, y: y > 0),
-    Function("log1p", lambda x, y: jax.scipy.special.xlog1py(x, y), (Domain(-4, 4), Domain(lo=-1)),
-             name="xlog1py", holds=lambda x, y: y > -1),
+    Function("log", jax.scipy.special.entr, (AMOUNT,), name="entr"),
+    Function("log", lambda x: jax.vmap(jax.grad(jax.scipy.special.entr))(x), (POSITIVE,),
+             name="entr-slope", holds=lambda x: x > 0),
+    Function("log", lambda x, y: jax.scipy.special.xlogy(x, y), (FACTOR, POSITIVE), name="xlogy",
+             holds=lambda x, y: y > 0),
+    Function("log1p", lambda x, y: jax.scipy.special.xlog1py(x, y), (FACTOR, Domain(lo=-1)),
+             name="xlog1py", truth=scipy.special.xlog1py, holds=lambda x, y: y > -1),
+    Function("log", jax.scipy.special.rel_entr, (AMOUNT, AMOUNT), "rel_entr",
+             truth=scipy.special.rel_entr, holds=lambda p, q: q > 0),
+    Function("log", jax.scipy.special.kl_div, (AMOUNT, AMOUNT), "kl_div",
+             truth=scipy.special.kl_div, holds=lambda p, q: q > 0),
+    Function("log", lambda p, q: jax.vmap(jax.grad(jax.scipy.special.kl_div))(p, q),
+             (BELOW, BELOW), "kl_div-slope", truth=lambda p, q: np.log(p) - np.log(q),
+             holds=lambda p, q: (p > 0) & (q > 0)),
+    Function("div", lambda p, q: jax.vmap(jax.grad(jax.scipy.special.kl_div, 1))(p, q),
+             (BELOW, BELOW), "kl_div-slope", truth=lambda p, q: 1 - p / q,
+             holds=lambda p, q: (p > 0) & (q > 0)),
     Function("sqrt", lambda x, y: jnp.hypot(x, y), (Domain(-1e3, 1e3), Domain(-1e3, 1e3)),
              name="hypot"),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spuvm.compiler import arith, order
-from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.context import Choice, Lowering, Secret
 from spuvm.compiler.facts import Limited, Relu
 from spuvm.compiler.numeric.limits import clamped
 from spuvm.compiler.rules import Out, integer, rule
@@ -250,8 +250,15 @@ def _case(low: Lowering, case: Value, o: Out) -> Value:
 
 def select(low: Lowering, o: Out, bit: Secret, yes: Value, no: Value) -> Value:
     """yes where the secret bit is set, else no."""
-    yes, no = _case(low, yes, o), _case(low, no, o)
     b = low.spread(bit.id, o.shape)
+    made = _chosen(low, o, b, yes, no)
+    if isinstance(made, Secret):
+        low.choices.setdefault(made.id, Choice(b, yes, no))
+    return made
+
+
+def _chosen(low: Lowering, o: Out, b: int, yes: Value, no: Value) -> Value:
+    yes, no = _case(low, yes, o), _case(low, no, o)
     if kind_of(o.dtype) == "bool":
         differ = logical(low, [o], yes, no, "xor")
         return logical(low, [o], logical(low, [o], differ, Secret(b, BOOL), "and"), no, "xor")

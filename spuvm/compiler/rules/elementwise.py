@@ -41,23 +41,34 @@ def constant(low: Lowering, value: Value, out: Out) -> Array:
 @rule("add", "add_any")
 def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x + y; integers modulo the ring."""
+    from spuvm.compiler.rules import entropy
+
     (o,) = out
     if not isinstance(x, Secret):
         x, y = y, x
     a = operand(low, x, o.shape)
     if isinstance(y, Secret):
-        return Secret(moments.sum_of(low, a, operand(low, y, o.shape)), o.dtype)
+        made = Secret(moments.sum_of(low, a, operand(low, y, o.shape)), o.dtype)
+        return entropy.total(low, o, x, y, made)
     c = constant(low, y, o)
     if not c.any():
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("add_ap", a, _ring(low, c)), o.dtype)
-    return Secret(moments.plus(low, a, c), o.dtype)
+    return entropy.total(low, o, x, y, Secret(moments.plus(low, a, c), o.dtype))
 
 
 @rule("sub")
 def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x - y; integers modulo the ring."""
+    from spuvm.compiler.rules import entropy
+
+    (o,) = out
+    known = entropy.difference(low, o, x, y)
+    return entropy.remainder(low, o, x, y, known or _sub(low, out, x, y))
+
+
+def _sub(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     (o,) = out
     if isinstance(x, Secret) and isinstance(y, Secret):
         made = arith.sub(low, operand(low, x, o.shape), operand(low, y, o.shape))
@@ -94,7 +105,8 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         b = operand(low, y, o.shape)
         if kind_of(o.dtype) == "int":
             return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
-        return Secret(_product(low, a, b), o.dtype)
+        fraction = _fraction(low, out, x, y) or _fraction(low, out, y, x)
+        return fraction or Secret(_product(low, a, b), o.dtype)
     c = constant(low, y, o)
     if c.size and (c == 1).all():
         return Secret(a, o.dtype)
@@ -104,6 +116,21 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     made = arith.mul_public(low, a, c) if part is None else part
     low.facts.setdefault(facts.root(low, made), facts.Product(a, c))
     return Secret(made, o.dtype)
+
+
+def _fraction(low: Lowering, out: list[Out], x: Value, y: Secret) -> Secret | None:
+    """x y as (c y) / d where x is c / d, as derivatives of c y / d have it, and nothing else.
+
+    Where d and y are large no digits would be left of c / d.
+    """
+    fact = low.facts.get(facts.root(low, x.id))
+    if not isinstance(fact, facts.Quotient) or x.id not in low.spent or low.lines != "own":
+        return None
+    if low.shape(x.id) != out[0].shape or low.shape(y.id) != out[0].shape:
+        return None
+    from spuvm.compiler.rules.transcendental import div
+
+    return div(low, out, mul(low, out, fact.x, y), Secret(fact.y, y.dtype))
 
 
 def _product(low: Lowering, a: int, b: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
-from spuvm.compiler.rules import Out
+from spuvm.compiler.rules import Out, entropy
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
 from spuvm.compiler.series import is_finer
@@ -63,11 +62,11 @@ def known(
     if (
         name in ("expn", "_expn") and len(args) == 2
     ):  # not around it, where the order is not an operand
-        return _expn(low, out[0], *args)
+        return _expn(low, out[0], *entropy.beside(low, jaxpr, args, out[0]))
     if name == "poch":
         return _rising(low, out[0], jaxpr, args)
-    if name in LOGARITHMS:
-        return _times_logarithm(low, LOGARITHMS[name], out[0], jaxpr, args)
+    if name in entropy.LOGARITHMS:
+        return entropy.times_logarithm(low, name, out[0], jaxpr, args)
     if name == "_hypot":
         return _in_floats(low, out, _hypot, args)
     if name == "bessel_jn":
@@ -159,42 +158,15 @@ def _expn(low: Lowering, o: Out, n: Value, x: Value) -> list[Value]:
     return in_place(low, function, x)
 
 
-LOGARITHMS: dict[str, Callable[..., Any]] = {"xlogy": jnp.log, "xlog1py": jnp.log1p}
-
-
-def _times_logarithm(
-    low: Lowering, logarithm: Callable[..., Any], o: Out, jaxpr: Any, args: Sequence[Value]
-) -> list[Value]:
-    """x times a logarithm of y, 0 for x = 0; for a logarithm of 0 that, with the sign of x.
-
-    The plain product would leave the range for a large x.
-    """
-    least = -(low.f + 1) * math.log(2)
-    most = -low.config.fxp.log_of_zero
-
-    def function(x: Any, y: Any) -> Any:
-        x, y = (jnp.broadcast_to(v, o.shape).astype(o.dtype) for v in (x, y))
-        found = logarithm(y)
-        product = x * jnp.maximum(found, least)
-        return jnp.where(found < least, -most * jnp.sign(x), product)
-
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
-    with low.one_line():
-        return lower_closed(low, jax.make_jaxpr(function)(*shapes), args)
-
-
 def _rising(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
     """gamma(z + m) / gamma(z): the parts alone may be too large."""
 
     def function(z: Any, m: Any) -> Any:
-        z, m = (jnp.broadcast_to(v, o.shape).astype(o.dtype) for v in (z, m))
         sign = jax.scipy.special.gammasgn(z + m) * jax.scipy.special.gammasgn(z)
         made = sign * jnp.exp(jax.lax.lgamma(z + m) - jax.lax.lgamma(z))
         return jnp.where(m == 0, 1.0, made)
 
-    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]
-    with low.one_line():
-        return lower_closed(low, jax.make_jaxpr(function)(*shapes), args)
+    return entropy.in_parts(low, o, function, entropy.beside(low, jaxpr, args, o))
 
 
 def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:

@@ -11,7 +11,7 @@ import numpy as np
 from spuvm.compiler import arith, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.exponential import log_of_double_exponential
-from spuvm.compiler.facts import Exponential, Logistic, TwiceExponential, negated, root
+from spuvm.compiler.facts import Exponential, Logistic, Quotient, TwiceExponential, negated, root
 from spuvm.compiler.numeric import (
     exponential,
     hyperbolic,
@@ -45,7 +45,16 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
         return Secret(made, o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
-    return Secret(division.divide(low, numerator, y.id, o.shape), o.dtype)
+    made = division.divide(low, numerator, y.id, o.shape)
+    if low.shape(y.id) == o.shape and _at_most_one(low, numerator):
+        low.facts.setdefault(root(low, made), Quotient(x, y.id))
+    return Secret(made, o.dtype)
+
+
+def _at_most_one(low: Lowering, x: Any) -> bool:
+    if isinstance(x, int):
+        return low.magnitude(x) <= 1 << low.frac(x)
+    return bool((np.abs(x) <= 1).all())
 
 
 @rule("rem")

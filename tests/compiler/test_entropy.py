@@ -1,0 +1,142 @@
+"""Relative entropies, products with logarithms, and how operands meet under vmap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special as js
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import lax
+from reference import configuration, decode_all, encode_all, tolerance
+from scipy import special as exact
+
+import spuvm as sf
+from spuvm.compiler import SecretSpec, compile_function
+from spuvm.protocol.plain import run_plain
+
+
+def run(fn: Any, *xs: np.ndarray, ring: int = 64, range: Any = (None, None)) -> list[np.ndarray]:
+    """The results on secrets of these values."""
+    config = configuration(ring)
+    specs = [SecretSpec(x.shape, "float32", "a", *range) for x in xs]
+    made = compile_function(fn, specs, config=config)
+    outs = run_plain(made.program, encode_all(made, xs, config), np.random.default_rng(1), "ranges")
+    return decode_all(made, outs, config)
+
+
+def near(got: np.ndarray, want: np.ndarray, ring: int = 64) -> bool:
+    """The accuracy contract."""
+    error = np.abs(got - want) / np.maximum(1, np.abs(want))
+    return bool((error <= tolerance(configuration(ring))).all())
+
+
+P = np.float32([255, 255, 254.5, 1e6, 3e7, 0, 0.25, 7, 0])
+Q = np.float32([255.5, 254, 254.5, 1e6 + 16, 3e7 + 4, 3, 0.125, 1e-3, 0])
+
+
+def kept(p: Any, q: Any, body: Any) -> Any:
+    """In a loop of one iteration."""
+    return lax.fori_loop(0, 2, lambda i, v: jnp.where(i == 0, body(p, q), v), jnp.zeros_like(p))
+
+
+WAYS: dict[str, Any] = {
+    "plain": lambda fn: fn,
+    "jit": jax.jit,
+    "vmap": jax.vmap,
+    "of one of two": lambda fn: lambda p, q: jax.vmap(fn, (None, 0))(p, jnp.stack([q, q]))[1],
+    "another axis": lambda fn: lambda p, q: jax.vmap(fn, (1, None))(jnp.stack([p, p], 1), q)[0],
+    "with derivatives": lambda fn: jax.vmap(lambda p, q: jax.value_and_grad(fn)(p, q)[0]),
+    "linearised": lambda fn: lambda p, q: jax.linearize(fn, p, q)[0],
+    "rematerialised": jax.checkpoint,
+    "in a loop": lambda fn: lambda p, q: kept(p, q, fn),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["kl_div", "rel_entr"])
+def test_relative_entropies_of_numbers_that_are_near(name: str, way: str) -> None:
+    (got,) = run(WAYS[way](getattr(js, name)), P, Q)
+    want = getattr(exact, name)(P.astype(np.float64), Q)
+    assert near(got, want), got - want
+
+
+def test_relative_entropies_where_one_side_is_public() -> None:
+    """Where ranges say that all are above 0 nothing is chosen, and JAX has computed p log p."""
+    p, q = P[:5], Q[:5]
+    for fn in (js.kl_div, js.rel_entr):
+        want = getattr(exact, fn.__name__)(p.astype(np.float64), q)
+        for known in ((None, None), (0.5, 1e8)):
+            assert near(run(lambda v, fn=fn: fn(p, v), q, range=known)[0], want)
+            assert near(run(lambda v, fn=fn: fn(v, q), p, range=known)[0], want)
+        assert near(run(fn, p, q, range=(0.5, 1e8))[0], want)
+
+
+def test_what_only_looks_like_a_divergence() -> None:
+    p, q = P[:5], Q[:5]
+    others = {
+        "another p": lambda p, q: js.rel_entr(p, q) - q + q,
+        "another q": lambda p, q: js.rel_entr(p, q) - p + p,
+        "turned": lambda p, q: js.rel_entr(p, q) - p[::-1] + q,
+        "twice": lambda p, q: js.rel_entr(p, q) - p - p + q,
+        "the other way round": lambda p, q: js.xlogy(p, q) - js.xlogy(p, p),
+    }
+    for name, fn in others.items():
+        (got,) = run(fn, p, q)
+        with jax.enable_x64(True):
+            want = np.asarray(fn(jnp.asarray(p.astype(np.float64)), jnp.asarray(q, "float64")))
+        assert (np.abs(got - want) <= 2.0**-17 * np.abs(p) + 2.0**-12).all(), name
+
+
+def test_gradients_of_relative_entropies() -> None:
+    p, q = P[:5], Q[:5]
+    for fn, slope in ((js.kl_div, 0), (js.rel_entr, 1)):
+        made = run(lambda p, q, fn=fn: jax.grad(lambda *v: fn(*v).sum(), (0, 1))(p, q), p, q)
+        wide = p.astype(np.float64)
+        assert near(made[0], np.log(wide / q) + slope)
+        assert near(made[1], 1 - slope - wide / q)
+
+
+def test_shadow_knows_that_results_are_better_than_those_of_their_parts() -> None:
+    sf.simulate(js.kl_div, check="shadow")(P[:5], Q[:5])
+
+
+AXES = [(0, 0), (0, 1), (1, 0), (1, 1), (1, None), (None, 1), (0, None), (None, 0)]
+TWO: dict[str, Any] = {
+    "xlogy": exact.xlogy,
+    "xlog1py": exact.xlog1py,
+    "poch": exact.poch,
+    "kl_div": exact.kl_div,
+    "zeta": exact.zeta,
+    "betaln": exact.betaln,
+    "gammainc": exact.gammainc,
+}
+
+
+@pytest.mark.parametrize("axes", AXES)
+@given(name=st.sampled_from(sorted(TWO)))
+def test_operands_meet_as_vmap_says(axes: tuple[Any, Any], name: str) -> None:
+    """Squares, whose axes cannot be told apart by their lengths."""
+    rng = np.random.default_rng(5)
+    x, y = (rng.uniform(1.25, 3.5, (3,) * (1 + (a is not None))).astype("f4") for a in axes)
+    (got,) = run(jax.vmap(getattr(js, name), axes), x, y)
+    x, y = (
+        v[None] if a is None else np.moveaxis(v, a, 0) for v, a in zip((x, y), axes, strict=True)
+    )
+    assert near(got, TWO[name](x.astype(np.float64), y)), got
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (0, None), (None, 1), (1, 0)])
+def test_orders_of_exponential_integrals_meet_as_vmap_says(axes: tuple[Any, Any]) -> None:
+    n, x = np.array([1, 2, 4]), np.float32([0.5, 1.25, 3])
+    n = n if axes[0] is None else np.stack([n, n[::-1], n + 1], 1 - axes[0])
+    x = x if axes[1] is None else np.stack([x, x[::-1], x + 1], 1 - axes[1])
+    (got,) = run(lambda v: jax.vmap(js.expn, axes)(n, v), x)
+    n, x = (
+        v[None] if a is None else np.moveaxis(v, a, 0) for v, a in zip((n, x), axes, strict=True)
+    )
+    assert near(got, exact.expn(n, x.astype(np.float64)))
