@@ -136,6 +136,18 @@ def _slope(f: int) -> tuple[float, ...]:
                         2.0 ** -(f + 6))  # fmt: skip
 
 
+@cache
+def _share_of_growth(f: int) -> tuple[float, ...]:
+    """(e^u - 1) / u for u in [-1, 1]; none of the nodes is 0."""
+    return interpolated(lambda u: np.expm1(u) / u, 2.0 ** -(f + 2), 45)
+
+
+def growth(u: Array, b: Array, quotient: Array, f: int) -> Array:
+    """(e^u - 1) / a for u = a b, which beyond |u| = 1 is the quotient as it is."""
+    near = chebyshev(_share_of_growth(f), jnp.clip(u, -1.0, 1.0))
+    return jnp.where(jnp.abs(u) <= 1, b * near, quotient)
+
+
 def log_of_double_exponential(x: Array, f: int) -> Array:
     """log(1 - exp(-e^x)), for x < 0 as x + log((1 - e^-u) / u) with u = e^x."""
 

@@ -55,6 +55,13 @@ class Exponential:
 
 
 @dataclass(frozen=True, slots=True)
+class ExponentialLess1:
+    """The value is exp(source) - 1."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class TwiceExponential:
     """The value is exp(-exp(source)) - 1."""
 
@@ -119,6 +126,11 @@ class Remainder:
 
 
 @dataclass(frozen=True, slots=True)
+class Refined:
+    """The value is better than what its equation makes of its operands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Maximum:
     """The value is the maximum of `source` over `axes`."""
 
@@ -163,12 +175,14 @@ Fact = (
     | Complement
     | LogisticSlope
     | Exponential
+    | ExponentialLess1
     | TwiceExponential
     | Product
     | Quotient
     | Squared
     | FineRoot
     | LogProduct
+    | Refined
     | RelativeEntropy
     | Remainder
     | Maximum
@@ -211,7 +225,7 @@ def squared(low: Lowering, value: int) -> str:
 def refined(low: Lowering, values: Sequence[Any]) -> bool:
     """Whether one of the values is better than what its equation makes of its operands."""
     facts = [low.facts.get(root(low, v.id)) for v in values if isinstance(v, Secret)]
-    return any(isinstance(fact, RelativeEntropy) for fact in facts)
+    return any(isinstance(fact, Refined | RelativeEntropy) for fact in facts)
 
 
 def mark(low: Lowering, value: int, fact: Fact) -> int:
@@ -226,6 +240,26 @@ def silu_argument(low: Lowering, x: int, y: int) -> int | None:
         fact = low.facts.get(root(low, factor))
         if isinstance(fact, Logistic) and root(low, fact.source) == root(low, v):
             return v
+    return None
+
+
+def grown_by(low: Lowering, x: int, y: Any) -> tuple[int, int] | None:
+    """(u, b) where x is exp(u) - 1, u is a b and y is a; y is a value or public numbers."""
+    fact = low.facts.get(root(low, x))
+    if not isinstance(fact, ExponentialLess1):
+        return None
+    product = low.facts.get(root(low, fact.source))
+    if not isinstance(product, Product):
+        return None
+    for a, b in ((product.y, product.x), (product.x, product.y)):
+        if not isinstance(b, int):
+            continue
+        if isinstance(a, int) and isinstance(y, int):
+            same = root(low, a) == root(low, low.spread(y, low.shape(a)))
+        else:
+            same = not isinstance(a, int) and not isinstance(y, int) and bool(np.all(a == y))
+        if same:
+            return fact.source, b
     return None
 
 

@@ -74,6 +74,11 @@ def _share(u: Any) -> Any:
     return -np.expm1(-u) / np.minimum(u, 1)
 
 
+def _moderate(x: Any, y: Any) -> Any:
+    """Where powers x ** y hold."""
+    return np.abs(y * np.log(np.maximum(x, 1e-300))) <= 24
+
+
 FUNCTIONS = [
     Function("exp", jnp.exp, course="rising"),
     Function("exp2", jnp.exp2, course="rising"),
@@ -216,6 +221,13 @@ FUNCTIONS = [
     Function("div", lambda p, q: jax.vmap(jax.grad(jax.scipy.special.kl_div, 1))(p, q),
              (BELOW, BELOW), "kl_div-slope", truth=lambda p, q: 1 - p / q,
              holds=lambda p, q: (p > 0) & (q > 0)),
+    Function("expm1", jax.scipy.special.boxcox, (POSITIVE, Domain(-1, 1)), "boxcox",
+             truth=scipy.special.boxcox, holds=lambda x, y: (x > 0) & _moderate(x, y)),
+    Function("expm1", lambda x: jax.scipy.special.boxcox(x, 0.015625), (POSITIVE,),
+             "boxcox-public", truth=lambda x: scipy.special.boxcox(x, 0.015625), course="rising",
+             holds=lambda x: x > 0),
+    Function("expm1", jax.scipy.special.boxcox1p, (Domain(lo=-1), Domain(-1, 1)), "boxcox1p",
+             truth=scipy.special.boxcox1p, holds=lambda x, y: (x > -1) & _moderate(1 + x, y)),
     Function("sqrt", lambda x, y: jnp.hypot(x, y), (Domain(-1e3, 1e3), Domain(-1e3, 1e3)),
              name="hypot"),
 ]  # fmt: skip

@@ -6,12 +6,25 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from spuvm.compiler import arith, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.exponential import log_of_double_exponential
-from spuvm.compiler.facts import Exponential, Logistic, Quotient, TwiceExponential, negated, root
+from spuvm.compiler.exponential import growth, log_of_double_exponential
+from spuvm.compiler.facts import (
+    Exponential,
+    ExponentialLess1,
+    Logistic,
+    Quotient,
+    Refined,
+    TwiceExponential,
+    grown_by,
+    mark,
+    negated,
+    root,
+)
+from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.numeric import (
     exponential,
     hyperbolic,
@@ -35,6 +48,29 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     (o,) = out
     if kind_of(o.dtype) != "float":
         return intdiv.quotient(low, o, x, y)
+    made = _divided(low, o, x, y)
+    return _growth(low, o, x, y, made) if isinstance(x, Secret) else made
+
+
+def _growth(low: Lowering, o: Out, x: Secret, y: Value, made: Secret) -> Secret:
+    """`made` is x / y; (e^(a b) - 1) / a, as the transformation of Box and Cox has it, is exact.
+
+    For a small a the quotient would have the rounding of e^(a b) that many times.
+    """
+    by = y.id if isinstance(y, Secret) else constant(low, y, o)
+    found = grown_by(low, operand(low, x, o.shape), by)
+    if found is None:
+        return made
+    shape = jax.ShapeDtypeStruct(o.shape, o.dtype)
+    closed = jax.make_jaxpr(lambda u, b, q: growth(u, b, q, low.f))(shape, shape, shape)
+    ready = [Secret(arith.settle(low, v), o.dtype) for v in (*found, made.id)]
+    with low.one_line(), low.unchecked():
+        (better,) = lower_closed(low, closed, ready)
+    assert isinstance(better, Secret)
+    return Secret(mark(low, better.id, Refined()), o.dtype)
+
+
+def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
     if not isinstance(y, Secret):
         c = constant(low, y, o)
         factor = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
@@ -110,6 +146,8 @@ def expm1(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     fact = negated(low, x.id)
     if isinstance(fact, Exponential):
         low.facts[root(low, made)] = TwiceExponential(fact.source)
+    else:
+        low.facts.setdefault(root(low, made), ExponentialLess1(x.id))
     return Secret(made, x.dtype)
 
 
