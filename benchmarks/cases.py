@@ -257,6 +257,7 @@ CASES: tuple[Case, ...] = (
     Case("top_k(10) of 1e5", largest_ten, distinct(10**5), (SORTED,), 4, BOTH),
     Case("softmax 1000x100", models.softmax, models.rows, (MODEL,), 4),
     Case("layer norm 1000x100", models.layer_norm, models.rows, (MODEL,), 4),
+    Case("layer norm 10000x100", models.layer_norm, models.many_rows, (MODEL,), None),
     Case("gelu 1000x100", jax.nn.gelu, models.rows, (MODEL,), 4),
     Case(
         "LR training 569x30, 10 epochs, autodiff",

@@ -95,6 +95,11 @@ def rows(rng: Rng) -> tuple[Any, ...]:
     return (np.clip(rng.normal(0, 2, (1000, 100)), -8, 8),)
 
 
+def many_rows(rng: Rng) -> tuple[Any, ...]:
+    """10,000 rows of 100 numbers in [-8, 8]."""
+    return (np.clip(rng.normal(0, 2, (10_000, 100)), -8, 8),)
+
+
 def _dense(rng: Rng, *widths: int) -> list[Any]:
     shapes = list(itertools.pairwise(widths))
     return [(rng.normal(0, n**-0.5, (n, m)), rng.normal(0, 0.1, m)) for n, m in shapes]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,9 +80,9 @@ class Backend(ABC):
         """The program that all parties run; `again` compiles with the constants of another one."""
         return compiled
 
-    def ends(self) -> Sequence[Future[Any]]:
-        """Done when all calls that were asked for are; none where nobody can say."""
-        return ()
+    def settle(self) -> list[Failure]:
+        """Wait for all calls that were started; failures of theirs that nobody has heard of."""
+        return []
 
     @abstractmethod
     def close(self) -> None:

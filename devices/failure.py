@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -26,6 +27,9 @@ _NOT_THE_USERS = (
     "contextlib.",
     "threading.",
     "concurrent.",
+)
+_INSTALLED = tuple(
+    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 
 
@@ -83,14 +87,21 @@ def _movable(error: BaseException) -> BaseException:
 
 
 def line_of(error: BaseException) -> str:
-    """The innermost line of the user's code that an exception passed; "" when there is none."""
-    at, trace = "", error.__traceback__
+    """The innermost line of the user's code that an exception passed; "" when there is none.
+
+    Python's own and installed files count only where nothing else does.
+    """
+    own, installed, trace = "", "", error.__traceback__
     while trace is not None:
         if is_the_users(str(trace.tb_frame.f_globals.get("__name__", ""))):
             code = trace.tb_frame.f_code
             at = f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+            if code.co_filename.startswith(_INSTALLED):
+                installed = at
+            else:
+                own = at
         trace = trace.tb_next
-    return at
+    return own or installed
 
 
 def source_line() -> str:

@@ -24,6 +24,7 @@ from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure, caught, checked
 from spuvm.devices.host import Host, OpenOrder, RunOrder
+from spuvm.devices.pending import Pending
 from spuvm.errors import UsageError
 from spuvm.net.local import LocalNetwork
 from spuvm.ring import Ring
@@ -121,6 +122,7 @@ class LocalBackend(Backend):
     def __init__(self, parties: tuple[str, ...]) -> None:
         self.parties = parties
         self._workers = {party: Worker(party, "pyu") for party in parties}
+        self._pending = Pending()
         self._machines: list[weakref.finalize[Any, LocalMachines]] = []  # how each ends
 
     def call(
@@ -129,7 +131,7 @@ class LocalBackend(Backend):
         def work() -> tuple[Any, ...]:
             return perform(party, what, fn, call, [_snapshot(value(r)) for r in refs])
 
-        return _results(self._workers[party].submit(work), party, what, call.results)
+        return self._start(party, what, work, call)
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
         return self.call(party, what, cls, call, refs)[0]
@@ -145,8 +147,7 @@ class LocalBackend(Backend):
             fn = getattr(instance, method)
             return tuple(map(_snapshot, perform(resident.party, what, fn, call, values)))
 
-        worker = self._workers[resident.party]
-        return _results(worker.submit(work), resident.party, what, call.results)
+        return self._start(resident.party, what, work, call)
 
     def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
         return self.call(ref.party, what, look, Call((Slot(0),), {}), [ref])[0]
@@ -156,10 +157,13 @@ class LocalBackend(Backend):
         return Ref(target, ref.what, source.submit(lambda: _snapshot(value(ref))))
 
     def fetch(self, refs: Sequence[Ref]) -> list[Any]:
-        return [_snapshot(value(r)) for r in refs]
+        found = [_snapshot(value(r)) for r in refs]
+        self._pending.heard(found)
+        return found
 
     def wait(self, refs: Sequence[Ref]) -> list[Failure]:
         results = [value(r) for r in refs]
+        self._pending.heard(results)
         return [r for r in results if isinstance(r, Failure)]
 
     def start_machines(self, plan: MachinePlan) -> LocalMachines:
@@ -167,14 +171,26 @@ class LocalBackend(Backend):
         self._machines.append(machines.end)
         return machines
 
-    def ends(self) -> list[Future[Any]]:
-        return [worker.submit(nothing) for worker in self._workers.values()]
+    def settle(self) -> list[Failure]:
+        return self._pending.settle()
 
     def close(self) -> None:
         for end in tuple(self._machines):
             end()
         for worker in self._workers.values():
             worker.stop()
+
+    def _start(
+        self, party: str, what: str, work: Callable[[], tuple[Any, ...]], call: Call
+    ) -> tuple[Ref, ...]:
+        future = self._workers[party].submit(work)
+        self._pending.started(f"{what} at {party}", future, _given)
+        return _results(future, party, what, call.results)
+
+
+def _given(future: Future[Any]) -> Sequence[Any]:
+    out = future.result()
+    return (out,) if isinstance(out, Failure) else out
 
 
 class LocalMachines(Machines):

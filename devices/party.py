@@ -179,10 +179,12 @@ class PartyBackend(Backend):
             wait([worker.submit(nothing) for worker in self._workers], _LAST_ENTRIES)
             for worker in (self.sender, self.receiver, self._starter):
                 worker.stop()
-            self.inner.close()
-            self._ledger.close()
-        if finished:
-            wait(self.inner.ends())  # calls whose results nobody asked for
+            try:
+                if finished:
+                    self.inner.settle()  # calls whose results nobody asked for
+            finally:
+                self.inner.close()
+                self._ledger.close()
 
     def leave(self, error: BaseException) -> None:
         """The script ended with an error, here or at all parties: a last operation says so.

@@ -10,6 +10,9 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -30,6 +33,7 @@ from spuvm.devices.calls import Call, Slot
 from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure, checked
 from spuvm.devices.host import OpenOrder, RunOrder
+from spuvm.devices.pending import Pending
 from spuvm.devices.presence import ABSENT, WAY_OUT, Presence
 from spuvm.errors import PartyError, UsageError
 
@@ -60,6 +64,7 @@ class RayBackend(Backend):
         self._places = self._find_places()
         self._presence = Presence({p: next(iter(place)) for p, place in self._places.items()})
         self._fetcher = Fetcher(self._presence)
+        self._pending = Pending()
         self._machines: list[weakref.ref[RayMachines]] = []
         self._tasks: OrderedDict[bytes, Any] = OrderedDict()
 
@@ -72,7 +77,7 @@ class RayBackend(Backend):
         )
         made = _refs(task.remote(party, what, call, *_handles(refs)), party, what, call)
         self._presence.asked(party, _handles(made))
-        return made
+        return self._watched(made)
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
         self._presence.require(party)
@@ -85,7 +90,7 @@ class RayBackend(Backend):
     ) -> tuple[Ref, ...]:
         remote = resident.handle.invoke.options(num_returns=call.results or 1)
         out = remote.remote(method, what, call, *_handles(refs))
-        return _refs(out, resident.party, what, call)
+        return self._watched(_refs(out, resident.party, what, call))
 
     def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
         return self.call(ref.party, what, look, Call((Slot(0),), {}), [ref])[0]
@@ -94,10 +99,17 @@ class RayBackend(Backend):
         return Ref(target, ref.what, ref.handle)
 
     def fetch(self, refs: Sequence[Ref]) -> list[Any]:
-        return self._fetcher.get(refs)
+        found = self._fetcher.get(refs)
+        self._pending.heard(found)
+        return found
 
     def wait(self, refs: Sequence[Ref]) -> list[Failure]:
-        return self._fetcher.failures(refs)
+        found = self._fetcher.failures(refs)
+        self._pending.heard(found)
+        return found
+
+    def settle(self) -> list[Failure]:
+        return self._pending.settle(self._presence.look) if ray.is_initialized() else []
 
     def start_machines(self, plan: MachinePlan) -> RayMachines:
         for party in plan.parties:
@@ -114,6 +126,15 @@ class RayBackend(Backend):
                 machines.close()
         if self._owns_ray:
             ray.shutdown()
+
+    def _watched(self, made: tuple[Ref, ...]) -> tuple[Ref, ...]:
+        """Have the end of a call noted; its results are not held."""
+        first = made[0]
+        name = f"{first.what} at {first.party}"
+        blank = replace(first, handle=None)
+        given = partial(_given, self._fetcher, blank)
+        self._pending.started(name, first.handle.future(), given)
+        return made
 
     def _task(self, fn: Callable[..., Any], what: str) -> Any:
         """The exported task of a function; exported again when what it captures has changed."""
@@ -310,6 +331,14 @@ def _setup_hook(paths: list[str]) -> Callable[[], None]:
     return setup
 
 
+def _given(fetcher: Fetcher, ref: Ref, future: Future[Any]) -> Sequence[Any]:
+    try:
+        box = future.result()
+    except ray.exceptions.RayError as error:
+        return (fetcher.failure(ref, error),)
+    return (box.failure if isinstance(box, Box) else box,)
+
+
 def _handles(refs: Sequence[Ref]) -> list[Any]:
     return [ref.handle for ref in refs]
 
@@ -360,9 +389,10 @@ class Fetcher:
         try:
             return unpack([ray.get(ref.handle, timeout=left)])[0]
         except ray.exceptions.RayError as error:
-            return self._failure(ref, error)
+            return self.failure(ref, error)
 
-    def _failure(self, ref: Ref, error: Exception) -> Failure:
+    def failure(self, ref: Ref, error: Exception) -> Failure:
+        """What Ray says of a value that cannot be had."""
         party, explained = ref.party, explain(error, ref.what)
         if isinstance(error, ray.exceptions.RayActorError):
             party = self._party_of.get(error.actor_id or "", party)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import logging
 import os
 import queue
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Backend, Machines
 from spuvm.devices.flow import Flow
 from spuvm.devices.local import LocalBackend, at_party
+from spuvm.devices.pending import say_unheard
 from spuvm.errors import SpuvmError, UsageError
 
 log = logging.getLogger("spuvm")
@@ -52,11 +55,15 @@ class Session:
         """Free a value at its machines, soon; may be called while garbage is collected."""
         self._dropped.put((machines, name))
 
-    def close(self) -> None:
-        """End all work."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End all work: after what was asked for, or at once."""
         self._dropped.put(None)
-        self.backend.close()
-        self.held.clear()
+        try:
+            if self.backend.me is None and not at_once:  # without a driver, leaving is more
+                say_unheard(self.backend.settle())
+        finally:
+            self.backend.close()
+            self.held.clear()
 
     def _free(self) -> None:
         while (first := self._dropped.get()) is not None:
@@ -165,6 +172,7 @@ def init(
             "use it for tests and debugging"
         )
         _session = Session(names, LocalBackend(names))
+        _finish_at_exit()
         return
     try:
         from spuvm.devices.raybackend import RayBackend
@@ -174,6 +182,7 @@ def init(
             next='pip install "spuvm[ray]", or sf.init(..., backend="inprocess")',
         ) from error
     _session = Session(names, RayBackend(names, address, logs))
+    _finish_at_exit()
 
 
 def _join(
@@ -196,11 +205,30 @@ def _join(
 
 
 def shutdown() -> None:
-    """End the session; handles of it are of no use any more. Without a session: nothing."""
+    """End the session; handles of it are of no use any more. Without a session: nothing.
+
+    Calls at parties that were started are carried out first, and failures of theirs that nobody
+    has heard of are logged as warnings; while an exception is under way all ends at once.
+    """
     global _session
     session, _session = _session, None
     if session is not None:
-        session.close()
+        session.close(at_once=sys.exc_info()[1] is not None)
+
+
+def _finish() -> None:
+    """Where a script does not say `sf.shutdown()`: a driver's calls are carried out before it ends.
+
+    Not those of a script that an exception ended.
+    """
+    if _session is not None and _session.backend.me is None and not hasattr(sys, "last_value"):
+        shutdown()
+
+
+def _finish_at_exit() -> None:
+    """Register `_finish` as the last one, so that it is called before Ray ends itself."""
+    atexit.unregister(_finish)
+    atexit.register(_finish)
 
 
 _role = threading.local()
