@@ -68,19 +68,26 @@ def relative_entropy(p: Array, q: Array, f: int) -> Array:
     return first * second
 
 
-def divergence(p: Array, q: Array, f: int) -> Array:
+def divergence(p: Array, q: Array, f: int, logarithm: Array | None = None) -> Array:
     """p log(p / q) - p + q for p > 0, q > 0: near p = q about half of the square of w.
 
+    The logarithm of p / q may be given where more is known of q than its digits.
     With m = (p + q) / 2, t = (p - q) / 2m and w = (p - q) / sqrt(m) it is w^2 / 2 times
     ((1 + t) arctanh(t) - t) / t^2. Further away the logarithms' errors no longer count much.
     """
     change, middle = p - q, 0.5 * p + 0.5 * q
-    twice, w = jnp.stack([change, change]) / jnp.stack([middle, jnp.sqrt(middle)])
+    root = jnp.sqrt(middle)
+    if f > 20:  # quotients of large numbers have few digits more than are needed, and w is squared
+        ones = jnp.ones_like(change)
+        twice, w, inverse = jnp.stack([change, change, ones]) / jnp.stack([middle, root, root])
+        w = w + (change - w * root) * inverse
+    else:
+        twice, w = jnp.stack([change, change]) / jnp.stack([middle, root])
+    if logarithm is None:
+        logarithm = jnp.log(p) - jnp.log(q)
     near = jnp.abs(twice) <= 2 * FAR
     t = jnp.clip(twice, -2 * FAR, 2 * FAR) * (0.5 / FAR)
     w = jnp.where(near, w, 0.0)
     half = 0.5 * w * chebyshev(_series(f, "divergence"), t)
-    first, second = jnp.where(
-        near, jnp.stack([w, half]), jnp.stack([p, jnp.log(p) - jnp.log(q) - 1])
-    )
+    first, second = jnp.where(near, jnp.stack([w, half]), jnp.stack([p, logarithm - 1]))
     return first * second + jnp.where(near, 0.0, q)

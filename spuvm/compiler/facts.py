@@ -101,6 +101,21 @@ class FineRoot:
 
 
 @dataclass(frozen=True, slots=True)
+class Logarithm:
+    """The value is log(source), or log(1 + source)."""
+
+    source: int
+    raised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogGamma:
+    """The value is log |gamma(source)|."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogProduct:
     """The value is x log y; operands are secret values or public arrays."""
 
@@ -181,6 +196,8 @@ Fact = (
     | Quotient
     | Squared
     | FineRoot
+    | Logarithm
+    | LogGamma
     | LogProduct
     | Refined
     | RelativeEntropy

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 from reference import configuration, decode_all, encode_all, tolerance
 from scipy import special as exact
+from scipy.stats import beta
 
 import spuvm as sf
 from spuvm.compiler import SecretSpec, compile_function
@@ -140,3 +141,45 @@ def test_orders_of_exponential_integrals_meet_as_vmap_says(axes: tuple[Any, Any]
         v[None] if a is None else np.moveaxis(v, a, 0) for v, a in zip((n, x), axes, strict=True)
     )
     assert near(got, exact.expn(n, x.astype(np.float64)))
+
+
+# --- the density of the beta distribution, the derivative of betainc ---------------------------
+
+SLOPE = jax.grad(js.betainc, 2)
+
+
+def samples(most: float, count: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Parameters of any size up to `most`, and points where the density is."""
+    rng = np.random.default_rng(seed)
+    a, b = np.exp(rng.uniform(0, np.log(most), (2, count))).astype("f4")
+    return a, b, np.clip(rng.beta(a, b), 1e-4, 1 - 1e-4).astype("f4")
+
+
+@pytest.mark.parametrize("ring", [64, 128])
+@given(seed=st.integers(0, 2**16))
+def test_the_derivative_of_betainc_where_parameters_are_large(ring: int, seed: int) -> None:
+    a, b, x = samples(2.0**20, 200, seed)
+    unit = 2.0 ** configuration(ring).fxp.frac_bits
+    a, b, x = (np.rint(v.astype(np.float64) * unit) / unit for v in (a, b, x))
+    (got,) = run(jax.vmap(SLOPE), *(v.astype(np.float32) for v in (a, b, x)), ring=ring)
+    a, b, x = (np.rint(np.float32(v).astype(np.float64) * unit) / unit for v in (a, b, x))
+    assert near(got, beta.pdf(x, a, b), ring)
+
+
+@pytest.mark.parametrize("which", ["secret", "public", "scalars", "under vmap", "in a loop"])
+def test_the_derivative_of_betainc_is_known_in_every_way_to_ask_for_it(which: str) -> None:
+    x = np.linspace(0.05, 0.95, 19, dtype=np.float32)
+    a, b = np.full_like(x, 40.5), np.full_like(x, 75.25)
+    each = jax.vmap(SLOPE, (None, None, 0))
+    summed = jax.grad(lambda a, b, x: js.betainc(a, b, x).sum(), 2)
+    if which == "secret":
+        (got,) = run(summed, a, b, x)
+    elif which == "public":
+        (got,) = run(lambda v: summed(np.float32(40.5), np.float32(75.25), v), x)
+    elif which == "scalars":
+        (got,) = run(each, np.float32(40.5), np.float32(75.25), x)
+    elif which == "under vmap":
+        (got,) = run(jax.jit(jax.vmap(SLOPE)), a, b, x)
+    else:
+        (got,) = run(lambda a, b, x: kept(x, b, lambda x, b: summed(a, b, x)), a, b, x)
+    assert near(got, beta.pdf(x.astype(np.float64), 40.5, 75.25)), got

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+import scipy.stats
 from jax import lax
 
 from spuvm.ring import WIDTHS
@@ -61,6 +62,7 @@ ROOT = Domain(power=0.499)  # products of two are representable
 BELOW = Domain(lo=0.0, power=0.9)
 FACTOR, AMOUNT = Domain(power=0.75), Domain(lo=0.0, power=0.75)  # times a logarithm: representable
 SHAPE, PART = Domain(0.0, 2.0**20, 0.85), Domain(0.0, 1.0)  # of a beta distribution
+FEWER = Domain(0.0, 2.0**20, 0.3)  # of its density: up to 100 in the ring of 2^32
 
 
 def _trigamma(x: Any) -> Any:
@@ -145,6 +147,9 @@ FUNCTIONS = [
     Function("regularized_incomplete_beta", lambda x: jax.scipy.special.betainc(7.75, 30.0, x),
              (PART,), "public", course="rising",
              truth=lambda x: scipy.special.betainc(7.75, 30.0, x)),
+    Function("regularized_incomplete_beta", jax.vmap(jax.grad(jax.scipy.special.betainc, 2)),
+             (FEWER, FEWER, PART), "slope", truth=lambda a, b, x: scipy.stats.beta.pdf(x, a, b),
+             holds=lambda a, b, x: (a > 0) & (b > 0) & (x > 0) & (x < 1)),
     Function("zeta", jax.scipy.special.zeta, (Domain(1.0, 100.0), BELOW),
              truth=scipy.special.zeta, holds=lambda s, q: (s > 1) & (q > 0)),
     Function("zeta", lambda q: jax.scipy.special.zeta(2.5, q), (BELOW,), "public",

@@ -10,6 +10,7 @@ import numpy as np
 
 from spuvm.compiler import arith, betas, gammas, order, special, zetas
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import LogGamma, root
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.numeric.polynomial import basis, evaluate
 from spuvm.compiler.rules import Out, rule
@@ -129,6 +130,8 @@ def _rule_of(name: str) -> None:
 
     def lowered(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Any:
         (made,) = in_place(low, lambda v, sign: function(v, low.f, sign), x)
+        if name == "lgamma":
+            low.facts.setdefault(root(low, made.id), LogGamma(x.id))
         return made
 
     lowered.__doc__ = function.__doc__

@@ -15,6 +15,7 @@ from spuvm.compiler.exponential import growth, log_of_double_exponential
 from spuvm.compiler.facts import (
     Exponential,
     ExponentialLess1,
+    Logarithm,
     Logistic,
     Quotient,
     Refined,
@@ -128,6 +129,11 @@ def reciprocal(low: Lowering, out: list[Out], x: Secret) -> Secret:
 @rule("exp")
 def exp(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """e^x."""
+    from spuvm.compiler.rules.densities import beta_density
+
+    density = beta_density(low, out[0], x.id)
+    if density is not None:
+        return Secret(mark(low, density.id, Refined()), x.dtype)
     made = exponential.exp(low, x.id)
     low.facts.setdefault(root(low, made), Exponential(x.id))
     return Secret(made, x.dtype)
@@ -157,9 +163,13 @@ def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     fact = negated(low, x.id)
     if isinstance(fact, TwiceExponential):
         source = Secret(fact.source, x.dtype)
-        made: list[Secret] = in_place(low, lambda v, _: log_of_double_exponential(v, low.f), source)
-        return made[0]
-    return Secret(logarithm.log(low, x.id), x.dtype)
+        whole: list[Secret] = in_place(
+            low, lambda v, _: log_of_double_exponential(v, low.f), source
+        )
+        return whole[0]
+    made = logarithm.log(low, x.id)
+    low.facts.setdefault(root(low, made), Logarithm(x.id))
+    return Secret(made, x.dtype)
 
 
 @rule("log2")
@@ -171,7 +181,9 @@ def log2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("log1p")
 def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """log(1 + x), right to the last places in absolute terms."""
-    return Secret(logarithm.log1p(low, x.id), x.dtype)
+    made = logarithm.log1p(low, x.id)
+    low.facts.setdefault(root(low, made), Logarithm(x.id, True))
+    return Secret(made, x.dtype)
 
 
 @rule("logistic")
