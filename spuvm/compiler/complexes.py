@@ -25,7 +25,7 @@ from spuvm.compiler.calls import body_of
 from spuvm.compiler.complex_rules import Pair
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.lower import evaluate, user_line
-from spuvm.compiler.refused import REFUSED
+from spuvm.compiler.refused import REFUSED, instead_of_call
 from spuvm.compiler.secrecy import constants_and_carries
 from spuvm.compiler.trace import Traced
 from spuvm.errors import CompileError, UnsupportedPrimitive
@@ -151,9 +151,10 @@ def _equation(eqn: Any, operands: list[Any], debug_info: Any, line: str) -> Sequ
         return made if eqn.primitive.multiple_results else [made]
     if name in INLINED:
         inner = body_of(eqn.params)
+        _refuse_known(getattr(inner, "jaxpr", inner), str(eqn.params.get("name", name)), line)
         return _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands, line)
     if name in LOOPS:
-        return LOOPS[name](eqn, operands)
+        return LOOPS[name](eqn, operands, line)
     rule = complex_rules.find(name)
     try:
         if rule is None:
@@ -173,13 +174,23 @@ def _equation(eqn: Any, operands: list[Any], debug_info: Any, line: str) -> Sequ
     return made if isinstance(made, list) else [made]
 
 
-def _body(closed: Any) -> Callable[..., list[Any]]:
+def _refuse_known(jaxpr: Any, name: str, line: str) -> None:
+    instead = instead_of_call(jaxpr)
+    if instead is not None:
+        raise CompileError(
+            f"{name.strip('_')} of a secret has no form here",
+            at=line or "unknown line",
+            next=instead,
+        )
+
+
+def _body(closed: Any, line: str) -> Callable[..., list[Any]]:
     """A closed jaxpr on flat values."""
     avals = [v.aval for v in closed.jaxpr.invars]
-    return lambda *xs: _flat(_run(closed.jaxpr, closed.consts, _packed(xs, avals)))
+    return lambda *xs: _flat(_run(closed.jaxpr, closed.consts, _packed(xs, avals), line))
 
 
-def _scan(eqn: Any, operands: list[Any]) -> list[Any]:
+def _scan(eqn: Any, operands: list[Any], line: str) -> list[Any]:
     """A scan whose carry, rows or constants are complex."""
     params, closed = eqn.params, eqn.params["jaxpr"]
     first, carries = constants_and_carries(params)
@@ -187,7 +198,7 @@ def _scan(eqn: Any, operands: list[Any]) -> list[Any]:
     constants, carry, rows = (
         _flat(part) for part in (operands[:first], operands[first:last], operands[last:])
     )
-    body = _body(closed)
+    body = _body(closed, line)
 
     def step(state: Any, row: Any) -> tuple[Any, Any]:
         made = body(*constants, *state, *row)
@@ -197,7 +208,7 @@ def _scan(eqn: Any, operands: list[Any]) -> list[Any]:
     return _packed([*end, *stacked], [v.aval for v in eqn.outvars])
 
 
-def _while(eqn: Any, operands: list[Any]) -> list[Any]:
+def _while(eqn: Any, operands: list[Any], line: str) -> list[Any]:
     """A while loop whose state or constants are complex."""
     params = eqn.params
     first = params["cond_nconsts"]
@@ -205,15 +216,16 @@ def _while(eqn: Any, operands: list[Any]) -> list[Any]:
     ours, theirs, state = (
         _flat(part) for part in (operands[:first], operands[first:second], operands[second:])
     )
-    goes_on, body = _body(params["cond_jaxpr"]), _body(params["body_jaxpr"])
+    goes_on = _body(params["cond_jaxpr"], line)
+    body = _body(params["body_jaxpr"], line)
     made = lax.while_loop(lambda s: goes_on(*ours, *s)[0], lambda s: body(*theirs, *s), state)
     return _packed(made, [v.aval for v in eqn.outvars])
 
 
-def _cond(eqn: Any, operands: list[Any]) -> list[Any]:
+def _cond(eqn: Any, operands: list[Any], line: str) -> list[Any]:
     """A choice between functions of complex numbers."""
     index, *rest = operands
-    made = lax.switch(index, [_body(b) for b in eqn.params["branches"]], *_flat(rest))
+    made = lax.switch(index, [_body(b, line) for b in eqn.params["branches"]], *_flat(rest))
     return _packed(made, [v.aval for v in eqn.outvars])
 
 

@@ -219,7 +219,9 @@ class Lowering:
         types = [self.type(a) for a in args]
         full = self.bound - (self.bound >> 6)
         if any(
-            t.kind == "a" and t.magnitude(self.bound) >= full and not self._reached(a)
+            t.kind == "a"
+            and t.magnitude(self.bound) >= full >> max(0, self.f - t.frac)  # cut before a product
+            and not self._reached(a)
             for a, t in zip(args, types, strict=True)
         ):
             return  # nothing was declared: nothing is known to leave it

@@ -15,6 +15,7 @@ from jax.interpreters import partial_eval
 
 from spuvm.compiler import varying
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.refused import instead_of_loop
 from spuvm.compiler.secrecy import carried, secret_results
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError
@@ -204,7 +205,8 @@ def count_steps(
     if any(secret_results(cond.jaxpr, [*(isinstance(v, Secret) for v in cond_consts), *state])):
         raise CompileError(
             "the predicate of a while loop depends on a secret, and so would the running time",
-            next="use sf.bounded_while(cond, body, init, max_steps), or lax.fori_loop with a fixed "
+            next=instead_of_loop(cond.jaxpr)
+            or "use sf.bounded_while(cond, body, init, max_steps), or lax.fori_loop with a fixed "
             "number of steps and jnp.where inside it",
         )
     test, test_used = _part(cond.jaxpr, [True])

@@ -1,13 +1,19 @@
 """Primitives that have no lowering rule, and why: errors and docs/ops.md say it in these words.
 
-Rules that always refuse (generators of secret random numbers) say it themselves.
+Rules that always refuse (generators of secret random numbers) say it themselves. What JAX's own
+functions with such primitives, or with loops that a secret ends, are written as instead is at the
+end; tests execute it.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 _WHY = {
     "fixed point has no neighbouring float; add or subtract a number of your own": "nextafter",
-    "eigenvalues of a general matrix are complex; use eigh for a symmetric one": "eig schur",
+    "eigenvalues of a general matrix are complex; "
+    "of a symmetric one: w, v = jnp.linalg.eigh(x)": "eig schur",
     "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "geqp3",
     "part of a random generator: keys are public; sf.random draws secret numbers": ""
     "iota_2x32_shape philox2x32 philox4x32 rng_uniform threefry4x32",
@@ -37,3 +43,45 @@ _WHY = {
     "platform_index run_state stage tie to_edtype unpin unreachable with_memory_space_constraint",
 }
 REFUSED: dict[str, str] = {name: why for why, names in _WHY.items() for name in names.split()}
+
+_SYMMETRIC = (
+    "of a symmetric matrix: w, v = jnp.linalg.eigh(x); then schur(x) is jnp.diag(w), v, and "
+    "funm(x, f) is (v * f(w)) @ v.T"
+)
+CALLS = {
+    "_sqrtm": "of a symmetric matrix without negative eigenvalues: w, v = jnp.linalg.eigh(x); "
+    "root = (v * jnp.sqrt(w)) @ v.T",
+    "_schur": _SYMMETRIC,
+    "rsf2csf": _SYMMETRIC,
+    "solve_sylvester": "solve it as one system: m, n = q.shape; k = jnp.kron(a, jnp.eye(n)) + "
+    "jnp.kron(jnp.eye(m), b.T); x = jnp.linalg.solve(k, q.ravel()).reshape(m, n)",
+    "eigvals": "of a symmetric matrix: w = jnp.linalg.eigvalsh(x)",
+    "_roots_with_zeros": "take steps of Newton from a start of your own: x = jax.lax.fori_loop(0, "
+    "20, lambda i, x: x - jnp.polyval(p, x) / jnp.polyval(jnp.polyder(p), x), x0)",
+}
+"""By the name of the function in JAX's files of linear algebra: what to write instead."""
+
+LOOPS = {
+    "scipy/optimize/": "take a fixed number of steps, of Newton for few variables: "
+    "x = jax.lax.fori_loop(0, 20, lambda i, x: x - jnp.linalg.solve(jax.hessian(f)(x), "
+    "jax.grad(f)(x)), x0), or along the gradient: jax.lax.fori_loop(0, 200, lambda i, x: "
+    "x - rate * jax.grad(f)(x), x0); sf.bounded_while also ends them when a secret says so",
+    "experimental/ode.py": "take n steps of a fixed length h = t / n: y = jax.lax.fori_loop(0, n, "
+    "lambda i, y: y + h * f(y + h / 2 * f(y, i * h), (i + 0.5) * h), y0)",
+}
+"""By the file of a while loop that a secret ends."""
+
+_FILES = r"(\w+) at .*jax._src.(?:scipy.linalg|numpy.linalg|numpy.polynomial)\.py"
+
+
+def instead_of_call(jaxpr: Any) -> str | None:
+    """What to write instead of JAX's function that was traced to `jaxpr`, None if it is no such."""
+    found = re.match(_FILES, jaxpr.debug_info.func_src_info or "")
+    return CALLS.get(found[1]) if found else None
+
+
+def instead_of_loop(predicate: Any) -> str | None:
+    """What to write instead of the function of JAX's that has a loop with this predicate."""
+    source = (predicate.debug_info.func_src_info or "").replace("\\", "/")
+    return next((text for part, text in LOOPS.items() if f"/jax/{part}" in source
+                 or f"/jax/_src/{part}" in source), None)  # fmt: skip

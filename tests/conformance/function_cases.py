@@ -61,6 +61,7 @@ ALL, POSITIVE, UNIT = Domain(), Domain(lo=0.0), Domain(-1.0, 1.0)
 ROOT = Domain(power=0.499)  # products of two are representable
 BELOW = Domain(lo=0.0, power=0.9)
 FACTOR, AMOUNT = Domain(power=0.75), Domain(lo=0.0, power=0.75)  # times a logarithm: representable
+HYPER, BELOW_1 = Domain(hi=60.0, power=0.7), Domain(hi=1.0, power=0.7)
 SHAPE, PART = Domain(0.0, 2.0**20, 0.85), Domain(0.0, 1.0)  # of a beta distribution
 FEWER = Domain(0.0, 2.0**20, 0.3)  # of its density: up to 100 in the ring of 2^32
 
@@ -177,6 +178,15 @@ FUNCTIONS = [
     Function("chebyshev", lambda x: sum(jax.scipy.special.fresnel(x)) / 2, name="fresnel"),
     Function("chebyshev", lambda x: sum(jax.scipy.special.sici(x)) / 2, name="sici",
              holds=lambda x: x != 0),
+    Function("chebyshev", lambda x: jax.scipy.special.hyp1f1(0.5, 1.5, x), (HYPER,), "hyp1f1",
+             course="rising", truth=lambda x: scipy.special.hyp1f1(0.5, 1.5, x)),
+    Function("chebyshev", lambda x: jax.scipy.special.hyp1f1(3.0, 1.25, x), (HYPER,), "hyp1f1-3",
+             truth=lambda x: scipy.special.hyp1f1(3.0, 1.25, x)),
+    Function("chebyshev", lambda x: jax.scipy.special.hyp2f1(0.5, 0.75, 2.25, x), (BELOW_1,),
+             "hyp2f1", course="rising", truth=lambda x: scipy.special.hyp2f1(0.5, 0.75, 2.25, x)),
+    Function("chebyshev", lambda x: jax.scipy.special.hyp2f1(1.0, 1.0, 2.0, x), (BELOW_1,),
+             "hyp2f1-log", course="rising", holds=lambda x: x < 1,
+             truth=lambda x: np.where(x == 0, 1, -np.log1p(-x) / np.where(x == 0, 1, x))),
     Function("floor", jnp.floor, course="rising", exact=True),
     Function("ceil", jnp.ceil, course="rising", exact=True),
     Function("round", jnp.round, course="rising", exact=True),

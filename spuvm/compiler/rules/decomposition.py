@@ -43,15 +43,9 @@ def _batch(o: Out, rank: int) -> int:
     return len(o.shape) - rank
 
 
-def _empty(o: Out) -> None:
-    if 0 in o.shape:
-        raise CompileError("the decomposition of an empty matrix", next="leave it out")
-
-
 @rule("cholesky")
 def cholesky(low: Lowering, out: list[Out], x: Secret, **_: Any) -> list[Value]:
     """Lower Cholesky factor; n square roots and divisions one after the other."""
-    _empty(out[0])
     return by_jax(low, matrix.cholesky, _batch(out[0], 2), x)
 
 
@@ -70,7 +64,6 @@ def triangular_solve(
 ) -> list[Value]:
     """Substitution; with a public matrix a product with its inverse."""
     (o,) = out
-    _empty(o)
 
     def solve(m: Any, y: Any) -> Any:
         m = m.T if transpose_a else m
@@ -100,7 +93,6 @@ def triangular_solve(
 @rule("lu")
 def lu(low: Lowering, out: list[Out], x: Secret, **_: Any) -> list[Value]:
     """LU with partial pivoting; pivots and permutation are secret."""
-    _empty(out[0])
     return by_jax(low, matrix.lu, _batch(out[0], 2), x)
 
 
@@ -117,7 +109,6 @@ def qr(
     low: Lowering, out: list[Out], x: Secret, *, full_matrices: bool, pivoting: bool, **_: Any
 ) -> list[Value]:
     """Householder QR."""
-    _empty(out[0])
     if pivoting:
         raise CompileError("QR with pivoting is not supported", next="use pivoting=False, or svd")
     return by_jax(low, lambda a: matrix.qr(a, full_matrices=full_matrices), _batch(out[0], 2), x)
@@ -126,21 +117,18 @@ def qr(
 @rule("geqrf")
 def geqrf(low: Lowering, out: list[Out], x: Secret, **_: Any) -> list[Value]:
     """Householder QR, packed."""
-    _empty(out[0])
     return by_jax(low, matrix.geqrf, _batch(out[0], 2), x)
 
 
 @rule("hessenberg")
 def hessenberg(low: Lowering, out: list[Out], x: Secret, **_: Any) -> list[Value]:
     """An upper Hessenberg matrix by Householder reflectors, packed."""
-    _empty(out[0])
     return by_jax(low, matrix.gehrd, _batch(out[0], 2), x)
 
 
 @rule("tridiagonal")
 def tridiagonal(low: Lowering, out: list[Out], x: Secret, *, lower: bool, **_: Any) -> list[Value]:
     """A symmetric matrix as a tridiagonal one by Householder reflectors, packed."""
-    _empty(out[0])
     return by_jax(low, lambda a: matrix.sytrd(a, lower=lower), _batch(out[0], 2), x)
 
 
@@ -163,7 +151,6 @@ def ormqr(
     **_: Any,
 ) -> Any:
     """A product with the orthogonal matrix of packed reflectors."""
-    _empty(out[0])
     fn = partial(matrix.multiplied, left=left, transpose=transpose)
     return by_jax(low, fn, _batch(out[0], 2), a, taus, c)
 
@@ -171,7 +158,6 @@ def ormqr(
 @rule("cholesky_update")
 def cholesky_update(low: Lowering, out: list[Out], r: Value, w: Value, **_: Any) -> Any:
     """The upper Cholesky factor after a symmetric update of rank one."""
-    _empty(out[0])
     return by_jax(low, matrix.cholesky_update, _batch(out[0], 2), r, w)
 
 
@@ -188,7 +174,6 @@ def tridiagonal_solve(
     low: Lowering, out: list[Out], lower: Value, d: Value, upper: Value, b: Value, **_: Any
 ) -> Any:
     """A tridiagonal system."""
-    _empty(out[0])
     return by_jax(low, matrix.tridiagonal_solve, _batch(out[0], 2), lower, d, upper, b)
 
 
@@ -204,7 +189,6 @@ def eigh(
     **_: Any,
 ) -> list[Value]:
     """Eigenvectors and eigenvalues of a symmetric matrix, in ascending order."""
-    _empty(out[0])
 
     def run(a: Any) -> Any:
         n = a.shape[0]
@@ -231,8 +215,6 @@ def svd(
     **_: Any,
 ) -> list[Value]:
     """Singular values in descending order, and the vectors."""
-    for o in out:
-        _empty(o)
 
     def run(a: Any) -> Any:
         wide = a.shape[0] < a.shape[1]

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from spuvm.compiler import arith, exponential, integrals, order, whole
+from spuvm.compiler import arith, exponential, hypergeometric, integrals, order, whole
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
+from spuvm.compiler.refused import instead_of_call
 from spuvm.compiler.rules import Out, entropy
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
@@ -51,6 +52,9 @@ def known(
         return _with_more_bits(low, jaxpr, consts, args)
     if name in BY_NAME and _is_jax_own(jaxpr, name):
         return BY_NAME[name](low, out, *args)
+    instead = instead_of_call(jaxpr)
+    if instead is not None:
+        raise CompileError(f"{name.strip('_')} of a secret has no form here", next=instead)
     name = _special(jaxpr)
     if name in integrals.FUNCTIONS and isinstance(args[-1], Secret):
         function = integrals.FUNCTIONS[name]
@@ -63,6 +67,13 @@ def known(
         name in ("expn", "_expn") and len(args) == 2
     ):  # not around it, where the order is not an operand
         return _expn(low, out[0], *entropy.beside(low, jaxpr, args, out[0]))
+    if name in hypergeometric.FUNCTIONS:
+        return _hypergeometric(low, name, out[0], entropy.beside(low, jaxpr, args, out[0]))
+    if name in HYPERGEOMETRIC_SLOPES:
+        raise CompileError(
+            f"the derivative of {name[1:7]} by a parameter has no form for secrets",
+            next="differentiate by x alone: give the parameters as public numbers",
+        )
     if name == "poch":
         return _rising(low, out[0], jaxpr, args)
     if name in entropy.LOGARITHMS:
@@ -158,6 +169,41 @@ def _expn(low: Lowering, o: Out, n: Value, x: Value) -> list[Value]:
     return in_place(low, function, x)
 
 
+HYPERGEOMETRIC_SLOPES = {
+    f"_hyp{name}_{of}_derivative" for name, every in (("1f1", "ab"), ("2f1", "abc")) for of in every
+}
+MOST_PARAMETERS = 16  # sets of them in one call: each has a series of its own
+
+
+def _hypergeometric(low: Lowering, name: str, o: Out, args: Sequence[Value]) -> list[Value]:
+    """1F1 and 2F1 of public parameters."""
+    *parameters, x = args
+    if any(isinstance(v, Secret) for v in parameters) or not isinstance(x, Secret):
+        raise CompileError(
+            f"{name} of secret parameters has no form for secrets",
+            next="give them as public numbers, or choose among a few calls with jnp.where",
+        )
+    given = np.stack([np.broadcast_to(public(v), o.shape) for v in parameters]).astype(np.float64)
+    sets = np.unique(given.reshape(len(parameters), -1), axis=1).T
+    if len(sets) > MOST_PARAMETERS:
+        raise CompileError(
+            f"{name} of {len(sets)} sets of parameters in one call",
+            expected=f"at most {MOST_PARAMETERS}, each of which has a series of its own",
+            next="call it once for each of a few",
+        )
+    function = hypergeometric.FUNCTIONS[name]
+
+    def whole(v: Any, sign: str) -> Any:
+        made = jnp.zeros(o.shape, o.dtype)
+        for some in sets:
+            one = function(v, *map(float, some), low.config.fxp, sign)
+            here = np.all(given == some.reshape(-1, *(1 for _ in o.shape)), axis=0)
+            made = jnp.where(here, one, made) if len(sets) > 1 else jnp.broadcast_to(one, o.shape)
+        return made
+
+    return in_place(low, whole, _as_float(low, o, x))
+
+
 def _rising(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
     """gamma(z + m) / gamma(z): the parts alone may be too large."""
 
@@ -177,7 +223,8 @@ def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list
     if len(args) != 1 or not _traces_to(jaxpr, call):
         raise CompileError(
             "bessel_jn inside of vmap or of a derivative has no form for secrets",
-            next="call it on the whole array: it takes its elements one by one anyway",
+            next="call it on the whole array: it takes its elements one by one anyway; its slope "
+            "is, with n > 0: j = bessel_jn(x, v=n + 1); slope = (j[n - 1] - j[n + 1]) / 2",
         )
     (x,) = args
     assert isinstance(x, Secret)
