@@ -42,6 +42,14 @@ class Choice:
     no: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Where a value is NaN, and the line that chose it."""
+
+    bit: int
+    source: str
+
+
 class Lowering:
     """Appends instructions to one program; rules receive it as their first argument.
 
@@ -50,6 +58,7 @@ class Lowering:
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
         choices: what secret bits chose between, by the result.
+        missing: values that are NaN where a secret bit says so; see rules/missing.py.
         folded: public floats in the order in which they meet secrets.
         checked: "float" while lowering an equation with a float result, whose values must stay
             representable; "wrapping" for integers and inside numeric algorithms.
@@ -85,6 +94,7 @@ class Lowering:
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
         self.choices: dict[int, Choice] = {}
+        self.missing: dict[int, Missing] = {}
         self.trips: tuple[int, ...] = ()
         self.numbers: list[int] = []
         self.unbounded: dict[tuple[int, int], float] = {}

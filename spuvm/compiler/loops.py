@@ -20,6 +20,7 @@ from spuvm.compiler import arith, facts, growth, moments, varying, watching
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.public import PublicPart, public_part
+from spuvm.compiler.rules.missing import lost
 from spuvm.compiler.values import Value, kind_of, lift
 from spuvm.errors import CompileError
 
@@ -351,6 +352,7 @@ def _lower_body(
         else:
             xs.append(part.xs[j])
     results = lower_closed(body, spec.body, [*consts, *carry, *xs])
+    lost(body, results)
     made, moment = [], []
     estimates: list[Bounds] = []
     for k in secret:

@@ -18,7 +18,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import refined
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.refused import REFUSED
-from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out
+from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out, missing
 from spuvm.compiler.values import Value, lift
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError, SpuvmError, UnsupportedPrimitive
@@ -110,6 +110,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         seen = len(low.watched) if low.watched is not None else 0
         made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)
         results = made if isinstance(made, (tuple, list)) else (made,)
+        missing.follow(low, eqn, operands, results)
         overflow.note_saturation(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen

@@ -10,7 +10,7 @@ from spuvm.compiler import arith, order
 from spuvm.compiler.context import Choice, Lowering, Secret
 from spuvm.compiler.facts import Limited, Relu
 from spuvm.compiler.numeric.limits import clamped
-from spuvm.compiler.rules import Out, integer, rule
+from spuvm.compiler.rules import Out, integer, missing, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
 from spuvm.compiler.values import Array, Value, kind_of, lift, public, wrap_int, xor_public
 from spuvm.compiler.varying import Varying
@@ -127,6 +127,9 @@ def equal(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     (o,) = out
     dtype = _dtype(x, y)
     if _is_same(x, y):
+        nan = missing.is_nan(low, x)
+        if nan is not None:
+            return missing.answered(low, inverse(low, out, nan))
         return np.ones(o.shape, np.bool_)
     if kind_of(dtype) == "bool":
         return inverse(low, out, logical(low, out, x, y, "xor"))
@@ -155,12 +158,16 @@ def equal(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
 @rule("ne")
 def not_equal(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
     """x != y."""
+    if _is_same(x, y) and (nan := missing.is_nan(low, x)) is not None:
+        return missing.answered(low, nan)
     return inverse(low, out, equal(low, out, x, y))
 
 
 @rule("is_finite")
 def is_finite(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Value:
-    """True: the ring has neither infinity nor NaN."""
+    """True, the ring has neither infinity nor NaN, but where a mask chose NaN."""
+    if (nan := missing.is_nan(low, x)) is not None:
+        return missing.answered(low, inverse(low, out, nan))
     return np.ones(out[0].shape, np.bool_)
 
 
@@ -251,7 +258,8 @@ def _case(low: Lowering, case: Value, o: Out) -> Value:
 def select(low: Lowering, o: Out, bit: Secret, yes: Value, no: Value) -> Value:
     """yes where the secret bit is set, else no."""
     b = low.spread(bit.id, o.shape)
-    made = _chosen(low, o, b, yes, no)
+    made = _chosen(low, o, b, missing.nan_to_zero(yes, o), missing.nan_to_zero(no, o))
+    made = missing.chosen(low, o, b, yes, no, made)
     if isinstance(made, Secret):
         low.choices.setdefault(made.id, Choice(b, yes, no))
     return made
