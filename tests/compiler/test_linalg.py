@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from jax import lax
 from linalg_cases import CHECKS, SMALL
 from reference import configuration, decode_all, encode_all
 
+import spuvm as sf
 from spuvm.compiler import SecretSpec, compile_function, matrix
 from spuvm.protocol.plain import run_plain
 
@@ -106,3 +108,29 @@ def test_matrices_without_elements(name, shape):
     for got, want in zip(*run(EMPTY[name], [x], 64), strict=True):
         assert got.shape == want.shape
         np.testing.assert_array_equal(got, want)
+
+
+def test_gmres_solves_to_the_contract_with_two_restarts():
+    """The first leaves the roundings of its basis times the condition."""
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(2))
+    a = ((left * np.linspace(1, 10, 4)) @ right.T / 10**0.5).astype("float32")
+    b = rng.normal(size=4).astype("float32")
+    solve = partial(jax.scipy.sparse.linalg.gmres, maxiter=2, restart=4, solve_method="batched")
+    (got,), _ = run(lambda a, b: solve(a, b)[0], (a, b), 64)
+    want = np.linalg.solve(a.astype(np.float64), b)
+    assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
+
+
+def test_derivatives_of_expm_forwards_hold_and_backwards_with_more_bits():
+    """Backwards they solve with what JAX's polynomials are, 1e7, and 18 fraction bits lose that."""
+    rng = np.random.default_rng(1)
+    a, w = rng.normal(size=(2, 3, 3)).astype("float32")
+    expm = jax.scipy.linalg.expm
+    want = scipy.linalg.expm_frechet(a.astype(np.float64), w, compute_expm=False)
+    (got,), _ = run(lambda a, w: jax.jvp(expm, (a,), (w,))[1], (a, w), 64)
+    assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
+    slope = jax.grad(lambda a, w: (expm(a) * w).sum())
+    got = sf.simulate(slope, config=sf.Config(ring=128, frac_bits=40))(a, w)
+    want = scipy.linalg.expm_frechet(a.T.astype(np.float64), w, compute_expm=False)
+    assert (np.abs(got - want) <= 2e-4 * np.maximum(1, np.abs(want))).all()
