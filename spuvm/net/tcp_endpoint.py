@@ -145,7 +145,7 @@ class TcpEndpoint(Endpoint, Owner, House):
             transfers.session = self.session
 
     def _absent(self) -> list[str]:
-        return [peer for peer in self._links if peer not in self._nonces]
+        return [peer for peer in self._links if peer not in self._windows]
 
     # ---- what the door wants to know
 

@@ -67,6 +67,13 @@ def test_what_does_not_fit_goes_the_usual_way(of_y: tuple) -> None:
     assert np.allclose(got, want, atol=1e-4)
 
 
+def test_a_divisor_whose_factor_would_not_fit() -> None:
+    """It is far from all its bounds allow: their product was one of more than 62 bits."""
+    y = np.array([16.0, 700.0, 945_555.0])
+    _, got, want = quotient(np.array([-410.0, 0.2, -3.0]), y, (-410, 0.2), (16, 945_555))
+    assert np.allclose(got, want, atol=1e-4)
+
+
 @pytest.mark.parametrize("bits", [32, 64, 128])
 def test_the_largest_number_is_representable(bits: int) -> None:
     """1 / 0 can be computed with: it was one unit too large, since a float had rounded it."""

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
-from networks import NAMES, U64, outcomes, run, tls_files, words
+from networks import NAMES, U64, outcomes, run, tcp_endpoints, tls_files, words
 
 from spuvm.errors import ChannelError, UsageError
 from spuvm.net.channel import Spec
@@ -37,6 +38,24 @@ def test_late_starters_are_waited_for() -> None:
             return int(channel.exchange({prv: [words(rank)]}, {nxt: [Spec(U64, 1)]})[nxt][0][0])
 
     assert run(*(lambda rank=rank: party(rank) for rank in range(3))) == [1, 2, 0]
+
+
+def test_a_party_counts_as_there_once_its_link_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a good greeting and the open link a channel could be asked for: a KeyError."""
+    opened = TcpEndpoint.opened
+
+    def late(end: TcpEndpoint, link: Any, heard: Any) -> None:
+        time.sleep({"alice": 0.0, "bob": 0.2, "carol": 0.5}[link.peer])
+        opened(end, link, heard)
+
+    monkeypatch.setattr(TcpEndpoint, "opened", late)
+    ends = tcp_endpoints(NAMES, deadline=20, connect_deadline=20)
+    try:
+        run(*(end.connect for end in ends.values()))
+        channels = [ends[name].channel("spu0", NAMES) for name in NAMES]
+        assert len({id(channel) for channel in channels}) == len(NAMES)
+    finally:
+        run(*(end.close for end in ends.values()))
 
 
 def test_strangers_do_not_disturb() -> None:

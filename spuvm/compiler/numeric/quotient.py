@@ -59,7 +59,7 @@ def by_few(
     cut = low.frac(x) + unit - t.frac - f - spare
     if spare < 2 or cut < 0 or unit + 2 >= low.bits - 2:
         return None
-    if low.magnitude(x) * factors[0] >= low.bound:
+    if max(low.magnitude(x), hi) * factors[0] >= low.bound:
         return None
 
     def spread(value: int) -> int:
