@@ -205,7 +205,7 @@ def count_steps(
     if any(secret_results(cond.jaxpr, [*(isinstance(v, Secret) for v in cond_consts), *state])):
         raise CompileError(
             "the predicate of a while loop depends on a secret, and so would the running time",
-            next=instead_of_loop(cond.jaxpr)
+            next=instead_of_loop(body.jaxpr)
             or "use sf.bounded_while(cond, body, init, max_steps), or lax.fori_loop with a fixed "
             "number of steps and jnp.where inside it",
         )
@@ -249,7 +249,8 @@ def count_steps(
     if steps > most:
         raise CompileError(
             f"a while loop with a public predicate did not end in {most} steps",
-            next="check that its predicate becomes false; if a secret ends it, use "
+            next=instead_of_loop(body.jaxpr)
+            or "check that its predicate becomes false; if a secret ends it, use "
             "sf.bounded_while(cond, body, init, max_steps)",
         )
     return steps, bool((counts == steps).all())

@@ -66,6 +66,10 @@ LOOPS = {
     "x = jax.lax.fori_loop(0, 20, lambda i, x: x - jnp.linalg.solve(jax.hessian(f)(x), "
     "jax.grad(f)(x)), x0), or along the gradient: jax.lax.fori_loop(0, 200, lambda i, x: "
     "x - rate * jax.grad(f)(x), x0); sf.bounded_while also ends them when a secret says so",
+    "random": "draw with public parameters; of a secret rate up to 30, "
+    "jnp.sum(jnp.cumsum(jax.random.exponential(key, (70, *rate.shape)), 0) < rate, 0) is poisson, "
+    "of a secret probability jax.random.bernoulli(key, p, (n, *p.shape)).sum(0) is binomial",
+    "lax/special.py": "give its parameters as public numbers: then JAX computes it",
     "experimental/ode.py": "take n steps of a fixed length h = t / n: y = jax.lax.fori_loop(0, n, "
     "lambda i, y: y + h * f(y + h / 2 * f(y, i * h), (i + 0.5) * h), y0)",
 }
@@ -80,8 +84,8 @@ def instead_of_call(jaxpr: Any) -> str | None:
     return CALLS.get(found[1]) if found else None
 
 
-def instead_of_loop(predicate: Any) -> str | None:
-    """What to write instead of the function of JAX's that has a loop with this predicate."""
-    source = (predicate.debug_info.func_src_info or "").replace("\\", "/")
+def instead_of_loop(body: Any) -> str | None:
+    """What to write instead of the function of JAX's that has a loop with this body."""
+    source = (body.debug_info.func_src_info or "").replace("\\", "/")
     return next((text for part, text in LOOPS.items() if f"/jax/{part}" in source
                  or f"/jax/_src/{part}" in source), None)  # fmt: skip

@@ -146,3 +146,25 @@ def test_slopes_of_bessel_functions() -> None:
     code = text.split("with n > 0: ")[1]
     got = sf.simulate(lambda x: executed(code, "slope", x=x, n=2, bessel_jn=js.bessel_jn))(x)
     assert close(got, special.jvp(2, x.astype(np.float64)))
+
+
+def test_samples_of_secret_parameters() -> None:
+    """Their distributions: the means and variances of many."""
+    key, rate, p = jax.random.key(5), np.float32([0.5, 4.0, 20.0]), np.float32([0.125, 0.5, 0.75])
+    text = instead(lambda r: jax.random.poisson(key, r), rate)
+    assert text == instead(lambda p: jax.random.binomial(key, 10, p), p)
+    poisson, binomial = re.search(
+        r"up to 30, (.*) is poisson, .* probability (.*) is", text
+    ).groups()  # type: ignore[union-attr]
+    keys = jax.random.split(key, 400)
+
+    def samples(code: str, **known: Any) -> Any:
+        return jax.vmap(lambda key: executed("", code, key=key, **known))(keys)
+
+    for got, mean, variance in (
+        (sf.simulate(lambda r: samples(poisson, rate=r))(rate), rate, rate),
+        (sf.simulate(lambda p: samples(binomial, p=p, n=10))(p), 10 * p, 10 * p * (1 - p)),
+    ):
+        assert got.shape == (400, 3)
+        assert (np.abs(got.mean(0) - mean) < 5 * np.sqrt(variance / 400)).all()
+        assert (np.abs(got.var(0) / variance - 1) < 0.5).all()

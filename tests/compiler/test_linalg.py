@@ -10,9 +10,11 @@ import scipy.linalg
 from jax import lax
 from linalg_cases import CHECKS, SMALL
 from reference import configuration, decode_all, encode_all
+from scipy.linalg import expm
 
 import spuvm as sf
 from spuvm.compiler import SecretSpec, compile_function, matrix
+from spuvm.errors import CompileError
 from spuvm.protocol.plain import run_plain
 
 
@@ -81,6 +83,49 @@ def test_instructions_count_to_the_line_of_the_user():
     spec = SecretSpec((2, 2), "float32", "a")
     program = compile_function(lambda x: lax.linalg.cholesky(x), [spec], config=config).program
     assert {i.source.split(":")[0] for i in program.instructions if i.source} == {"test_linalg.py"}
+
+
+@pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])  # 3 needs squarings
+def test_derivatives_of_the_exponential_of_a_matrix(scale):
+    """Backwards cotangents meet its large coefficients; sizes up to those of the exponential."""
+    x = np.float32(SMALL["det"][1][:3, :3] * scale / 3)
+    weights = np.arange(9.0, dtype=np.float32).reshape(3, 3) - 4
+
+    def loss(x):
+        return (jax.scipy.linalg.expm(x) * jnp.asarray(weights, x.dtype)).sum()
+
+    for fn in (
+        jax.grad(loss),
+        lambda x: jax.vmap(jax.grad(loss))(jnp.stack([x, x.T])),
+        jax.jacrev(jax.scipy.linalg.expm),
+        jax.jacfwd(jax.scipy.linalg.expm),
+    ):
+        for got, want in zip(*run(fn, [x], 64), strict=True):
+            assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
+
+
+def test_exponentials_of_matrices_that_lose_digits_are_refused():
+    x = np.float32([[0.5, 0.25], [-0.5, 0.125]])
+
+    def loss(x):
+        return (jax.scipy.linalg.expm(x) ** 2).sum()
+
+    with pytest.raises(CompileError, match="reverse mode") as caught:
+        run(jax.hessian(loss), [x], 64)
+    assert "jax.jacfwd(jax.jacfwd(f))" in caught.value.next
+    ((got,), (want,)) = run(jax.jacfwd(jax.jacfwd(loss)), [x], 64)
+    assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
+    with pytest.raises(CompileError, match=r"coefficients up to 2\^24") as caught:
+        run(jax.scipy.linalg.expm, [x], 32)
+    assert "ring=64" in caught.value.next
+    with jax.enable_x64(True):
+        with pytest.raises(CompileError, match=r"coefficients up to 2\^56") as caught:
+            run(jax.scipy.linalg.expm, [x.astype(np.float64)], 64)
+        assert "expm(x.astype(jnp.float32))" in caught.value.next
+        y = x.astype(np.float64)
+        ((got,), _) = run(lambda x: jax.scipy.linalg.expm(x.astype(jnp.float32)), [y], 64)
+    want = expm(x.astype(np.float64))
+    assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
 
 
 EMPTY = {

@@ -18,7 +18,7 @@ from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.refused import instead_of_call
-from spuvm.compiler.rules import Out, entropy
+from spuvm.compiler.rules import Out, entropy, expm
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
 from spuvm.compiler.series import is_finer
@@ -52,6 +52,9 @@ def known(
         return _with_more_bits(low, jaxpr, consts, args)
     if name in BY_NAME and _is_jax_own(jaxpr, name):
         return BY_NAME[name](low, out, *args)
+    made = expm.backward(low, out, jaxpr, consts, args)
+    if made is not None:
+        return made
     instead = instead_of_call(jaxpr)
     if instead is not None:
         raise CompileError(f"{name.strip('_')} of a secret has no form here", next=instead)
