@@ -78,7 +78,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Quotient:
-    """The value is x / y, |x| at most 1; x is a value or public numbers."""
+    """The value is x / y; x, a value or public numbers, is -1, 0 or 1."""
 
     x: Any
     y: int

@@ -102,6 +102,16 @@ def test_gradients_of_relative_entropies() -> None:
         assert near(made[1], 1 - slope - wide / q)
 
 
+def test_squares_of_quotients_of_small_numbers_keep_their_digits() -> None:
+    """Only a factor of -1, 0 or 1 may be taken out of a quotient: others are rounded first."""
+    x, y = np.float32([1.25e-3, -0.001]), np.float32([1.5e-3, 0.0015])
+    unit = 2.0**-18
+    x, y = (np.rint(v / unit).astype(np.float32) * np.float32(unit) for v in (x, y))
+    for fn in (lambda x, y: (x / y) ** 2, lambda x, y: jnp.square(x / y), jnp.hypot):
+        (got,) = run(fn, x, y, range=(-0.5, 0.5))
+        assert near(got, np.asarray(fn(x.astype(np.float64), y.astype(np.float64)), "f8"))
+
+
 def test_shadow_knows_that_results_are_better_than_those_of_their_parts() -> None:
     sf.simulate(js.kl_div, check="shadow")(P[:5], Q[:5])
 

@@ -83,15 +83,16 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         return Secret(made, o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
     made = division.divide(low, numerator, y.id, o.shape)
-    if low.shape(y.id) == o.shape and _at_most_one(low, numerator):
+    if low.shape(y.id) == o.shape and _sign_like(low, numerator):
         low.facts.setdefault(root(low, made), Quotient(x, y.id))
     return Secret(made, o.dtype)
 
 
-def _at_most_one(low: Lowering, x: Any) -> bool:
+def _sign_like(low: Lowering, x: Any) -> bool:
+    """Whether all of x is -1, 0 or 1: products with it are exact."""
     if isinstance(x, int):
-        return low.magnitude(x) <= 1 << low.frac(x)
-    return bool((np.abs(x) <= 1).all())
+        return low.frac(x) == 0 and low.magnitude(x) <= 1
+    return bool(np.isin(x, (-1, 0, 1)).all())
 
 
 @rule("rem")
