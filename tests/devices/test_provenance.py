@@ -70,7 +70,8 @@ FLOWS = {
     "an order": (lambda a, b, i: jax.lax.sort((b, jnp.arange(3.0)), num_keys=1)[1], "b"),
     "a search": (lambda a, b, i: jnp.searchsorted(jnp.arange(3.0), b[0]), "b"),
     "a sign": (lambda a, b, i: jnp.sign(b), "b"),
-    "times zero": (lambda a, b, i: a * 0.0 + b, "ab"),
+    "times zero, which is not computed": (lambda a, b, i: a * 0.0 + b, "b"),
+    "times a secret zero": (lambda a, b, i: a * (b - b), "ab"),
     "after two iterations": (
         lambda a, b, i: jax.lax.fori_loop(0, 4, lambda k, s: (s[1], s[2], s[2]), (a, a, b))[0],
         "ab",
