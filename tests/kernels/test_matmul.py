@@ -1,10 +1,14 @@
 """Matrix products modulo 2^k: every path, block borders, strides, read-only operands."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from spuvm.kernels import matmul as module
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import BLOCK_J, BLOCK_K, matmul
 from spuvm.wide import elements, from_integers
@@ -43,6 +47,28 @@ def test_matmul_adds_to_out(shape: tuple[int, ...], bits: int) -> None:
         out = before.copy()
         matmul(a, b, out)
         assert np.array_equal(out, want)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 33])
+@pytest.mark.parametrize("columns", [3, 40])
+def test_large_products_are_shared_by_rows(
+    rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAST_WORK", 1)
+    monkeypatch.setattr(module, "processors", lambda: 4)
+    rng = np.random.default_rng(rows)
+    x, y = (rng.integers(0, 2**64, shape, np.uint64) for shape in ((2, rows, 30), (2, 30, columns)))
+    out = rng.integers(0, 2**64, (2, rows, columns), np.uint64)
+    want = out + x @ y
+    matmul(x, y, out)
+    assert np.array_equal(out, want)
+
+
+def test_threads_follow_the_setting() -> None:
+    code = "from spuvm.kernels.matmul import processors; print(processors())"
+    env = {**os.environ, "NUMBA_NUM_THREADS": "3"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout.split() == [b"3"]
 
 
 def test_broadcast_operands() -> None:
