@@ -79,22 +79,24 @@ def times_logarithm(
 
 
 def relative(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value] | None:
-    """rel_entr where JAX keeps it whole, as 0.12 does; None where its own form will do.
+    """rel_entr and kl_div where JAX keeps them whole, as 0.12 does; None where that will do.
 
-    kl_div is the same function there, with an absolute value, and right as it stands.
+    They are one function there, with an absolute value in kl_div alone.
     """
     steps = {eqn.primitive.name for eqn in jaxpr.eqns}
-    if "log1p" not in steps or "abs" in steps:
+    if "log1p" not in steps:
         return None
     p, q = beside(low, jaxpr, args, o)
     if _few(low, p):
         return None
+    divergence = "abs" in steps
 
     def whole(p: Any, q: Any) -> Any:
         both = (p > 0) & (q > 0)
         a, b = jnp.where(both, p, 1.0), jnp.where(both, q, 1.0)
-        outside = jnp.where((p == 0) & (q >= 0), 0.0, jnp.inf)
-        return jnp.where(both, entropy.relative_entropy(a, b, low.f), outside)
+        form = entropy.divergence if divergence else entropy.relative_entropy
+        outside = jnp.where((p == 0) & (q >= 0), q if divergence else 0.0, jnp.inf)
+        return jnp.where(both, form(a, b, low.f), outside)
 
     return in_parts(low, o, whole, (p, q))
 
