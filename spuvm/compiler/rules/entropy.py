@@ -1,8 +1,8 @@
 """Products with logarithms, and differences of them that JAX's functions of two distributions take.
 
-In traces of JAX 0.10 kl_div and rel_entr are no calls (of 0.12 they are: `relative`): they are known
-by how their values were made, whatever transformations made them (facts.LogProduct and what follows
-it).
+In traces of JAX 0.10 kl_div and rel_entr are no calls (of 0.12 they are: `relative`): they are
+known by how their values were made, whatever transformations made them (facts.LogProduct and what
+follows it).
 """
 
 from __future__ import annotations
