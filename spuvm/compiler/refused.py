@@ -17,7 +17,6 @@ _WHY = {
     "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "geqp3",
     "part of a random generator: keys are public; sf.random draws secret numbers": ""
     "iota_2x32_shape philox2x32 philox4x32 rng_uniform threefry4x32",
-    "the high half of a product is not built; multiply in a wider dtype and shift right": "mulhi",
     "code outside of JAX would see a secret; return the value as a result instead": "check "
     "debug_callback debug_print ffi_call io_callback pure_callback call_exported inspect_sharding "
     "custom_partitioning",

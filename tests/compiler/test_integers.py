@@ -60,6 +60,37 @@ def test_every_dtype_wraps_and_compares_as_in_jax(op: Op, data: st.DataObject) -
     run(op, dtype, bits, data.draw(st.integers(0, 2**32)))
 
 
+MULHI: dict[str, Any] = {
+    "any": lambda x, y: (x, y),
+    "wrapped": lambda x, y: (x + y, x * y),
+    "small": lambda x, y: (x & 15, y & 7),
+    "one small": lambda x, y: (x, y & 1),
+    "square": lambda x, y: (x - y, x - y),
+}
+
+
+@pytest.mark.parametrize("name", MULHI)
+@given(data=st.data())
+def test_upper_halves_of_products(name: str, data: st.DataObject) -> None:
+    """Against whole numbers: on the CPU XLA has no mulhi inside of other operations."""
+    operands = MULHI[name]
+    dtype, bits = data.draw(st.sampled_from([(d, b) for o, d, b in TABLE if o.name == "mulhi"]))
+    config, rng = configuration(bits), np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    arrays = [sample(rng, dtype, "x") for _ in range(2)]
+    compiled = compile_function(
+        lambda x, y: lax.mulhi(*operands(x, y)), [SecretSpec((N,), dtype, "alice")] * 2,
+        config=config,
+    )  # fmt: skip
+    outs = run_plain(compiled.program, encode_all(compiled, arrays, config), rng, "ranges")
+    (got,) = decode_all(compiled, outs, config)
+    with np.errstate(over="ignore"):
+        factors = [[int(v) for v in a] for a in operands(*arrays)]
+    width = np.dtype(dtype).itemsize * 8
+    want = [a * b >> width for a, b in zip(*factors, strict=True)]
+    assert got.dtype == dtype
+    assert [int(v) for v in got] == want
+
+
 @pytest.mark.parametrize("target", ["int8", "uint8", "int16", "int32", "uint32", "int64"])
 @pytest.mark.parametrize("bits", [32, 64, 128])
 def test_floats_go_toward_zero_and_saturate(target: str, bits: int) -> None:

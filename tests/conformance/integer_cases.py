@@ -29,6 +29,8 @@ OPS = [
     Op("add", lambda x, y: x + y),
     Op("sub", lambda x, y: x - y),
     Op("mul", lambda x, y: x * y),
+    Op("mulhi", lambda x, y: lax.mulhi(x, y)),
+    Op("mulhi-public", lambda x, c: (lax.mulhi(x, c), lax.mulhi(c, x)), "xc"),
     Op("mul-wrapped", lambda x, y: (x * y + x) < (y * y)),
     Op("neg", lambda x: -x, "x"),
     Op("power", lambda x: x**5, "x"),
