@@ -13,14 +13,14 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from spuvm.kernels import arith, bits, fixed, matmul, uint128, wide
+from spuvm.kernels import arith, bits, fixed, matmul, tables, uint128, wide
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
 
 RINGS = (np.dtype("<u4"), np.dtype("<u8"))
 WIDE = np.dtype("V16")
-MODULES = (arith, bits, fixed, matmul, uint128, wide)
+MODULES = (arith, bits, fixed, matmul, tables, uint128, wide)
 
 
 def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool:
@@ -123,6 +123,9 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     square = np.zeros((2, 2), ring)
     yield matmul.matmul_rows, (square, square, square.copy())
     yield matmul.matmul_dots, (square, square, square.copy())
+    offset = np.zeros(2, np.int64)
+    yield tables.unit_deal, (square, offset, square.copy())
+    yield tables.turned, (square, offset, square.copy())
     for small in arith.WORDS:
         if small.itemsize <= ring.itemsize:
             s = np.zeros(2, small)

@@ -19,6 +19,8 @@ CROSSINGS = "devices/crossings.py"
 # Who may open a value inside a protocol, and why that value is masked.
 OPENERS = {
     ("spuvm/protocol/aby3/truncation.py", "truncate_product"): "x + r, r fresh from the streams",
+    ("spuvm/protocol/aby3/lookup.py", "_opened"): "index + r, r fresh from the streams",
+    ("spuvm/protocol/aby3/lookup.py", "_deal"): "index + r: the party that knows r and not the sum",
     ("spuvm/protocol/aby3/sort.py", "_precedes"): "order of distinct rows, shuffled before",
 }
 

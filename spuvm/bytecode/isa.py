@@ -605,6 +605,34 @@ def _sort_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return x
 
 
+# --- look-ups ----------------------------------------------------------------------------------
+
+
+def _index_fits(op: str, ring: int, size: int) -> None:
+    need(2 <= size <= 1 << (ring - 1), f"{op}: a table of {size} rows in {ring} bits")
+
+
+@interactive("one_hot_a", "a", "size", "numbers [..., size]: 1 at x mod 2^b, b bits of size - 1")
+def _one_hot_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    _index_fits("one_hot_a", ring, attrs["size"])
+    return Type("a", (*args[0].shape, attrs["size"]), 0, 0, 0, 1)
+
+
+@interactive("lookup_pa", "pa", "", "row x mod 2^b of p[N,C], b bits of N - 1; 0 behind them")
+def _lookup_pa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    table, x = args
+    _is_ring("lookup_pa", table)
+    need(len(table.shape) == 2, f"lookup_pa: needs a table [N,C], got {table.shape}")
+    _index_fits("lookup_pa", ring, table.shape[0])
+    t = Type("a", (*x.shape, table.shape[1]), table.frac)
+    if table.bounds is None:
+        return t
+    lo, hi = table.bounds
+    if x.bounds is None or x.bounds[0] < 0 or x.bounds[1] >= table.shape[0]:
+        lo, hi = min(lo, 0), max(hi, 0)
+    return t.with_(lo=lo, hi=hi)
+
+
 # `const` is typed by its array, `loop` by its body; protocols do not see them, machines do:
 # see builder.type_of_constant and loops.infer_loop.
 OPS["const"] = Op("const", "", ("index",), "constant number `index`, public", _reshape, True)

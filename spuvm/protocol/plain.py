@@ -431,6 +431,22 @@ def _sort(p: Plain, types: Any, x: Array, keys: Any, lows: Any, sizes: Any, pair
     return made
 
 
+# --- look-ups ----------------------------------------------------------------------------------
+
+
+@means("one_hot_a")
+def _one_hot(p: Plain, types: Any, x: Array, size: int) -> Array:
+    index = x.astype(object) % (1 << (size - 1).bit_length())
+    return p.wrap(np.equal(np.asarray(index)[..., None], np.arange(size)).astype(np.int64))
+
+
+@means("lookup_pa")
+def _lookup(p: Plain, types: Any, table: Array, x: Array) -> Array:
+    index = np.asarray(x.astype(object) % (1 << (len(table) - 1).bit_length()), np.int64)
+    behind = np.zeros((1, table.shape[1]), table.dtype)
+    return p.wrap(np.concatenate([table, behind])[np.minimum(index, len(table))])
+
+
 def missing() -> set[str]:
     """Instructions of the table that have no meaning here (a test keeps this empty)."""
     return set(OPS) - set(MEANING) - STRUCTURAL

@@ -408,6 +408,22 @@ def _shuffle(ring: Ring, op: str) -> Iterator[Any]:
         yield (a(shape),), {"draw": 0}
 
 
+@record("one_hot_a")
+def _one_hot(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        for size in (2, 3, 8, 11):
+            yield (a(shape),), {"size": size}
+    yield (a((3,)),), {"size": 300}
+
+
+@record("lookup_pa")
+def _lookup(ring: Ring, op: str) -> Iterator[Any]:
+    for shape in SHAPES:
+        for table in ((2, 1), (3, 2), (8, 9), (11, 1)):
+            yield (p(table), a(shape)), {}
+    yield (p((300, 2)), a((3,))), {}
+
+
 def keys(bits: int, low: int, count: int) -> dict[str, Any]:
     """Attributes of so many key columns of the same range."""
     return {"keys": (bits,) * count, "lows": (low,) * count}

@@ -40,6 +40,7 @@ class Scene:
     shape: tuple[tuple[int, ...], ...] = ()
     dead_bits: str = "refused"
     numbers: tuple[int, ...] = (0, 1)  # the instruction runs under these numbers, as in a loop
+    public: tuple[tuple[int, ...], ...] = ()  # a public table: the operand before the secrets
     layout: str = "words"  # of messages: first words of all rows first, or "rows" one by one
 
     def __str__(self) -> str:
@@ -77,6 +78,10 @@ def scenes(bits: int) -> list[Scene]:
         Scene("sort_a", {"keys": (4,), "lows": (-8,), **pairs}, ((0, (-8, 7)),), rows, numbers=(0,),
               layout="rows"),
     ]  # fmt: skip
+    made += [Scene("one_hot_a", {"size": size}, ((0, (0, -1)),), layout="rows")
+             for size in (2, 5)]  # fmt: skip
+    made += [Scene("lookup_pa", {}, ((0, (0, -1)),), public=((0, 0), (3, top), (0, 1)),
+                   layout="rows")]  # fmt: skip
     if bits == 64 or LONG:  # keys of two words
         made += [Scene("sort_a", {"keys": (bits - 1,), "lows": (-ring.bound,), **pairs}, (wide,),
                        rows, numbers=(0,), layout="rows")]  # fmt: skip
@@ -114,6 +119,8 @@ def watch(
     traces = []
     for number in scene.numbers:
         fn = steps or interactive(scene.op)
+        if scene.public:
+            fn = behind(fn, ring.array(np.array(scene.public, object)))
         traces.append(lockstep(ring, fn, operands, scene.attrs, streams=streams, number=number))
     for i in RANKS:
         shares = [by_row(a) for o in operands for a in arrays_of(o[i])]
@@ -128,6 +135,11 @@ def watch(
         results = View([arranged(a) for a in arrays_of(traces[0].results[i])], groups=groups)
         # Bits come in whole bytes, so the upper ones may be 0.
         yield from (f"party {i} result: {w}" for w in findings(results, N, dead_bits="allowed"))
+
+
+def behind(fn: Callable[..., Any], table: np.ndarray) -> Callable[..., Any]:
+    """A protocol function with its first operand given."""
+    return lambda p, *shares, **attrs: fn(p, table, *shares, **attrs)
 
 
 def by_row(a: np.ndarray) -> np.ndarray:

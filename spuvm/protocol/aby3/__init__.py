@@ -1,6 +1,16 @@
 """ABY3-style replicated secret sharing among three parties, semi-honest, honest majority."""
 
-from spuvm.protocol.aby3 import boolean, compare, convert, local, product, shuffle, sort, truncation
+from spuvm.protocol.aby3 import (
+    boolean,
+    compare,
+    convert,
+    local,
+    lookup,
+    product,
+    shuffle,
+    sort,
+    truncation,
+)
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Protocol
 
@@ -10,6 +20,7 @@ __all__ = [
     "compare",
     "convert",
     "local",
+    "lookup",
     "product",
     "shuffle",
     "sort",

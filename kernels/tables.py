@@ -1,0 +1,36 @@
+"""Kernels of table look-ups: dealt unit vectors, turned to the place that an index names.
+
+Vectors are rows of `columns` places, a power of two; offsets are integers 0 .. columns - 1. Ring
+elements of 128 bits have the dtype V16 (uint128.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spuvm.kernels.jit import kernel
+
+
+@kernel
+def unit_deal(mask: Any, offset: Any, out: Any) -> None:
+    """out[i] = the unit vector at -offset[i], minus mask[i]."""
+    T = out.dtype.type
+    rows, columns = out.shape
+    for i in range(rows):
+        for j in range(columns):
+            out[i, j] = T(T(0) - mask[i, j])
+        out[i, (columns - offset[i]) % columns] += T(1)
+
+
+@kernel
+def turned(x: Any, offset: Any, out: Any) -> None:
+    """out[i, j] += x[i, j - offset[i]], cyclic in the columns of x; out may have fewer of them."""
+    rows, columns = x.shape
+    wanted = out.shape[1]
+    for i in range(rows):
+        first = (columns - offset[i]) % columns
+        head = min(wanted, columns - first)
+        for j in range(head):
+            out[i, j] += x[i, first + j]
+        for j in range(head, wanted):
+            out[i, j] += x[i, j - head]
