@@ -618,17 +618,20 @@ def _one_hot_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return Type("a", (*args[0].shape, attrs["size"]), 0, 0, 0, 1)
 
 
-@interactive("lookup_pa", "pa", "", "row x mod 2^b of p[N,C], b bits of N - 1; 0 behind them")
+@interactive("lookup_pa", "pa", "bits", "row x / 2^bits mod 2^b of p[N,C], b bits of N - 1; else 0")
 def _lookup_pa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
-    table, x = args
+    table, x, cut = args[0], args[1], attrs["bits"]
     _is_ring("lookup_pa", table)
     need(len(table.shape) == 2, f"lookup_pa: needs a table [N,C], got {table.shape}")
-    _index_fits("lookup_pa", ring, table.shape[0])
+    rows = table.shape[0]
+    _index_fits("lookup_pa", ring, rows)
+    fits = 0 <= cut <= ring - (rows - 1).bit_length()
+    need(fits, f"lookup_pa: cannot cut {cut} bits of an index into {rows} rows in {ring} bits")
     t = Type("a", (*x.shape, table.shape[1]), table.frac)
     if table.bounds is None:
         return t
     lo, hi = table.bounds
-    if x.bounds is None or x.bounds[0] < 0 or x.bounds[1] >= table.shape[0]:
+    if x.bounds is None or x.bounds[0] < 0 or -(-x.bounds[1] >> cut) >= rows:
         lo, hi = min(lo, 0), max(hi, 0)
     return t.with_(lo=lo, hi=hi)
 

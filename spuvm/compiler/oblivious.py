@@ -1,8 +1,10 @@
 """Secret positions: one-hot rows of an index, and what is taken or replaced by them.
 
-Nothing about an index is opened: every place is touched. Costs, with n possible places: the one-hot
-row takes the index's log2(n) bits, n / 4 bytes of ands in log2 log2 n rounds, and 24 n bytes as
-numbers; what it selects is then one matrix product, 24 bytes per element of the result.
+Nothing about an index is opened: every place is touched. Costs, with n possible places: an index
+that is known to lie inside becomes a one-hot row of numbers in two rounds and 24 n bytes; another
+one takes its log2(n) bits, n / 4 bytes of ands in log2 log2 n rounds, and 24 n bytes as numbers.
+What it selects is then one matrix product, 24 bytes per element of the result; of a public table
+two rounds and 8 n bytes for all.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ Table = int | Array  # shares, or a public array
 BOOL = np.dtype(np.bool_)
 NETWORK_BYTES = 40  # of a bit times an element
 DOT_BYTES = 24  # of a converted bit, and of an element of a product
+ROUND_BYTES = 1 << 17  # in all, that a round counts as
+SAVED_ROUNDS = 6  # of an index that lies inside: no bits, no ands
 LOCAL_BYTES = 16  # of two components in memory, which are about as dear as sent ones
 
 
@@ -73,6 +77,37 @@ def one_hot(low: Lowering, index: int, count: int, dtype: np.dtype[Any], mode: s
     middle = low.emit("xor_bb", middle, middle)
     ends = low.concat([_last(low, first), middle, _last(low, last)], len(shape))
     return low.emit("xor_bb", row, ends)
+
+
+def row(low: Lowering, index: int, count: int, dtype: np.dtype[Any], mode: str) -> int:
+    """one_hot as numbers."""
+    if _direct(low, index, count):
+        return low.emit("one_hot_a", index, size=count)
+    return numbers(low, one_hot(low, index, count, dtype, mode))
+
+
+def read(low: Lowering, index: int, table: Array, dtype: np.dtype[Any]) -> int | None:
+    """Rows of a public [n, m] at an index: [..., m]; None where the index may lie outside."""
+    if not _direct(low, index, len(table)):
+        return None
+    made = _encoded(low, table, dtype)
+    bounds = low.type(made).bounds
+    made = low.emit("lookup_pa", made, index, bits=0)
+    return made if bounds is None else low.narrowed(made, *bounds)
+
+
+def inside(low: Lowering, index: int, count: int) -> bool:
+    """Whether an index is known to lie in 0 .. count - 1."""
+    bounds = low.type(index).bounds
+    return bounds is not None and bounds[0] >= 0 and bounds[1] < count
+
+
+def _direct(low: Lowering, index: int, count: int) -> bool:
+    """Whether an index lies inside, and unit vectors have not too many places for few rounds."""
+    if count < 2 or not inside(low, index, count):
+        return False
+    unused = ((1 << (count - 1).bit_length()) - count) * low.type(index).size
+    return low.ring.nbytes * unused <= SAVED_ROUNDS * ROUND_BYTES
 
 
 def _any(low: Lowering, x: order.Bit, y: order.Bit) -> int | None:
@@ -203,9 +238,9 @@ def window(low: Lowering, x: int, axis: int, size: int, index: int, dtype: np.dt
     network = sum(NETWORK_BYTES * rest * (size + step - 1) for step in levels)
     product = DOT_BYTES * (count + size * rest) + (LOCAL_BYTES * count * size * rest)
     if size == 1 or product <= network:
-        row = numbers(low, one_hot(low, index, count, dtype, "clip"))
+        place = row(low, index, count, dtype, "clip")
         table = low.reshape(_all_windows(low, flat, size, count), (1, count, size * rest))
-        made = contracted(low, low.reshape(row, (1, 1, count)), table, BOOL, True)
+        made = contracted(low, low.reshape(place, (1, 1, count)), table, BOOL, True)
     else:
         made = _shifted_down(low, flat, size, clipped(low, index, count, dtype), levels)
     made = low.reshape(made, (size, *(n for i, n in enumerate(shape) if i != axis)))

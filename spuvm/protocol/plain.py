@@ -72,11 +72,16 @@ class Plain:
 
     def trunc(self, x: Array, bits: int) -> Array:
         """floor((x + r) / 2^bits) of the signed value, r in [0, 2^bits): stochastic rounding."""
-        value = self.signed(x)
         if self.checks == "ranges" and x.size:
+            value = self.signed(x)
             worst = max(abs(int(value.max())), abs(int(value.min())))
             if worst >= self.ring.bound:
                 raise ProtocolError(f"truncation of a value outside |x| < 2^{self.ring.bits - 2}")
+        return self.rounded(x, bits)
+
+    def rounded(self, x: Array, bits: int) -> Array:
+        """As trunc, for all values."""
+        value = self.signed(x)
         r = self.choices(bits, x.shape)
         low = value & ((1 << bits) - 1)  # split first, so that nothing can overflow
         carry = (low + self.made(r.astype(value.dtype))) >> bits
@@ -441,8 +446,9 @@ def _one_hot(p: Plain, types: Any, x: Array, size: int) -> Array:
 
 
 @means("lookup_pa")
-def _lookup(p: Plain, types: Any, table: Array, x: Array) -> Array:
-    index = np.asarray(x.astype(object) % (1 << (len(table) - 1).bit_length()), np.int64)
+def _lookup(p: Plain, types: Any, table: Array, x: Array, bits: int) -> Array:
+    cut = p.rounded(x, bits) if bits else x
+    index = np.asarray(cut.astype(object) % (1 << (len(table) - 1).bit_length()), np.int64)
     behind = np.zeros((1, table.shape[1]), table.dtype)
     return p.wrap(np.concatenate([table, behind])[np.minimum(index, len(table))])
 

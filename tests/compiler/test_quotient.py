@@ -15,7 +15,7 @@ from spuvm.ring import Ring
 from spuvm.vm.cost import static_cost
 
 WIDTHS = (64, 128)
-ROUNDS = 15
+ROUNDS, COMPARED = 8, 14
 
 
 def quotient(x: np.ndarray, y: np.ndarray, of_x: tuple, of_y: tuple, bits: int = 64) -> tuple:
@@ -49,15 +49,49 @@ def test_by_few_in_a_known_range(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_rounds(bits: int) -> None:
-    """Comparisons, a conversion, three products; beyond `FEW` the usual way, with fewer bytes."""
+    """A look-up, three products; for more divisors comparisons; beyond `FEW` the usual way."""
     x, y = np.linspace(-9, 9, 10), np.full(1, 77.0)
     rounds, got, want = quotient(x, y, (-10, 10), (10, 1000), bits)
-    assert rounds <= ROUNDS + (bits == 128)
+    assert rounds == ROUNDS
     assert np.allclose(got, want, atol=1e-5)
+    many = np.geomspace(1, 4000, FEW)
+    rounds, got, want = quotient(many / 9, many, (-500, 500), (1, 4000), bits)
+    assert ROUNDS < rounds <= COMPARED + (bits == 128)
+    assert np.allclose(got, want, atol=1e-4)
     many = np.linspace(10, 1000, FEW + 1)
     rounds, got, want = quotient(many / 9, many, (-200, 200), (10, 1000), bits)
-    assert rounds > ROUNDS + 1
+    assert rounds > COMPARED + 1
     assert np.allclose(got, want, atol=1e-4)
+
+
+@given(st.data())
+def test_whole_divisors_of_a_small_range(data: st.DataObject) -> None:
+    """A look-up and one product; a public numerator takes the look-up alone."""
+    bits = data.draw(st.sampled_from([32, 64, 128]))
+    lo = data.draw(st.integers(1, 300))
+    hi = lo + data.draw(st.integers(1, 2000))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    y = rng.integers(lo, hi, data.draw(st.sampled_from([(), (1,), (5,)])), endpoint=True)
+    most = data.draw(st.sampled_from([1.0, 100.0]))
+    x = rng.uniform(-most, most, (4, *y.shape)).astype(np.float32)
+    numerator = data.draw(st.sampled_from([1.0, -3.5, 0.0]))
+    specs = (
+        SecretSpec(x.shape, "float32", "owner", -most, most),
+        SecretSpec(y.shape, "int32", "owner", lo, hi),
+    )
+    made = compile_function(
+        lambda x, y: (x / y, numerator / y), specs, config=configuration(bits)
+    ).program
+    fxp = Fxp(Ring(bits), DEFAULT_FRAC_BITS[bits])
+    encoded = [fxp.encode(x), Ring(bits).array(y)]
+    outs = run_plain(made, encoded, np.random.default_rng(0), "ranges")
+    clear = fxp.decode(encoded[0], "float64", fxp.frac_bits)
+    unit = 2.0**-fxp.frac_bits
+    for out, got, want in zip(made.outputs, outs, (clear / y, numerator / y), strict=True):
+        shown = fxp.decode(got, "float64", made.types[out.value].frac)
+        assert (np.abs(shown - want) <= 2.0**-22 * np.abs(want) + 2 * unit).all()
+    if bits > 32:
+        assert static_cost(made).rounds == 4
 
 
 @pytest.mark.parametrize("of_y", [(1.0, 1.0), (0.0, 10.0), (-3.0, -1.0), (None, None)])

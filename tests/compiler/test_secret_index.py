@@ -132,17 +132,26 @@ def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.n
     return np.asarray(made, dtype)
 
 
-def compiled(fn: Any, arrays: list[np.ndarray], bits: int) -> list[np.ndarray]:
+Known = dict[int, tuple[int, int]]
+"""Declared ranges, by argument."""
+
+
+def compiled(
+    fn: Any, arrays: list[np.ndarray], bits: int, known: Known | None = None
+) -> list[np.ndarray]:
     config = configuration(bits)
-    specs = [SecretSpec(a.shape, str(a.dtype), "alice") for a in arrays]
+    specs = [
+        SecretSpec(a.shape, str(a.dtype), "alice", *(known or {}).get(k, ()))
+        for k, a in enumerate(arrays)
+    ]
     made = compile_function(fn, specs, config=config)
     encoded = encode_all(made, arrays, config)
     outs = run_plain(made.program, encoded, np.random.default_rng(0), "ranges")
     return decode_all(made, outs, config)
 
 
-def check(fn: Any, arrays: list[np.ndarray], bits: int) -> None:
-    got = compiled(fn, arrays, bits)
+def check(fn: Any, arrays: list[np.ndarray], bits: int, known: Known | None = None) -> None:
+    got = compiled(fn, arrays, bits, known)
     want = jax.tree_util.tree_leaves(fn(*[jnp.asarray(a) for a in arrays]))
     for g, w in zip(got, want, strict=True):
         wide = np.asarray(w)
@@ -161,10 +170,14 @@ def test_secret_positions(op: Op, data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(op.kinds))
     n = max(op.x)
     ends = (0, min(op.x)) if op.inside == "yes" else (-n - 2, n + 3)
+    known: Known = {}
+    if data.draw(st.booleans()):  # declared to lie inside
+        ends = (0, min(op.x))
+        known = dict.fromkeys(range(1, 1 + len(op.indices)), (0, min(op.x) - 1))
     indices = [rng.integers(*ends, s).astype(kind) for s in op.indices]
     values = [sample(rng, s, dtype) for s in op.values]
     arrays = [sample(rng, op.x, dtype), *map(np.asarray, indices), *values]
-    check(op.fn, arrays, data.draw(st.sampled_from([32, 64])))
+    check(op.fn, arrays, data.draw(st.sampled_from([32, 64])), known)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint32", "int32"])
@@ -222,3 +235,19 @@ def test_a_row_of_a_cache_costs_about_a_product_of_its_size() -> None:
     assert sum(static_cost(made.program).bytes_sent) < 1.1 * 24 * 128 * 64
     made = compile_function(lambda x, i: x[i], (x, i), config=configuration(64))
     assert sum(static_cost(made.program).bytes_sent) < 24 * (128 + 64) * 1.2 + 500
+
+
+def test_indices_that_are_known_to_lie_inside_take_few_rounds() -> None:
+    """A public table: a look-up, whatever its size; shares: a one-hot row and a product."""
+    x = SecretSpec((1000, 3), "float32", "alice")
+    i = SecretSpec((2,), "int32", "bob", 0, 999)
+    table = jnp.arange(3000.0).reshape(1000, 3)
+    for fn, rounds, most in (
+        (lambda x, i: table[i], 2, 17_000),
+        (lambda x, i: x[i], 3, 50_000),
+        (lambda x, i: x.at[i].add(1.0), 3, 125_000),
+    ):
+        made = compile_function(fn, (x, i), config=configuration(64))
+        cost = static_cost(made.program)
+        assert cost.rounds == rounds
+        assert sum(cost.bytes_sent) < most

@@ -420,8 +420,8 @@ def _one_hot(ring: Ring, op: str) -> Iterator[Any]:
 def _lookup(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:
         for table in ((2, 1), (3, 2), (8, 9), (11, 1)):
-            yield (p(table), a(shape)), {}
-    yield (p((300, 2)), a((3,))), {}
+            yield (p(table), a(shape)), {"bits": 0}
+    yield (p((300, 2)), a((3,))), {"bits": 0}
 
 
 def keys(bits: int, low: int, count: int) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def scenes(bits: int) -> list[Scene]:
     ]  # fmt: skip
     made += [Scene("one_hot_a", {"size": size}, ((0, (0, -1)),), layout="rows")
              for size in (2, 5)]  # fmt: skip
-    made += [Scene("lookup_pa", {}, ((0, (0, -1)),), public=((0, 0), (3, top), (0, 1)),
-                   layout="rows")]  # fmt: skip
+    made += [Scene("lookup_pa", {"bits": cut}, ((0, (0, -1)),), public=((0, 0), (3, top), (0, 1)),
+                   layout="rows") for cut in (0, 9)]  # fmt: skip
     if bits == 64 or LONG:  # keys of two words
         made += [Scene("sort_a", {"keys": (bits - 1,), "lows": (-ring.bound,), **pairs}, (wide,),
                        rows, numbers=(0,), layout="rows")]  # fmt: skip

@@ -1,8 +1,9 @@
 """Quotients by few divisors: the fewest rounds, where bytes do not matter.
 
-A divisor that is known to lie in [lo, hi] is compared with 16 numbers per octave at once. The
-outcomes choose a factor s with y s = 1 - e, |e| < 2^-5.5, and x / y = x s (1 + e) (1 + e^2) up to
-e^4 < 2^-22. That takes 15 rounds and some kilobytes per divisor, where the usual way takes twice as
+A divisor y that is known to lie in [lo, hi] chooses a factor s with y s = 1 - e, |e| < 1/28: by its
+leading bits, which name a row of a table, or by comparisons with 10 numbers per octave where that
+table would be too large. Then x / y = x s q(e), q a product of two factors that is 1 / (1 - e) to
+2^-22. That takes 8 or 14 rounds and many kilobytes per divisor, where the usual way takes twice as
 many rounds and a twentieth of the bytes.
 """
 
@@ -22,11 +23,23 @@ from spuvm.compiler.numeric.polynomial import internal_bits
 FEW = 16
 """Divisors up to this number are worth the bytes."""
 
-STEPS = 16  # per octave
+TABLE_BYTES = 7 << 17
+"""Of all rows of tables: what the rounds of comparisons count as."""
+
+STEPS = 10  # per octave
 OCTAVES = 16
-SPARE = 10  # bits of the least factor
-MOST_FRACTION = 26  # bits: finer results need more terms than two
-E = 1 / 44  # bound of |e|: half a step, the rounding of factors and truncation
+SPARE = 11  # bits of the least factor
+MOST_FRACTION = 26  # bits: finer results need more terms
+E = 1 / 28  # bound of |e|: half a step, or a row, and the rounding of factors
+WIDEST_ROW = 1 / 29  # of the least divisor, likewise without the rounding
+
+
+# Among multiples of (1 - e) q(e), 1 - c T_4(e / E) with the Chebyshev polynomial T_4 is nearest to
+# 1 on [-E, E]. As (1 - e) (1 + e) (A + B e^2) it shows q; with v = K e, K^4 = B, so do K + v and
+# A / K^2 + v^2, which take no products with constants.
+_NEAREST = 1 / (8 / E**4 - 8 / E**2 + 1)
+_K = (8 * _NEAREST / E**4) ** 0.25
+_SECOND = (1 - _NEAREST) / _K**2
 
 
 def by_few(
@@ -51,31 +64,54 @@ def by_few(
     if not 0 < octaves <= OCTAVES:
         return None
     unit = max(hi.bit_length() + SPARE, t.frac, g)
-    steps = _steps(lo, hi, math.ceil(octaves * STEPS))
-    # Between a and b - 1: of whole numbers, such as 1 and 2, that is not the same as up to b.
-    factors = [round(2 ** (unit + 1) / (a + b - 1)) for a, b in pairwise([*steps, hi + 1])]
     quotient = low.magnitude(x) / lo * 2 ** (f + t.frac - low.frac(x))
     spare = min(SPARE, low.bits - 3 - g - math.ceil(math.log2(max(quotient, 1.0) * 1.1 + 1)))
     cut = low.frac(x) + unit - t.frac - f - spare
     if spare < 2 or cut < 0 or unit + 2 >= low.bits - 2:
         return None
-    if max(low.magnitude(x), hi) * factors[0] >= low.bound:
+    if max(low.magnitude(x), hi) * 2**unit * 1.05 / lo >= low.bound:
         return None
 
     def spread(value: int) -> int:
         return low.spread(again(value), shape)
 
-    s = _factor(low, y, steps[1:], factors, unit - t.frac)
+    s = _factor(low, y, unit)
     u = arith.retype(low, _product(low, y, s, unit - g), g)
-    e = low.narrowed(minus(low, 1 << g, u), -math.ceil(E * 2**g), math.ceil(E * 2**g))
+    k, most = round(_K * 2**g), math.ceil(1.01 * E * 2**g)
+    v = low.narrowed(minus(low, k, u), -most, most)
     most = math.ceil(quotient * 2**spare * 1.05) + 2
     made = low.narrowed(_product(low, x, spread(s), cut), -most, most)
-    first, second = plus(low, e, 1 << g), plus(low, _product(low, e, e, g), 1 << g)
+    factors = plus(low, v, k), plus(low, _product(low, v, v, g), round(_SECOND * 2**g))
     if math.prod(shape) <= FEW:
-        made = low.narrowed(_product(low, made, spread(first), g), -most, most)
-        return _product(low, made, spread(second), g + spare)
-    inverse = _product(low, first, second, g)
+        made = low.narrowed(_product(low, made, spread(factors[0]), g), -most, most)
+        return _product(low, made, spread(factors[1]), g + spare)
+    inverse = _product(low, *factors, g)
     return _product(low, made, spread(inverse), g + spare)
+
+
+def _factor(low: Lowering, y: int, unit: int) -> int:
+    """_K / y to a relative E; times y it has `unit` fraction bits."""
+    lo, hi = low.type(y).bounds or (1, 1)
+    frac, size = unit - low.frac(y), math.prod(low.shape(y))
+    cut = max(0, math.floor(math.log2(lo * WIDEST_ROW)))
+    rows = (-(-(hi - lo) >> cut)) + 1
+    if low.ring.nbytes * size << (rows - 1).bit_length() <= TABLE_BYTES:
+        # Row i is of y between the neighbours of lo + i 2^cut, of lo and above for i = 0.
+        places = np.maximum(lo + (np.arange(rows) << cut), lo + (1 << cut) / 2 - 0.5)
+        return _by_leading_bits(low, y, [round(2**unit * _K / v) for v in places], cut, frac)
+    steps = _steps(lo, hi, math.ceil(math.log2(hi / lo) * STEPS))
+    # Between a and b - 1: of whole numbers, such as 1 and 2, that is not the same as up to b.
+    factors = [round(2 ** (unit + 1) * _K / (a + b - 1)) for a, b in pairwise([*steps, hi + 1])]
+    return _by_comparison(low, y, steps[1:], factors, frac)
+
+
+def _by_leading_bits(low: Lowering, y: int, factors: list[int], cut: int, frac: int) -> int:
+    """factors[i], i = (y - lo) / 2^cut rounded either way, with `frac` fraction bits."""
+    lo, _ = low.type(y).bounds or (1, 1)
+    table = low.constant(low.ring.array(np.array(factors, object).reshape(-1, 1)), frac)
+    place = low.emit("add_ap", y, low.constant(low.ring.array(-lo), low.frac(y)))
+    made = low.emit("lookup_pa", table, place, bits=cut)
+    return low.narrowed(low.reshape(made, low.shape(y)), min(factors), max(factors))
 
 
 def _steps(lo: int, hi: int, count: int) -> list[int]:
@@ -83,7 +119,7 @@ def _steps(lo: int, hi: int, count: int) -> list[int]:
     return sorted({math.ceil(lo * (hi / lo) ** (i / count)) for i in range(count)} | {lo})
 
 
-def _factor(low: Lowering, y: int, steps: list[int], factors: list[int], frac: int) -> int:
+def _by_comparison(low: Lowering, y: int, steps: list[int], factors: list[int], frac: int) -> int:
     """factors[i] where y is at least i of the steps, with `frac` fraction bits."""
     shape, count = low.shape(y), len(steps)
     dims = range(1, len(shape) + 1)

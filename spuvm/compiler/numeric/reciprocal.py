@@ -14,6 +14,7 @@ import numpy.typing as npt
 from spuvm.bytecode.types import Type
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
+from spuvm.compiler.numeric.counts import by_table
 from spuvm.compiler.numeric.limits import plus
 from spuvm.compiler.numeric.polynomial import (
     add_constant,
@@ -46,9 +47,11 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         sign = order.negative(low, y)
         if isinstance(x, int):
             x = arith.settle(low, low.spread(x, shape))
+        made = by_table(low, x, y, shape, again)
+        if made is None and isinstance(x, int):
             made = by_few(low, x, y, shape, again)
-            if made is not None:
-                return _bounded(low, made, low.type(x), given)
+        if made is not None:
+            return _bounded(low, made, low.type(x), given) if isinstance(x, int) else made
         y = low.emit("neg_a", y) if sign is True else y
         signs = "positive" if isinstance(sign, bool) else "both"
         normal = normalise(low, y, g, signs=signs)

@@ -161,24 +161,30 @@ def _read(
 ) -> int:
     """[B, n_1, .., n_K, ...] at indices [B, N] -> [B, N, ...], flat behind."""
     lead, made = index.groups, table
-    inside: list[int] = []
+    doubtful: list[int] = []
     for k, (column, count) in enumerate(zip(index.columns, counts, strict=True)):
-        bits = oblivious.one_hot(low, column, count, index.dtype, mode)
-        row = oblivious.numbers(low, bits)
-        if mode == "drop":
-            inside.append(low.emit("sum_a", row, axes=(2,)))
+        if lead == 1 and not isinstance(made, int):
+            rest = made.size // count
+            found = oblivious.read(low, column, made.reshape(count, rest), o.dtype)
+            if found is not None:
+                lead, made = index.count, low.reshape(found, (index.count, rest))
+                continue
+        within = oblivious.inside(low, column, count)
+        row = oblivious.row(low, column, count, index.dtype, mode)
+        if mode == "drop" and not within:
+            doubtful.append(low.emit("sum_a", row, axes=(2,)))
         rows = row if k == 0 else low.reshape(row, (lead, 1, count))
         size = math.prod(oblivious.shape_of(low, made)) // lead
         flat = oblivious.shaped(low, made, (lead, count, size // count))
-        made = oblivious.contracted(low, rows, flat, o.dtype, mode == "clip")
+        made = oblivious.contracted(low, rows, flat, o.dtype, mode == "clip" or within)
         lead = index.groups * index.count
         made = low.reshape(made, (lead, size // count))
     assert isinstance(made, int)
     fill = fill_value(o.dtype, given)
-    if mode != "drop" or not fill:
+    if not doubtful or not fill:
         return made
-    valid = low.narrowed(inside[0], 0, 1)
-    for other in inside[1:]:
+    valid = low.narrowed(doubtful[0], 0, 1)
+    for other in doubtful[1:]:
         valid = low.emit("mul_aa", *sorted((valid, low.narrowed(other, 0, 1))), trunc=0,
                          form="narrow")  # fmt: skip
     valid = low.spread(low.reshape(valid, (lead, 1)), low.shape(made))
@@ -234,9 +240,13 @@ def slice_of_public(
     table = np.asarray(oblivious.moved(low, table, [axis, rank, *(i for i in range(rank)
                                                                   if i != axis)]))  # fmt: skip
     index = wrap_int(low, start.id, start.dtype)
-    row = oblivious.numbers(low, oblivious.one_hot(low, index, len(table), start.dtype, "clip"))
-    flat = table.reshape(1, len(table), -1)
-    made = oblivious.contracted(low, low.reshape(row, (1, 1, len(table))), flat, o.dtype, True)
+    flat = table.reshape(len(table), -1)
+    found = oblivious.read(low, index, flat, o.dtype)
+    if found is None:
+        row = oblivious.row(low, index, len(table), start.dtype, "clip")
+        row = low.reshape(row, (1, 1, len(table)))
+        found = oblivious.contracted(low, row, flat[None], o.dtype, True)
+    made = found
     made = low.reshape(made, table.shape[1:])
     made = low.transpose(made, [int(i) for i in np.argsort([axis, *(i for i in range(rank)
                                                                     if i != axis)])])  # fmt: skip

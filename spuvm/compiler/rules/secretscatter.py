@@ -98,30 +98,39 @@ class _Write:
 
     def rows(self) -> int:
         """Bits [B, N, P]: P runs over all starts."""
-        counts = [n - s + 1 for n, s in zip(self.extents, self.spans, strict=True)]
         made = [
             oblivious.one_hot(self.low, c, n, self.index.dtype, self.mode)
-            for c, n in zip(self.index.columns, counts, strict=True)
+            for c, n in zip(self.index.columns, self._counts(), strict=True)
         ]
         return oblivious.outer(self.low, made, 2, 1)
 
+    def numbers(self) -> int:
+        """`rows` as numbers."""
+        if len(self.spans) > 1:
+            return oblivious.numbers(self.low, self.rows())
+        (column,), (count,) = self.index.columns, self._counts()
+        return oblivious.row(self.low, column, count, self.index.dtype, self.mode)
+
+    def _counts(self) -> list[int]:
+        return [n - s + 1 for n, s in zip(self.extents, self.spans, strict=True)]
+
     def add(self, base: int, new: int, unique: bool) -> int:
         """base plus everything that goes to a place."""
-        rows = oblivious.numbers(self.low, self.rows())
+        rows = self.numbers()
         return arith.add(self.low, base, self._sums(rows, new, unique))
 
     def set(self, base: int, new: int, unique: bool) -> int:
         """The last update of a place, or what was there."""
         low = self.low
-        bits = self.rows()
-        if self.index.count > 1 and not unique:
+        if self.index.count == 1 or unique:
+            rows = self.numbers()
+        else:
             if any(s > 1 for s in self.spans):
                 raise CompileError(
                     "several windows that may overlap, at secret places",
                     next="use lax.fori_loop with lax.dynamic_update_slice",
                 )
-            bits = self._last_writers(bits)
-        rows = oblivious.numbers(low, bits)
+            rows = oblivious.numbers(low, self._last_writers(self.rows()))
         bounds = [low.type(v).bounds for v in (base, new)]
         if self.index.count == 1 and all(s == 1 for s in self.spans):
             shape = low.shape(base)

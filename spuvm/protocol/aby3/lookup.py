@@ -3,6 +3,9 @@
 The index x is opened as c = x + r mod 2^b, r fresh and known to party 2 alone, which deals a unit
 vector of 2^b numbers at -r to parties 0 and 1. Turned by c it is one at x. Two rounds, whatever the
 size of the table; the bytes grow with it, so this is for small tables or few indices.
+
+With m low bits of x, c and r cut off, the vector is turned to x / 2^m rounded stochastically, as by
+truncation: c / 2^m - r / 2^m is the floor, and one more if the low bits of x and r carry.
 """
 
 from __future__ import annotations
@@ -37,9 +40,9 @@ def index_bits(size: int) -> int:
     return (size - 1).bit_length()
 
 
-def lookup_cost(ring: Ring, indices: int, size: int, columns: int) -> OpCost:
+def lookup_cost(ring: Ring, indices: int, size: int, columns: int, cut: int = 0) -> OpCost:
     """A unit vector, two masked indices and two words per result, in two rounds."""
-    index = small_dtype(index_bits(size)).itemsize * indices
+    index = small_dtype(index_bits(size) + cut).itemsize * indices
     word = ring.nbytes * indices * columns
     return OpCost(2, (index + word, index + word, ring.nbytes * indices * places(size)))
 
@@ -49,7 +52,7 @@ def _one_hot_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) ->
 
 
 def _lookup_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
-    return lookup_cost(ring, args[1].size, *args[0].shape)
+    return lookup_cost(ring, args[1].size, *args[0].shape, attrs["bits"])
 
 
 @TABLE.kernel("one_hot_a", _one_hot_cost)
@@ -70,9 +73,9 @@ def one_hot_a(p: Party, x: AShare, *, size: int) -> Steps:
               2017 (NDSS), eprint 2018/486. Here a third party deals, a unit vector for a table.
     """
     if p.rank == 2:
-        yield from _deal(p, x, size)
+        yield from _deal(p, x, size, 0)
         return _masks(p, (*x.shape, size))
-    c, units = yield from _opened(p, x, size)
+    c, units = yield from _opened(p, x, size, 0)
     (own,) = p.draw(2, (p.ring.dtype, x.size * size))
     mine = np.negative(own).reshape(x.size, size)
     for rows, unit in units:
@@ -81,23 +84,24 @@ def one_hot_a(p: Party, x: AShare, *, size: int) -> Steps:
 
 
 @TABLE.kernel("lookup_pa", _lookup_cost)
-def lookup_pa(p: Party, table: Array, x: AShare) -> Steps:
-    """Public T of N rows, [x] -> [T_x], the row x mod 2^b; rows from N on are 0.
+def lookup_pa(p: Party, table: Array, x: AShare, *, bits: int) -> Steps:
+    """Public T of N rows, [x] -> [T_i], i = x / 2^m mod 2^b; rows from N on are 0.
 
-    Local:    as one_hot_a, but P0 and P1 multiply their parts of e with T before they mask them.
+    Local:    as one_hot_a with masks mod 2^(b+m), whose upper b bits turn the vector; P0 and P1
+              multiply their parts of e with T before they mask them.
     Sends:    as one_hot_a; in round 2 a row of T instead of a unit vector.
     Requires: nothing.
-    Error:    exact.
-    Opens:    as one_hot_a.
+    Error:    exact for m = 0; else i is the floor or the ceiling of x / 2^m.
+    Opens:    as one_hot_a; rounded by a threshold known to one party, as truncation.py says.
     Security: as one_hot_a.
-    Ref:      as one_hot_a.
+    Ref:      as one_hot_a; carry as in truncation.py.
     """
     size, columns = table.shape
     shape = (*x.shape, columns)
     if p.rank == 2:
-        yield from _deal(p, x, size)
+        yield from _deal(p, x, size, bits)
         return _masks(p, shape)
-    c, units = yield from _opened(p, x, size)
+    c, units = yield from _opened(p, x, size, bits)
     (own,) = p.draw(2, (p.ring.dtype, x.size * columns))
     mine = np.negative(own).reshape(x.size, columns)
     for rows, unit in units:
@@ -113,11 +117,11 @@ def _rows(indices: int, size: int) -> Iterator[slice]:
     return (slice(i, min(i + step, indices)) for i in range(0, indices, step))
 
 
-def _deal(p: Party, x: AShare, size: int) -> Steps:
+def _deal(p: Party, x: AShare, size: int, cut: int) -> Steps:
     """Party 2: unit vectors at -r; the other parts of them come from the stream with party 0."""
-    count, n, small = places(size), x.size, small_dtype(index_bits(size))
+    count, n, small = places(size), x.size, small_dtype(index_bits(size) + cut)
     (f02,), (f12,) = p.draw(0, (small, n)), p.draw(1, (small, n))
-    r = _offsets(f02 + f12, count)
+    r = _offsets(f02 + f12, cut, count)
     d1 = p.ring.empty(n * count)
     for rows in _rows(n, size):
         mask = _unit(p, 0, rows, count)
@@ -127,15 +131,15 @@ def _deal(p: Party, x: AShare, size: int) -> Steps:
     yield Exchange()
 
 
-def _opened(p: Party, x: AShare, size: int) -> Steps:
+def _opened(p: Party, x: AShare, size: int, cut: int) -> Steps:
     """Parties 0 and 1: c, and pieces of the unit vectors' part."""
-    count, n, small = places(size), x.size, small_dtype(index_bits(size))
+    count, n, small = places(size), x.size, small_dtype(index_bits(size) + cut)
     (mask,) = p.draw(2, (small, n))
     part = x.total() if p.rank == 0 else x.x1
     mine = cast(flat(part), small) + mask
     beside = Exchange() if p.rank == 0 else Exchange(receive={2: [spec(p.ring.dtype, n * count)]})
     got = yield from open_(p, mine, beside)
-    c = _offsets(mine + got[1 - p.rank][0], count)
+    c = _offsets(mine + got[1 - p.rank][0], cut, count)
     if p.rank == 0:
         return c, ((rows, _unit(p, 2, rows, count)) for rows in _rows(n, size))
     d1 = got[2][0].reshape(n, count)
@@ -148,8 +152,8 @@ def _unit(p: Party, other: int, rows: slice, count: int) -> Array:
     return mask.reshape(shape)
 
 
-def _offsets(x: Array, count: int) -> Array:
-    return (x.astype(np.int64)) & (count - 1)
+def _offsets(masked: Array, cut: int, count: int) -> Array:
+    return np.asarray((masked >> cut).astype(np.int64) & (count - 1))
 
 
 def _masks(p: Party, shape: tuple[int, ...]) -> AShare:
