@@ -52,7 +52,8 @@ def _one_hot_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) ->
 
 
 def _lookup_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
-    return lookup_cost(ring, args[1].size, *args[0].shape, attrs["bits"])
+    size, columns = args[0].shape
+    return lookup_cost(ring, args[1].size, size, columns, attrs["bits"])
 
 
 @TABLE.kernel("one_hot_a", _one_hot_cost)
