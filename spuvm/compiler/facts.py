@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spuvm.bytecode.program import Instruction
-from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.context import Choice, Lowering, Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,11 @@ class RelativeEntropy:
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """The value is `source` - p, where the bit is set or, if that is None, everywhere."""
+    """The value is `source` - p, or of a choice whose `yes` is that source, less p."""
 
     source: RelativeEntropy
-    bit: int | None
+    choice: Choice | None
+    p: Any
 
 
 @dataclass(frozen=True, slots=True)

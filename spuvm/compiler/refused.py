@@ -27,7 +27,8 @@ _WHY = {
     "psum_invariant psum_invariant_start psum_start pvary ragged_all_to_all "
     "reduce_scatter reduce_scatter_done reduce_scatter_start reduced_vary_cast_p shard_map "
     "unreduced_psum unreduced_psum_start unreduced_reduce_scatter unreduced_reduce_scatter_start "
-    "vary_unreduced_cast_p reduced_vary_cast unreduced_pmax unreduced_pmin vary_unreduced_cast",
+    "vary_unreduced_cast_p reduced_vary_cast unreduced_pmax unreduced_pmin vary_unreduced_cast "
+    "global_array_to_host_local_array host_local_array_to_global_array",
     "made for accelerators; use dot_general, jax.nn.dot_product_attention without an "
     "implementation, or einsum": "dot_product_attention_bwd_wrapper "
     "dot_product_attention_fp8_bwd_wrapper dot_product_attention_fp8_fwd_wrapper "

@@ -102,6 +102,50 @@ def test_gradients_of_relative_entropies() -> None:
         assert near(made[1], 1 - slope - wide / q)
 
 
+def test_relative_entropies_of_small_numbers_and_much_larger_ones() -> None:
+    """Where p / q has few digits, or none, and an error of its logarithm counts little."""
+    p = np.float32([1.5, 0.25, 2, 0.0078125, 2, 1.75, 0.5, 0])
+    q = np.float32([1e5, 3e9, 2e12, 17, 2.125, 1.625, 2.0**-18, 4e9])
+    for name in ("kl_div", "rel_entr"):
+        fn, want = getattr(js, name), getattr(exact, name)(p.astype(np.float64), q)
+        assert near(run(lambda p, q, fn=fn: fn(jnp.clip(p, 0, 2), q), p, q)[0], want)
+        assert near(run(fn, p, q)[0], want)
+
+
+def test_relative_entropies_outside_of_their_domain() -> None:
+    p, q = np.float32([-1, -3e12, 2, 0, 1e3, 0]), np.float32([2, 3e12, 0, -1, -1e12, 1e12])
+    most = configuration(64).fxp.max_float
+    for fn in (js.kl_div, js.rel_entr):
+        (got,) = run(fn, p, q)
+        assert near(got, np.minimum(np.asarray(fn(p, q), np.float64), most)), fn
+
+
+def test_second_derivatives_of_relative_entropies() -> None:
+    p, q = np.float32([0.5, 3, 255, 1e4, 0.03125, 7]), np.float32([0.25, 3, 1.5, 2e3, 0.5, 1e6])
+    wide = p.astype(np.float64)
+    for fn in (js.kl_div, js.rel_entr):
+        (first, mixed), _ = run(lambda p, q, fn=fn: _rows(fn, p, q), p, q)[0]
+        assert near(first, 1 / wide), first
+        assert near(mixed, -1 / q.astype(np.float64)), mixed
+
+
+def _rows(fn: Any, p: Any, q: Any) -> Any:
+    """The matrices of second derivatives, element by element, as one array."""
+    return jnp.stack([jnp.stack(row) for row in jax.vmap(jax.hessian(fn, (0, 1)))(p, q)])
+
+
+def test_relative_entropies_in_the_derivative_of_a_loop() -> None:
+    """JAX keeps what does not depend on the iteration for the way back."""
+    q = np.float32([254.5, 255, 255.5])
+
+    def total(p: Any, q: Any, fn: Any) -> Any:
+        return lax.scan(lambda c, v: (c + fn(p, v), None), jnp.zeros(()), q)[0]
+
+    for fn, slope in ((js.kl_div, 0), (js.rel_entr, 1)):
+        (got,) = run(lambda p, q, fn=fn: jax.grad(total)(p, q, fn), np.float32(255), q)
+        assert near(got, (np.log(255 / q.astype(np.float64)) + slope).sum())
+
+
 def test_squares_of_quotients_of_small_numbers_keep_their_digits() -> None:
     """Only a factor of -1, 0 or 1 may be taken out of a quotient: others are rounded first."""
     x, y = np.float32([1.25e-3, -0.001]), np.float32([1.5e-3, 0.0015])

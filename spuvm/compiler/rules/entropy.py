@@ -8,17 +8,19 @@ follows it).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from spuvm.compiler import entropy
 from spuvm.compiler.alignment import places_of
-from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.context import Choice, Lowering, Secret
 from spuvm.compiler.facts import LogProduct, RelativeEntropy, Remainder, mark, root
-from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.rules import Out
 from spuvm.compiler.values import Value, kind_of, lift, public
 from spuvm.compiler.varying import Varying
@@ -79,27 +81,73 @@ def times_logarithm(
     return made
 
 
-def relative(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value] | None:
-    """rel_entr and kl_div where JAX keeps them whole, as 0.12 does; None where that will do.
+def relative(
+    low: Lowering, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value], derivative: bool
+) -> list[Value] | None:
+    """rel_entr, kl_div and their derivatives where JAX keeps them whole, as 0.12 does, else None.
 
-    They are one function there, with an absolute value in kl_div alone.
+    What they are where an operand is not above 0 stays JAX's.
     """
-    steps = {eqn.primitive.name for eqn in jaxpr.eqns}
-    if "log1p" not in steps:
+    found = _forms(jaxpr)
+    if found is None:
         return None
-    p, q = beside(low, jaxpr, args, o)
-    if _few(low, p):
+    body = jaxpr.replace(debug_info=jaxpr.debug_info._replace(arg_names=None, result_paths=None))
+    given: dict[Any, Value] = {v: np.zeros(v.aval.shape, np.bool_) for v in found.choices}
+    if not derivative and found.whole is not None:
+        p, q = lower_jaxpr(low, body.replace(outvars=[found.p, found.q]), consts, args)
+        if not _few(low, p):
+            form = entropy.divergence if found.divergence else entropy.relative_entropy
+            o = Out(found.whole.aval.shape, found.whole.aval.dtype)
+            (made,) = in_parts(low, o, lambda p, q: form(p, q, low.f), (p, q))
+            if isinstance(made, Secret):
+                mark(low, made.id, RelativeEntropy(p, q, found.divergence))
+            given = {found.whole: made}
+    kept = [e for e in jaxpr.eqns if not given.keys() & set(e.outvars)]
+    body = body.replace(eqns=kept, invars=[*given, *jaxpr.invars])
+    return lower_jaxpr(low, body, consts, [*given.values(), *args])
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """What JAX 0.12 computes of p / q.
+
+    choices: the bits by which it takes log(1 + (p - q) / q) or log(p / q), and not log p - log q:
+    that is right everywhere here, while a small quotient has few digits.
+    whole: p log(p / q), or with `divergence` also - p + q.
+    """
+
+    p: Any
+    q: Any
+    choices: tuple[Any, ...]
+    whole: Any
+    divergence: bool
+
+
+def _forms(jaxpr: Any) -> _Forms | None:
+    makers = {v: e for e in jaxpr.eqns for v in e.outvars}
+
+    def made_by(a: Any, name: str) -> Any:
+        eqn = None if isinstance(a, core.Literal) else makers.get(a)
+        return eqn if eqn is not None and eqn.primitive.name == name else None
+
+    quotient, near, choices = None, None, []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name != "and":
+            continue
+        above, below = made_by(eqn.invars[0], "gt"), made_by(eqn.invars[1], "lt")
+        if above is not None and below is not None and above.invars[0] is below.invars[0]:
+            quotient = made_by(above.invars[0], "div") or quotient
+            choices.append(eqn.outvars[0])
+        elif below is not None and eqn.invars[0] in choices:  # a series of (p - q) / q
+            near = eqn.outvars[0]
+    if quotient is None:
         return None
-    divergence = "abs" in steps
-
-    def whole(p: Any, q: Any) -> Any:
-        both = (p > 0) & (q > 0)
-        a, b = jnp.where(both, p, 1.0), jnp.where(both, q, 1.0)
-        form = entropy.divergence if divergence else entropy.relative_entropy
-        outside = jnp.where((p == 0) & (q >= 0), q if divergence else 0.0, jnp.inf)
-        return jnp.where(both, form(a, b, low.f), outside)
-
-    return in_parts(low, o, whole, (p, q))
+    p, q = quotient.invars
+    products = (e for e in jaxpr.eqns if e.primitive.name == "mul" and e.invars[0] is p)
+    chosen = (e for e in jaxpr.eqns if near in e.invars)
+    made = next(products if near is None else chosen, None)
+    whole = None if made is None else made.outvars[0]
+    return _Forms(p, q, tuple(choices), whole, near is not None)
 
 
 def _few(low: Lowering, x: Value) -> bool:
@@ -140,9 +188,10 @@ def _is_own_log(low: Lowering, o: Out, x: Value, p: Value) -> bool:
 def remainder(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     """`made` is x - y: remembered where it is the relative entropy of p and q less p."""
     if isinstance(x, Secret) and kind_of(o.dtype) == "float":
-        bit, found = _behind(low, x)
+        choice, found = _behind(low, x)
+        bit = None if choice is None else choice.bit
         if found is not None and _same(low, found.p, y, o, bit):
-            mark(low, made.id, Remainder(found, bit))
+            mark(low, made.id, Remainder(found, choice, y))
     return made
 
 
@@ -154,29 +203,48 @@ def total(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
         fact = low.facts.get(root(low, part.id)) if isinstance(part, Secret) else None
         if not isinstance(fact, Remainder):
             continue
-        given, bit = fact.source, fact.bit
-        if not _same(low, given.q, q, o, bit):
+        given, choice = fact.source, fact.choice
+        if not _same(low, given.q, q, o, None if choice is None else choice.bit):
             continue
         (better,) = in_parts(
             low, o, lambda p, q: entropy.divergence(p, q, low.f), (given.p, given.q)
         )
-        if bit is not None:
-            from spuvm.compiler.rules.compare import select
-
-            better = select(low, o, Secret(bit, np.dtype(np.bool_)), better, made)
+        if choice is not None:
+            other = _elsewhere(low, o, choice.no, fact.p, q)
+            better = _select(low, o, choice.bit, better, other)
         assert isinstance(better, Secret)
         return Secret(mark(low, better.id, RelativeEntropy(given.p, given.q, True)), o.dtype)
     return made
 
 
-def _behind(low: Lowering, x: Secret) -> tuple[int | None, RelativeEntropy | None]:
-    """(bit, what is known of x where the bit is set): the bit is None where it is known always."""
-    bit: int | None = None
+def _elsewhere(low: Lowering, o: Out, x: Value, p: Value, q: Value) -> Value:
+    """x - p + q, where numbers of x that are chosen to be infinite stay so."""
+    choice = low.choices.get(x.id) if isinstance(x, Secret) else None
+    if choice is not None and _infinite(choice.no):
+        return _select(low, o, choice.bit, _elsewhere(low, o, choice.yes, p, q), choice.no)
+    operands = [v if isinstance(v, Secret | Varying) else public(v) for v in (x, p, q)]
+    return in_parts(low, o, lambda x, p, q: x - p + q, operands)[0]
+
+
+def _infinite(x: Value) -> bool:
+    return not isinstance(x, Secret | Varying) and bool(np.isposinf(public(x)).all())
+
+
+def _select(low: Lowering, o: Out, bit: int, yes: Value, no: Value) -> Value:
+    from spuvm.compiler.rules.compare import select
+
+    return select(low, o, Secret(bit, np.dtype(np.bool_)), yes, no)
+
+
+def _behind(low: Lowering, x: Secret) -> tuple[Choice | None, RelativeEntropy | None]:
+    """(choice, what is known of x where its bit is set): None where it is known always."""
     choice = low.choices.get(x.id)
     if choice is not None and isinstance(choice.yes, Secret):
-        bit, x = choice.bit, choice.yes
+        x = choice.yes
+    else:
+        choice = None
     fact = low.facts.get(root(low, x.id))
-    return bit, fact if isinstance(fact, RelativeEntropy) and not fact.whole else None
+    return choice, fact if isinstance(fact, RelativeEntropy) and not fact.whole else None
 
 
 def _same(low: Lowering, chosen: Value, x: Value, o: Out, bit: int | None = None) -> bool:

@@ -81,8 +81,8 @@ def known(
         return _rising(low, out[0], jaxpr, args)
     if name in entropy.LOGARITHMS:
         return entropy.times_logarithm(low, name, out[0], jaxpr, args)
-    if name == "_rel_entr" and len(args) == 2:
-        return entropy.relative(low, out[0], jaxpr, args)
+    if name in ("_rel_entr", "_rel_entr_jvp"):
+        return entropy.relative(low, jaxpr, consts, args, name == "_rel_entr_jvp")
     if name == "_hypot":
         return _in_floats(low, out, _hypot, args)
     if name == "bessel_jn":
