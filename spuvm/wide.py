@@ -249,7 +249,7 @@ def _axes(options: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _sum(limbs: tuple[Array, Array], axis: Any, keepdims: bool) -> Array:
+def _sum(limbs: tuple[Array, Array], axis: Any, keepdims: Any) -> Array:
     """Sums of half words, which cannot overflow below 2^32 terms, and their carries."""
     low, high = limbs
     half, mask = np.uint64(32), np.uint64((1 << 32) - 1)
