@@ -108,9 +108,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         low.checked = "float" if out and out[0].dtype.kind not in "biu" else "wrapping"
     try:
         seen = len(low.watched) if low.watched is not None else 0
-        made = _rule(low, eqn, operands)(low, out, *operands, **eqn.params)
-        results = made if isinstance(made, (tuple, list)) else (made,)
-        missing.follow(low, eqn, operands, results)
+        results = missing.lowered(low, eqn, _rule(low, eqn, operands), out, operands)
         overflow.note_saturation(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen

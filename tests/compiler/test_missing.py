@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.special as js
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,17 +47,95 @@ RIGHT: dict[str, Any] = {
     "a branch": lambda x, m: jnp.nansum(
         lax.cond(m[2, 1], lambda v: v, lambda v: v * 2, jnp.where(m, x, nan)), 0
     ),
+    "comparisons": lambda x, m: [
+        f(jnp.where(m, x, nan), 0.25) for f in (lax.lt, lax.le, lax.gt, lax.ge, lax.eq, lax.ne)
+    ],
+    "compared with itself": lambda x, m: (jnp.where(m, x, nan) <= jnp.where(m, x, nan)),
+    "zero where it is": lambda x, m: jnp.where(jnp.where(m, x, nan) > 0, jnp.where(m, x, nan), 0),
+    "the other one": lambda x, m: jnp.fmax(jnp.where(m, x, nan), x - 1),
+    "a sum with one": lambda x, m: jnp.nan_to_num(jnp.where(m, x, nan).sum(0), nan=7.0),
+    "a median with one": lambda x, m: jnp.nan_to_num(jnp.median(jnp.where(m, x, nan), 0), nan=7.0),
+    "softmax": lambda x, m: jnp.nan_to_num(jax.nn.softmax(jnp.where(m, x, nan), 1), nan=7.0),
+    "sorted": lambda x, m: jnp.nan_to_num(jnp.sort(jnp.where(m, x, nan), 0), nan=7.0),
+    "sorted down": lambda x, m: jnp.nan_to_num(
+        jnp.sort(jnp.where(m, x, nan), 0, descending=True), nan=7.0
+    ),
+    "argsort": lambda x, m: jnp.argsort(3 - jnp.where(m, x, nan), 0),
+    "sorted beside": lambda x, m: [
+        jnp.nan_to_num(v, nan=7.0)
+        for v in lax.sort((jnp.where(m, x, nan), x, jnp.where(x > 0, x, nan)), num_keys=2)
+    ],
+    "at a secret place": lambda x, m: jnp.nan_to_num(
+        jnp.where(m, x, nan)[m.astype(jnp.int32)[:, 0]], nan=7.0
+    ),
+    "a slice": lambda x, m: jnp.isnan(
+        lax.dynamic_slice(jnp.where(m, x, nan), (m.sum() % 3, 1), (2, 2))
+    ),
+    "gradient of a median": lambda x, m: jax.grad(
+        lambda x: jnp.nanmedian(jnp.where(m, x, nan)[:, 1])
+    )(x),
 }  # fmt: skip
+WHOLE: dict[str, Any] = {  # what is lowered as one function
+    "xlogy": lambda v, x: js.xlogy(v, 0.5 + x * x),
+    "xlogy in the other": lambda v, x: js.xlogy(x, jnp.abs(v) + 0.25),
+    "xlog1py": lambda v, x: js.xlog1py(v, x * x),
+    "kl_div": lambda v, x: js.kl_div(jnp.abs(v) + 0.25, 0.5 + x * x),
+    "along another axis": lambda v, x: jax.vmap(js.xlogy, (1, None), 1)(v, 1 + x[:, 0] ** 2),
+    "poch": lambda v, x: js.poch(2 + jnp.abs(x), v * v),
+    "logaddexp": lambda v, x: jnp.logaddexp(v, x),
+    "softplus": lambda v, x: jax.nn.softplus(v),
+    "ldexp": lambda v, x: jnp.ldexp(v, 2),
+    "frexp": lambda v, x: jnp.frexp(v)[0],
+    "hypot": lambda v, x: jnp.hypot(x, v),
+    "erfcx": lambda v, x: js.erfcx(v * v),
+    "expi": lambda v, x: js.expi(1 + v * v),
+    "expn": lambda v, x: js.expn(2, 1 + v * v),
+    "gammaln": lambda v, x: js.gammaln(1 + v * v),
+    "betainc": lambda v, x: js.betainc(1.5, 2.5, jax.nn.sigmoid(v)),
+    "log_ndtr": lambda v, x: js.log_ndtr(v),
+    "arcsinh": lambda v, x: jnp.arcsinh(v),
+    "sinc": lambda v, x: jnp.sinc(v),
+}
+NOT_NUMBERS: dict[str, Any] = {  # public ones beside secrets
+    "joined": lambda x: jnp.nanmean(jnp.concatenate([x, jnp.full((2, 4), nan)]), 0),
+    "padded": lambda x: jnp.nansum(jnp.pad(x, 1, constant_values=nan), 0),
+    "chosen": lambda x: jnp.nanmean(jnp.where(np.eye(6, 4) == 0, x, nan), 0),
+    "written into": lambda x: jnp.nansum(jnp.full((8, 4), nan).at[1:7].set(x), 1),
+    "written": lambda x: jnp.isnan(x.at[1].set(nan)),
+    "written at a secret place": lambda x: jnp.nansum(
+        x.at[(x[0, 0] > 0).astype(jnp.int32)].set(nan), 0
+    ),
+    "before differences": lambda x: jnp.nansum(jnp.diff(x, axis=0, prepend=nan), 0),
+    "read at a secret place": lambda x: jnp.isnan(
+        jnp.array([1.0, nan, 2.0])[(x[:, 0] > 0).astype(jnp.int32)]
+    ),
+}
 WARNED: dict[str, Any] = {  # right too, but where a column is missing: JAX has NaN there
     "nanmax": lambda x, m: jnp.nanmax(jnp.where(m, x, nan), 0),
     "nanvar": lambda x, m: jnp.nanvar(jnp.where(m, x, nan), 0),
     "nanstd": lambda x, m: jnp.nanstd(jnp.where(m, x, nan), 0),
+    "nanmedian": lambda x, m: jnp.nanmedian(jnp.where(m, x, nan), 0),
+    "nanmedian of all": lambda x, m: jnp.nanmedian(jnp.where(m, x, nan)),
+    "nanquantile": lambda x, m: jnp.nanquantile(
+        jnp.where(m, x, nan), jnp.array([0.0, 0.2, 0.3, 1.0]), axis=0
+    ),
+    "nanquantile at a secret": lambda x, m: jnp.nanquantile(
+        jnp.where(m, x, nan), x[0, 0] ** 2 / (1 + x[0, 0] ** 2)
+    ),
+    "nanquantile below": lambda x, m: jnp.nanquantile(
+        jnp.where(m, x, nan), 0.45, axis=0, method="lower"
+    ),
+    "nanpercentile": lambda x, m: jnp.nanpercentile(jnp.where(m, x, nan), 30.0, axis=0),
+    "nanmedian under vmap": lambda x, m: jax.vmap(
+        lambda x, m: jnp.nanmedian(jnp.where(m, x, nan)), 1
+    )(x, m),
 }
 LOST: dict[str, Any] = {
     "a result": lambda x, m: jnp.where(m, x, nan),
     "a sum": lambda x, m: jnp.where(m, x, nan).sum(),
     "a mean": lambda x, m: jnp.mean(2 * jnp.where(m, x, nan)),
-    "a comparison": lambda x, m: jnp.where(m, x, nan) < 1,
+    "a product": lambda x, m: jnp.where(m, x, nan) @ x.T,
+    "several orders": lambda x, m: js.bessel_jn(jnp.where(m, x, nan)[:, 1], v=1),
     "a sort": lambda x, m: jnp.sort(jnp.where(m, x, nan), 0),
     "into a loop": lambda x, m: lax.fori_loop(0, 2, lambda i, v: v + 1, jnp.where(m, x, nan)),
     "out of a loop": lambda x, m: lax.map(lambda v: jnp.where(v > 0, v, nan), x),
@@ -68,28 +147,90 @@ def data(seed: int) -> tuple[np.ndarray, np.ndarray]:
     mask = rng.uniform(size=(6, 4)) < rng.uniform(0.2, 0.9)
     mask[rng.integers(0, 6)] = True  # no column without any
     mask[1, 1] = True
-    return rng.normal(size=(6, 4)).astype("f4"), mask
+    x = np.rint(rng.normal(size=(6, 4)) * 256) / 256
+    x[1] = x[0]  # ties
+    return x.astype("f4"), mask
 
 
-def compare(fn: Any, x: np.ndarray, mask: np.ndarray, **options: Any) -> None:
-    got, want = sf.simulate(fn, **options)(x, mask), fn(x, mask)
+def compare(fn: Any, *args: np.ndarray, ring: int = 64, **options: Any) -> None:
+    config = sf.Config(ring=ring, frac_bits={32: 8, 64: 18, 128: 40}[ring])
+    got = sf.simulate(fn, config=config, **options)(*args)
+    with jax.enable_x64(True):
+        wide = [a.astype("f8") if a.dtype == "f4" else a for a in args]
+        want = fn(*map(jnp.asarray, wide))
+    tolerance = {32: 2.0**-4, 64: 2.0**-12, 128: 2.0**-22}[ring]
     for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert np.abs(np.asarray(g, "f8") - np.asarray(w, "f8")).max() < 2e-3
+        g, w = np.asarray(g, "f8"), np.asarray(w, "f8")
+        assert (np.abs(g - w) <= tolerance * np.maximum(1, np.abs(w))).all(), (g, w)
+
+
+RINGS = st.sampled_from((32, 64, 128))
+SEEDS = st.integers(0, 2**16)
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@given(seed=st.integers(0, 2**16))
-def test_what_a_mask_leaves_out_is_not_counted(name: str, seed: int) -> None:
+@given(seed=SEEDS, ring=RINGS)
+def test_what_a_mask_leaves_out_is_not_counted(name: str, seed: int, ring: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", RangeWarning)
-        compare(RIGHT[name], *data(seed))
+        compare(RIGHT[name], *data(seed), ring=ring)
 
 
 @pytest.mark.parametrize("name", WARNED)
-@given(seed=st.integers(0, 2**16))
-def test_what_is_nan_where_nothing_is_left(name: str, seed: int) -> None:
+@given(seed=SEEDS, ring=RINGS)
+def test_what_is_nan_where_nothing_is_left(name: str, seed: int, ring: int) -> None:
     with pytest.warns(RangeWarning, match=r"test_missing.py:\d+ .*NaN cannot be represented"):
-        compare(WARNED[name], *data(seed))
+        compare(WARNED[name], *data(seed), ring=ring)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@given(seed=SEEDS, ring=RINGS)
+def test_through_functions_that_are_lowered_as_one(name: str, seed: int, ring: int) -> None:
+    def fn(x: Any, m: Any) -> Any:
+        made = WHOLE[name](jnp.where(m, x, nan), x)
+        return jnp.isnan(made), jnp.nan_to_num(made, nan=7.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RangeWarning)
+        compare(fn, *data(seed), ring=ring)
+
+
+@pytest.mark.parametrize("name", NOT_NUMBERS)
+@given(seed=SEEDS, ring=RINGS)
+def test_public_ones_beside_secrets(name: str, seed: int, ring: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RangeWarning)
+        compare(NOT_NUMBERS[name], data(seed)[0], ring=ring)
+
+
+@given(seed=SEEDS, ring=RINGS, size=st.integers(1, 11), part=st.floats(0, 1, width=16))
+def test_quantiles_as_numpy_has_them(seed: int, ring: int, size: int, part: float) -> None:
+    """Of any number of those that are there, from one to all of them."""
+    rng, part = np.random.default_rng(seed), np.rint(part * 256) / 256
+    x = np.float32(np.rint(rng.normal(size=(size, 3)) * 10 ** rng.uniform(0, 3) * 256) / 256)
+    mask = rng.uniform(size=x.shape) < rng.uniform(0, 1)
+    mask[rng.integers(0, size)] = True
+
+    def fn(x: Any, m: Any) -> Any:
+        left = jnp.where(m, x, nan)
+        return jnp.nanmedian(left, 0), jnp.nanquantile(left, part, axis=0)
+
+    config = sf.Config(ring=ring, frac_bits={32: 8, 64: 18, 128: 40}[ring])
+    with pytest.warns(RangeWarning, match="NaN cannot be represented"):
+        got = sf.simulate(fn, config=config)(x, mask)
+    left = np.where(mask, x.astype("f8"), np.nan)
+    want = np.nanmedian(left, 0), np.nanquantile(left, part, axis=0)
+    tolerance = {32: 2.0**-4, 64: 2.0**-12, 128: 2.0**-22}[ring]
+    for g, w in zip(got, want, strict=True):
+        assert (np.abs(g - w) <= tolerance * np.maximum(1, np.abs(w))).all(), (g, w)
+
+
+def test_a_result_is_0_where_it_is_missing() -> None:
+    """Nothing else of what it was made of is opened there."""
+    x, mask = data(3)
+    with pytest.warns(RangeWarning, match="the result is 0"):
+        got = sf.simulate(lambda x, m: jnp.maximum(jnp.where(m, x, nan), 100 + x))(x, mask)
+    np.testing.assert_allclose(got, np.where(mask, 100 + x, 0), atol=2.0**-16)
 
 
 @pytest.mark.parametrize("name", LOST)
@@ -99,6 +240,8 @@ def test_what_loses_it_says_so(name: str) -> None:
         sf.simulate(LOST[name])(x, mask)
 
 
-@pytest.mark.parametrize("name", ["nanmean", "equal", "finite", "replaced"])
+@pytest.mark.parametrize(
+    "name", ["nanmean", "equal", "finite", "replaced", "sorted", "argsort", "sorted beside"]
+)
 def test_under_shadow(name: str) -> None:
     compare(RIGHT[name], *data(2), check="shadow")

@@ -16,7 +16,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.loops import LoopSpec, lower_loop
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.public import count_steps
-from spuvm.compiler.rules import Out, structured
+from spuvm.compiler.rules import Out, missing, structured
 from spuvm.compiler.rules.compare import BOOL, equal, select
 from spuvm.compiler.rules.known_calls import kept_whole, known
 from spuvm.compiler.rules.varying import select_public
@@ -33,7 +33,9 @@ from spuvm.errors import CompileError
 def call(low: Lowering, out: list[Out], *args: Value, **params: Any) -> Sequence[Value]:
     """The called function, inlined."""
     if "_prim" in params and (own := kept_whole(params["_prim"])) is not None:
-        return own(low, out, *args)
+        with missing.aside(low, args):
+            found = own(low, out, *args)
+        return missing.of_elements(low, out, args, [None for _ in args], found)
     inner = body_of(params)
     if inner is None:
         raise CompileError("a call without a body")

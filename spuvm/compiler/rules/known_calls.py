@@ -13,12 +13,13 @@ import numpy as np
 from jax.extend import core
 
 from spuvm.compiler import arith, exponential, hypergeometric, integrals, order, whole
+from spuvm.compiler.alignment import places_of
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.refused import instead_of_call
-from spuvm.compiler.rules import Out, entropy, expm
+from spuvm.compiler.rules import Out, entropy, expm, missing
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
 from spuvm.compiler.series import is_finer
@@ -50,11 +51,36 @@ def known(
         return lower_jaxpr(low, _without_neighbours(jaxpr), consts, args)
     if is_finer(jaxpr):
         return _with_more_bits(low, jaxpr, consts, args)
-    if name in BY_NAME and _is_jax_own(jaxpr, name):
-        return BY_NAME[name](low, out, *args)
     made = expm.backward(low, out, jaxpr, consts, args)
     if made is not None:
         return made
+    with missing.aside(low, args):
+        made = _of_elements(low, out, jaxpr, args, name)
+    return None if made is None else _left_out(low, out, jaxpr, args, made)
+
+
+def _left_out(
+    low: Lowering, out: list[Out], jaxpr: Any, args: Sequence[Value], made: list[Value]
+) -> list[Value]:
+    """Results of a function of elements, missing where one of its operands is."""
+    if not any(isinstance(v, Secret) and v.id in low.missing for v in args):
+        return made
+    name = _special(jaxpr)
+    if name in ("bessel_jn", "hyp2f1"):  # of several orders; not NaN there
+        missing.lost(low, args)
+        return made
+    if name in integrals.FUNCTIONS or name == "expi":  # others are coefficients
+        return list(missing.of_elements(low, out, args[-1:], [None], made))
+    places = places_of(jaxpr, out[0].shape)
+    return list(missing.of_elements(low, out, args, places, made))
+
+
+def _of_elements(
+    low: Lowering, out: list[Out], jaxpr: Any, args: Sequence[Value], name: str
+) -> list[Value] | None:
+    """The results of a known function of one element of each operand, else None."""
+    if name in BY_NAME and _is_jax_own(jaxpr, name):
+        return BY_NAME[name](low, out, *args)
     instead = instead_of_call(jaxpr)
     if instead is not None:
         raise CompileError(f"{name.strip('_')} of a secret has no form here", next=instead)

@@ -15,7 +15,7 @@ import numpy as np
 
 from spuvm.compiler import arith, order, sortplan
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules import Out, missing, rule
 from spuvm.compiler.rules.integer import flipped, width_of
 from spuvm.compiler.rules.reduce import tree
 from spuvm.compiler.values import Value, kind_of, lift, wrap_int
@@ -28,8 +28,10 @@ INDEX = np.dtype(np.int32)
 def sort(
     low: Lowering, out: list[Out], *xs: Value, dimension: int, num_keys: int, **_: Any
 ) -> Sequence[Secret]:
-    """Sort along one axis by the first `num_keys` operands, stably."""
+    """Sort along one axis by the first `num_keys` operands, stably, what is missing last."""
     shape = out[0].shape
+    if any(isinstance(x, Secret) and x.id in low.missing for x in xs):
+        return missing.sorted_with(low, out, xs, dimension, num_keys)
     columns = [_column(low, x, o, dimension) for x, o in zip(xs, out, strict=True)]
     if shape[dimension] >= 2 and 0 not in shape:
         dtypes = [o.dtype for o in out]
