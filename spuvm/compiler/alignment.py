@@ -20,8 +20,10 @@ LAYOUT = frozenset(["broadcast_in_dim", "transpose", "reshape", "squeeze", "expa
 Places = npt.NDArray[np.int32]
 
 
-def places_of(jaxpr: Any, shape: tuple[int, ...]) -> list[Places | None]:
+def places_of(jaxpr: Any, shape: tuple[int, ...], result: int = 0) -> list[Places | None]:
     """Per operand of `jaxpr` which of its elements, counted flat, each one of a result is made of.
+
+    `shape` is that of the result, which is counted from 0.
 
     None for operands that are scalars or have the shape of the result and its order.
 
@@ -38,7 +40,7 @@ def places_of(jaxpr: Any, shape: tuple[int, ...]) -> list[Places | None]:
             continue
         given: list[Places | None] = [None] * len(avals)
         given[i] = np.arange(aval.size, dtype=np.int32).reshape(aval.shape)
-        made = _follow(jaxpr, given)[0]
+        made = _follow(jaxpr, given)[result]
         if made is None or made.shape != shape:
             raise CompileError(
                 "how the operands of this function meet inside of vmap is not known",

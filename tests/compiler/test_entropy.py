@@ -24,7 +24,7 @@ from spuvm.protocol.plain import run_plain
 def run(fn: Any, *xs: np.ndarray, ring: int = 64, range: Any = (None, None)) -> list[np.ndarray]:
     """The results on secrets of these values."""
     config = configuration(ring)
-    specs = [SecretSpec(x.shape, "float32", "a", *range) for x in xs]
+    specs = [SecretSpec(x.shape, str(x.dtype), "a", *range) for x in xs]
     made = compile_function(fn, specs, config=config)
     outs = run_plain(made.program, encode_all(made, xs, config), np.random.default_rng(1), "ranges")
     return decode_all(made, outs, config)
@@ -195,6 +195,38 @@ def test_orders_of_exponential_integrals_meet_as_vmap_says(axes: tuple[Any, Any]
         v[None] if a is None else np.moveaxis(v, a, 0) for v, a in zip((n, x), axes, strict=True)
     )
     assert near(got, exact.expn(n, x.astype(np.float64)))
+
+
+@pytest.mark.parametrize("axes", AXES)
+@given(ring=st.sampled_from((32, 64, 128)), seed=st.integers(0, 2**16), out=st.integers(0, 1))
+def test_functions_with_whole_numbers_meet_as_vmap_says(
+    axes: tuple[Any, Any], ring: int, seed: int, out: int
+) -> None:
+    """Squares; what numpy says of them."""
+    rng = np.random.default_rng(seed)
+    shapes = [(3,) * (1 + (a is not None)) for a in axes]
+    x = np.float32(rng.integers(-999, 999, shapes[0]) / 256)
+    n, k = (rng.integers(-5, 6, s).astype("i4") for s in (shapes[1], shapes[0]))
+    x_, n_, k_ = (
+        v[None] if a is None else np.moveaxis(v, a, 0)
+        for v, a in ((x, axes[0]), (n, axes[1]), (k, axes[0]))
+    )
+    (got,) = run(jax.vmap(jnp.ldexp, axes, out), x, n, ring=ring)
+    assert near(np.moveaxis(got, out, 0), np.ldexp(x_.astype("f8"), n_), ring), got
+    (got,) = run(jax.vmap(jnp.gcd, axes, out), k, n, ring=ring)
+    np.testing.assert_array_equal(np.moveaxis(got, out, 0), np.gcd(k_, n_))
+    if axes[0] is not None:
+        mantissa, exponent = run(jax.vmap(jnp.frexp, axes[0], (out, 1 - out)), x, ring=ring)
+        parts = np.frexp(x_.astype("f8"))
+        assert near(np.moveaxis(mantissa, out, 0), parts[0], ring)
+        np.testing.assert_array_equal(np.moveaxis(exponent, 1 - out, 0), parts[1])
+
+
+def test_the_slope_of_ldexp_under_vmap() -> None:
+    x, n = np.float32([[0.5, -3], [1.25, 7]]), np.int32([2, -3])
+    slope = jax.grad(lambda v: jax.vmap(jnp.ldexp, (1, 0))(v, n).sum())
+    (got,) = run(slope, x)
+    assert near(got, np.broadcast_to(np.ldexp(1.0, n), (2, 2)))
 
 
 # --- the density of the beta distribution, the derivative of betainc ---------------------------

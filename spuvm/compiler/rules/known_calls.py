@@ -13,7 +13,8 @@ import numpy as np
 from jax.extend import core
 
 from spuvm.compiler import arith, exponential, hypergeometric, integrals, order, whole
-from spuvm.compiler.alignment import places_of
+from spuvm.compiler.alignment import LAYOUT, places_of
+from spuvm.compiler.calls import body_of
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
@@ -80,7 +81,7 @@ def _of_elements(
 ) -> list[Value] | None:
     """The results of a known function of one element of each operand, else None."""
     if name in BY_NAME and _is_jax_own(jaxpr, name):
-        return BY_NAME[name](low, out, *args)
+        return _by_name(low, out, jaxpr, args, name)
     instead = instead_of_call(jaxpr)
     if instead is not None:
         raise CompileError(f"{name.strip('_')} of a secret has no form here", next=instead)
@@ -262,10 +263,48 @@ def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list
     return in_place(low, lambda v, _: integrals.bessel_jn(v, order, steps), x)
 
 
+_NUMPY = r"(\w+) at .*jax._src.numpy.(?:ufuncs|lax_numpy)\.py"
+
+
 def _is_jax_own(jaxpr: Any, name: str) -> bool:
-    """Whether the body is what JAX makes of its own function of this name."""
-    fn = getattr(jnp, name, None)
-    return fn is not None and _traces_to(jaxpr, fn)
+    """Whether the body is what JAX makes of its own function of this name, also inside of vmap."""
+    m = re.match(_NUMPY, jaxpr.debug_info.func_src_info)
+    if m is None or m[1] != name:
+        return False
+    if name == "gcd":  # of integers there is no derivative; its loop is another one inside of vmap
+        return True
+    shapes = [jax.ShapeDtypeStruct((), v.aval.dtype) for v in jaxpr.invars]
+    try:
+        own = jax.make_jaxpr(getattr(jnp, name))(*shapes)
+    except TypeError:  # other operands: a derivative
+        return False
+    return _steps(own.jaxpr.eqns[0].params["jaxpr"]) == _steps(jaxpr)
+
+
+def _steps(jaxpr: Any) -> list[str]:
+    """The primitives of a body and of those in it, without those that lay out arrays."""
+    made: list[str] = []
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if eqn.primitive.name not in LAYOUT:
+            body = body_of(eqn.params)
+            made += [eqn.primitive.name, *(_steps(body) if body is not None else ())]
+    return made
+
+
+def _by_name(
+    low: Lowering, out: list[Out], jaxpr: Any, args: Sequence[Value], name: str
+) -> list[Value]:
+    """One of BY_NAME, of operands and results whose axes vmap may have in any order."""
+    if len(out) == 1:
+        return BY_NAME[name](low, out, *entropy.beside(low, jaxpr, args, out[0]))
+    (x,) = args
+    assert isinstance(x, Secret)
+    made = BY_NAME[name](low, [Out(low.shape(x.id), o.dtype) for o in out], x)
+    results = []
+    for i, (v, o) in enumerate(zip(made, out, strict=True)):
+        (places,) = places_of(jaxpr, o.shape, i)
+        results.append(v if places is None else Secret(low.take(v.id, places), o.dtype))
+    return results
 
 
 def _traces_to(jaxpr: Any, fn: Callable[..., Any]) -> bool:

@@ -21,7 +21,7 @@ from spuvm.compiler import order
 from spuvm.compiler.context import Lowering, Missing, Secret
 from spuvm.compiler.facts import Refined, mark, root
 from spuvm.compiler.rules import RULES, Out
-from spuvm.compiler.values import Value, kind_of, lift, public
+from spuvm.compiler.values import Array, Value, kind_of, lift, public
 from spuvm.compiler.varying import Varying
 
 BOOL = np.dtype(np.bool_)
@@ -60,8 +60,11 @@ def nan_to_zero(x: Value, o: Out) -> Value:
     """A case of a selection without NaN; where it is one `chosen` remembers."""
     if isinstance(x, Secret | Varying) or kind_of(o.dtype) != "float":
         return x
-    nan = np.isnan(public(x).astype(np.float64))
-    return np.where(nan, np.zeros((), x.dtype), public(x)) if nan.any() else x
+    return _without_nan(public(x)) if _is_nan(x) else x
+
+
+def _without_nan(c: Array) -> Array:
+    return np.where(np.isnan(c.astype(np.float64)), np.zeros((), c.dtype), c)
 
 
 def chosen(low: Lowering, o: Out, bit: int, yes: Value, no: Value, made: Value) -> Value:
@@ -128,7 +131,7 @@ def lowered(
     """The results of an equation by its rule, which knows nothing of what is missing."""
     name, given = eqn.primitive.name, operands
     if _moves(name, operands):
-        given = [np.nan_to_num(public(x), nan=0.0) if _is_nan(x) else x for x in operands]
+        given = [_without_nan(public(x)) if _is_nan(x) else x for x in operands]
     with aside(low, operands if name in ELEMENTS else ()):
         made = rule(low, out, *given, **eqn.params)
     return _follow(low, eqn, operands, made if isinstance(made, (tuple, list)) else (made,))
@@ -305,7 +308,9 @@ def aside(low: Lowering, operands: Sequence[Value]) -> Iterator[None]:
 
 def _is_nan(x: Value) -> bool:
     """Whether public numbers have NaN among them."""
-    if isinstance(x, Secret | Varying) or not jnp.issubdtype(x.dtype, np.floating):
+    if isinstance(x, Secret | Varying):
+        return False
+    if not jnp.issubdtype(x.dtype if hasattr(x, "dtype") else type(x), np.floating):
         return False
     return bool(np.isnan(public(x).astype(np.float64)).any())
 
