@@ -62,6 +62,26 @@ class ExponentialLess1:
 
 
 @dataclass(frozen=True, slots=True)
+class OneMore:
+    """The value is source + 1."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledExponential:
+    """The value is exp(source) times all of `above`, divided by all of `below`, plus `rest`.
+
+    These are values or public numbers; a rest of None is 0.
+    """
+
+    source: int
+    above: tuple[Any, ...] = ()
+    below: tuple[Any, ...] = ()
+    rest: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class TwiceExponential:
     """The value is exp(-exp(source)) - 1."""
 
@@ -192,6 +212,8 @@ Fact = (
     | LogisticSlope
     | Exponential
     | ExponentialLess1
+    | OneMore
+    | ScaledExponential
     | TwiceExponential
     | Product
     | Quotient

@@ -41,6 +41,12 @@ def constant(low: Lowering, value: Value, out: Out) -> Array:
 @rule("add", "add_any")
 def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x + y; integers modulo the ring."""
+    from spuvm.compiler.rules import powers
+
+    return powers.total(low, out[0], x, y, _add(low, out, x, y))
+
+
+def _add(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     from spuvm.compiler.rules import entropy
 
     (o,) = out
@@ -97,6 +103,12 @@ def neg(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("mul")
 def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x * y; integers modulo the ring, floats as arith.mul and arith.mul_public say."""
+    from spuvm.compiler.rules import powers
+
+    return powers.product(low, out[0], x, y, _mul(low, out, x, y))
+
+
+def _mul(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     (o,) = out
     if not isinstance(x, Secret):
         x, y = y, x

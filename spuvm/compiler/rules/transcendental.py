@@ -37,7 +37,7 @@ from spuvm.compiler.numeric import (
     trigonometric,
 )
 from spuvm.compiler.numeric import reciprocal as division
-from spuvm.compiler.rules import Out, intdiv, rule
+from spuvm.compiler.rules import Out, intdiv, powers, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
 from spuvm.compiler.rules.special import MORE_BITS, finer_product, in_place
 from spuvm.compiler.values import Value, kind_of, lift
@@ -50,7 +50,9 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     if kind_of(o.dtype) != "float":
         return intdiv.quotient(low, o, x, y)
     made = _divided(low, o, x, y)
-    return _growth(low, o, x, y, made) if isinstance(x, Secret) else made
+    if not isinstance(x, Secret):
+        return made
+    return powers.quotient(low, o, x, y, _growth(low, o, x, y, made))
 
 
 def _growth(low: Lowering, o: Out, x: Secret, y: Value, made: Secret) -> Secret:
