@@ -91,20 +91,44 @@ def permutation(pivots: Array, size: int) -> Array:
 
 def geqrf(a: Array) -> tuple[Array, Array]:
     """LAPACK's geqrf: R with the reflectors below it, and their factors tau."""
-    m, n = a.shape
     taus = []
-    for k in range(min(m, n)):
-        if k == m - 1:
-            taus.append(jnp.zeros((), a.dtype))
-            continue
-        beta, v, tau = _reflector(a[k:, k])
-        rest = a[k:, k + 1 :]
-        rest = rest - (tau * v)[:, None] * (v @ rest)[None, :]
-        column = jnp.concatenate([beta[None], v[1:]])[:, None]
-        lower = jnp.concatenate([a[k:, :k], column, rest], 1)
-        a = jnp.concatenate([a[:k], lower], 0)
+    for k in range(min(a.shape)):
+        a, tau = _reflected(a, k)
         taus.append(tau)
     return a, jnp.stack(taus)
+
+
+def geqp3(a: Array) -> tuple[Array, Array, Array]:
+    """LAPACK's geqp3 of columns of which none is fixed: packed factors, the order, and the taus.
+
+    The next column is the first of those with the longest rest; columns are swapped by products
+    with its one-hot vector, each with its number as a last row.
+    """
+    m, n = a.shape
+    numbers, taus = jnp.arange(n, dtype=a.dtype)[None], []
+    for k in range(min(m, n)):
+        if k < n - 1:
+            place = jnp.argmax(jnp.sum(a[k:, k:] ** 2, 0))
+            whole = jnp.concatenate([a, numbers], 0)
+            swapped = _swap_first(whole[:, k:].T, place).T
+            a = jnp.concatenate([a[:, :k], swapped[:m]], 1)
+            numbers = jnp.concatenate([numbers[:, :k], swapped[m:]], 1)
+        a, tau = _reflected(a, k)
+        taus.append(tau)
+    order = assume_range(numbers[0], 0, n - 1).astype(np.int32)
+    return a, assume_range(order, 0, n - 1), jnp.stack(taus)
+
+
+def _reflected(a: Array, k: int) -> tuple[Array, Array]:
+    """Step k of geqrf, and its tau."""
+    if k == a.shape[0] - 1:
+        return a, jnp.zeros((), a.dtype)
+    beta, v, tau = _reflector(a[k:, k])
+    rest = a[k:, k + 1 :]
+    rest = rest - (tau * v)[:, None] * (v @ rest)[None, :]
+    column = jnp.concatenate([beta[None], v[1:]])[:, None]
+    lower = jnp.concatenate([a[k:, :k], column, rest], 1)
+    return jnp.concatenate([a[:k], lower], 0), tau
 
 
 def _reflector(x: Array) -> tuple[Array, Array, Array]:
@@ -167,14 +191,23 @@ def householder_product(a: Array, taus: Array) -> Array:
 
 def qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array]:
     """Householder QR with LAPACK's signs."""
-    m, n = a.shape
-    packed, taus = geqrf(a)
+    return _unpacked(*geqrf(a), full_matrices=full_matrices)
+
+
+def pivoted_qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array, Array]:
+    """Householder QR of the columns in an order that is secret, and that order."""
+    packed, order, taus = geqp3(a)
+    return *_unpacked(packed, taus, full_matrices=full_matrices), order
+
+
+def _unpacked(packed: Array, taus: Array, *, full_matrices: bool) -> tuple[Array, Array]:
+    m, n = packed.shape
     rank = m if full_matrices else min(m, n)
     wide = packed[:, :rank]
     if rank > n:
-        wide = jnp.concatenate([packed, jnp.zeros((m, rank - n), a.dtype)], 1)
+        wide = jnp.concatenate([packed, jnp.zeros((m, rank - n), packed.dtype)], 1)
     r = jnp.where(np.tri(rank, n, -1, dtype=bool), 0.0, packed[:rank])
-    return householder_product(wide, taus), r.astype(a.dtype)
+    return householder_product(wide, taus), r.astype(packed.dtype)
 
 
 def multiplied(a: Array, taus: Array, c: Array, *, left: bool, transpose: bool) -> Array:

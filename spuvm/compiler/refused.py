@@ -14,7 +14,7 @@ _WHY = {
     "fixed point has no neighbouring float; add or subtract a number of your own": "nextafter",
     "eigenvalues of a general matrix are complex; "
     "of a symmetric one: w, v = jnp.linalg.eigh(x)": "eig schur",
-    "this factorisation is not built; use qr, cholesky, lu, eigh or solve": "geqp3",
+    "JAX's own part of a factorisation; take jax.scipy.linalg.qr(x, pivoting=True)": "geqp3",
     "part of a random generator: keys are public; sf.random draws secret numbers": ""
     "iota_2x32_shape philox2x32 philox4x32 rng_uniform threefry4x32",
     "code outside of JAX would see a secret; return the value as a result instead": "check "

@@ -78,12 +78,6 @@ def test_sylvesters_equation() -> None:
     assert close(got, exact.solve_sylvester(*(v.astype(np.float64) for v in (a, b, q))))
 
 
-def test_factors_with_pivots() -> None:
-    assert "pivoting=False, or svd" in instead(lambda x: sl.qr(x, pivoting=True), OTHER)
-    q, r = sf.simulate(lambda x: sl.qr(x, pivoting=False))(OTHER)
-    assert close(q @ r, OTHER)
-
-
 def test_roots_of_a_polynomial() -> None:
     p = np.float32([1.0, -3.0, 1.0, 0.5])
     text = instead(lambda p: jnp.roots(p, strip_zeros=False), p)

@@ -4,12 +4,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.linalg as sl
 import numpy as np
 import pytest
 import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
 from jax import lax
-from linalg_cases import CHECKS, SMALL
-from reference import configuration, decode_all, encode_all
+from linalg_cases import CHECKS, SMALL, conditioned
+from reference import configuration, decode_all, encode_all, tolerance
 from scipy.linalg import expm
 
 from spuvm.compiler import SecretSpec, compile_function, matrix
@@ -82,6 +85,37 @@ def test_instructions_count_to_the_line_of_the_user():
     spec = SecretSpec((2, 2), "float32", "a")
     program = compile_function(lambda x: lax.linalg.cholesky(x), [spec], config=config).program
     assert {i.source.split(":")[0] for i in program.instructions if i.source} == {"test_linalg.py"}
+
+
+@pytest.mark.parametrize("bits", [32, 64, 128])
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5), (2, 1), (1, 3)])
+@given(seed=st.integers(0, 2**16), batch=st.sampled_from([(), (2,)]))
+def test_factors_with_pivots(shape, bits, seed, batch):
+    """They are factors, and of the rests of the columns the first is always the longest."""
+    rng, condition = np.random.default_rng(seed), 5 if bits == 32 else 20
+    x = np.stack([conditioned(rng, *shape, condition) for _ in range(2)])
+    x = np.float32(np.rint((x if batch else x[0]) * 256) / 256)
+    fn = partial(sl.qr, pivoting=True, mode="economic")
+    (q, r, order), wanted = run(fn, [x], bits)
+    limit = tolerance(configuration(bits))
+    assert (np.sort(order) == np.arange(shape[1])).all()
+    taken = np.take_along_axis(x, order[..., None, :], -1)
+    assert (np.abs(q @ r - taken) <= limit * np.maximum(1, np.abs(taken)) * 3).all()
+    assert np.abs(np.swapaxes(q, -1, -2) @ q - np.eye(q.shape[-1])).max() <= limit * 3
+    rests = np.sqrt(np.cumsum(r[..., ::-1, :] ** 2, -2)[..., ::-1, :])
+    for k in range(min(shape)):
+        assert (rests[..., k, k:] <= rests[..., k, k : k + 1] + limit).all()
+    same = (order == wanted[2]).all(-1)
+    for g, w in ((q, wanted[0]), (r, wanted[1])):
+        error = np.abs(g - w) / np.maximum(1, np.abs(w))
+        assert (error.max((-1, -2))[same] <= limit).all()
+
+
+def test_derivatives_of_factors_with_pivots():
+    x = conditioned(np.random.default_rng(3), 4, 3, 5)
+    fn = jax.jacfwd(lambda x: sl.qr(x, pivoting=True, mode="economic")[1])
+    for got, want in zip(*run(fn, [x], 64), strict=True):
+        assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
 
 
 @pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])  # 3 needs squarings

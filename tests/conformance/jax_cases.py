@@ -132,7 +132,7 @@ CASES = [
     _exact("shift_right_arithmetic", lambda x, y: lax.shift_right_arithmetic(x, y), (I, I), TWO),
     _exact("population_count", lambda x: lax.population_count(x), (I,), ONE),
     _exact("clz", lambda x: lax.clz(x), (I,), ONE),
-    _exact("mulhi", lax.mulhi, (I, I), ONE),
+    _exact("mulhi", lax.mulhi, (I, I), TWO),
     _exact("rem", lambda x: lax.rem(x, jnp.array(7, x.dtype)), (I,), ONE, "public"),
     Case("rem", lambda x: jnp.remainder(x, 0.75), (Arg(limit=500.0),), ONE, name="float"),
     Case("rem", lambda x, y: lax.rem(x, y), (Arg(limit=40.0), Arg(limit=9.0, lo=0.25)), TWO,

@@ -113,6 +113,8 @@ def checks(condition):
         "qr": (jnp.linalg.qr, tall),
         "qr wide": (jnp.linalg.qr, tall.T[:2]),
         "qr complete": (lambda x: jnp.linalg.qr(x, mode="complete"), tall[:, :2]),
+        "qr pivoted": (lambda x: sl.qr(x, pivoting=True), tall),
+        "qr pivoted wide": (lambda x: sl.qr(x, pivoting=True, mode="economic"), tall.T),
         "geqrf householder_product": (packed, tall[:, :2]),
         "geqrf ormqr": (multiplied, tall, np.concatenate([right, right[:1]])),
         "hessenberg": (rebuilt_hessenberg, square),

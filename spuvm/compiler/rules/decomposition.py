@@ -18,7 +18,6 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import Value, public
-from spuvm.errors import CompileError
 
 
 def by_jax(low: Lowering, fn: Any, batch: int, *operands: Value) -> list[Value]:
@@ -108,10 +107,9 @@ def lu_pivots_to_permutation(
 def qr(
     low: Lowering, out: list[Out], x: Secret, *, full_matrices: bool, pivoting: bool, **_: Any
 ) -> list[Value]:
-    """Householder QR."""
-    if pivoting:
-        raise CompileError("QR with pivoting is not supported", next="use pivoting=False, or svd")
-    return by_jax(low, lambda a: matrix.qr(a, full_matrices=full_matrices), _batch(out[0], 2), x)
+    """Householder QR; with pivots the order of the columns is secret."""
+    form = matrix.pivoted_qr if pivoting else matrix.qr
+    return by_jax(low, partial(form, full_matrices=full_matrices), _batch(out[0], 2), x)
 
 
 @rule("geqrf")
