@@ -55,6 +55,9 @@ def known(
     made = expm.backward(low, out, jaxpr, consts, args)
     if made is not None:
         return made
+    special = _special(jaxpr)
+    if special in ("_rel_entr", "_rel_entr_jvp"):
+        return entropy.relative(low, jaxpr, consts, args, special == "_rel_entr_jvp")
     with missing.aside(low, args):
         made = _of_elements(low, out, jaxpr, args, name)
     return None if made is None else _left_out(low, out, jaxpr, args, made)
@@ -108,8 +111,6 @@ def _of_elements(
         return _rising(low, out[0], jaxpr, args)
     if name in entropy.LOGARITHMS:
         return entropy.times_logarithm(low, name, out[0], jaxpr, args)
-    if name in ("_rel_entr", "_rel_entr_jvp"):
-        return entropy.relative(low, jaxpr, consts, args, name == "_rel_entr_jvp")
     if name == "_hypot":
         return _in_floats(low, out, _hypot, args)
     if name == "bessel_jn":

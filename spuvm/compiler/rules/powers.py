@@ -2,7 +2,7 @@
 
 jax.scipy.special.boxcox is (e^(a log x) - 1) / a, whose derivative JAX makes of e^(a log x), which
 for a small x has no digits left, divided by x. Products with e^u, and what is added to one of them,
-are remembered until then.
+are remembered until then, outside of functions of the compiler's own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _scaled(low: Lowering, x: Value) -> ScaledExponential | None:
 
 def product(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     """`made` is x y: remembered where one of them has an exponential in it."""
-    if kind_of(o.dtype) != "float":
+    if low.lines != "own" or kind_of(o.dtype) != "float":
         return made
     for one, other in ((x, y), (y, x)):
         known = _scaled(low, one)
@@ -61,7 +61,7 @@ def product(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
 
 def total(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     """`made` is x + y: remembered where one of them has an exponential in it, or is 1."""
-    if kind_of(o.dtype) != "float":
+    if low.lines != "own" or kind_of(o.dtype) != "float":
         return made
     for one, other in ((x, y), (y, x)):
         if isinstance(one, Secret) and _is_one(other):
@@ -82,7 +82,7 @@ def _is_one(x: Value) -> bool:
 
 def quotient(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     """`made` is x / y: the power one less where x has a power of y in it, else remembered."""
-    known = _scaled(low, x)
+    known = _scaled(low, x) if low.lines == "own" else None
     if known is None or isinstance(y, Varying):
         return made
     by = _spread(low, o, y)
