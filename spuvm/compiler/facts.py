@@ -82,6 +82,17 @@ class ScaledExponential:
 
 
 @dataclass(frozen=True, slots=True)
+class BesselResidual:
+    """What bessel_jn keeps for the way back: its operand.
+
+    ways_back: order and steps by the body, as text, of the call that needs it.
+    """
+
+    source: int
+    ways_back: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class TwiceExponential:
     """The value is exp(-exp(source)) - 1."""
 
@@ -212,6 +223,7 @@ Fact = (
     | LogisticSlope
     | Exponential
     | ExponentialLess1
+    | BesselResidual
     | OneMore
     | ScaledExponential
     | TwiceExponential

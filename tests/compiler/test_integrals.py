@@ -82,6 +82,53 @@ def test_bounds_of_results_are_known() -> None:
     assert np.abs(got - want / want.sum()).max() <= tolerance(config)
 
 
+SLOPES: dict[str, tuple[Any, Any]] = {
+    "of one order": (
+        lambda x: jax.grad(lambda v: js.bessel_jn(v, v=2)[2].sum())(x),
+        lambda x: exact.jvp(2, x),
+    ),
+    "of the first": (
+        lambda x: jax.grad(lambda v: js.bessel_jn(v, v=0)[0].sum())(x),
+        lambda x: exact.jvp(0, x),
+    ),
+    "of all, weighted": (
+        lambda x: jax.grad(lambda v: (js.bessel_jn(v, v=3) * jnp.arange(4.0)[:, None] / 4).sum())(
+            x
+        ),
+        lambda x: sum(k / 4 * exact.jvp(k, x) for k in range(4)),
+    ),
+    "of several calls": (
+        lambda x: jax.grad(lambda v: js.bessel_jn(v, v=1)[1].sum() + js.bessel_jn(v, v=2)[2].sum())(
+            x
+        ),
+        lambda x: exact.jvp(1, x) + exact.jvp(2, x),
+    ),
+    "of a function of x": (
+        lambda x: jax.grad(lambda v: js.bessel_jn(jnp.sin(v), v=1)[1].sum())(x),
+        lambda x: exact.jvp(1, np.sin(x)) * np.cos(x),
+    ),
+    "forwards": (
+        lambda x: jax.jvp(lambda v: js.bessel_jn(v, v=2)[2], (x,), (x / 16,))[1],
+        lambda x: exact.jvp(2, x) * x / 16,
+    ),
+    "of one number": (
+        lambda x: jax.grad(lambda v: js.bessel_jn(v, v=2)[2])(x[1])[None],
+        lambda x: exact.jvp(2, x[1:2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("ring", [32, 64, 128])
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_of_bessel_functions(name: str, ring: int) -> None:
+    x = np.float32([0.5, 2, 7.5, -3, 0, 14])
+    fn, truth = SLOPES[name]
+    (got,), warnings = run(fn, x, ring)
+    want = truth(x.astype(np.float64))
+    assert np.abs(got - want).max() <= tolerance(configuration(ring))
+    assert warnings == ()
+
+
 # --- constants that are 0 in fixed point ------------------------------------------------------
 
 LOST = {

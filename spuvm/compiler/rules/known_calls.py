@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.refused import instead_of_call
-from spuvm.compiler.rules import Out, entropy, expm, missing
+from spuvm.compiler.rules import Out, bessel, entropy, expm, missing
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
 from spuvm.compiler.series import is_finer
@@ -114,7 +113,7 @@ def _of_elements(
     if name == "_hypot":
         return _in_floats(low, out, _hypot, args)
     if name == "bessel_jn":
-        return _bessel_jn(low, out[0], jaxpr, args)
+        return bessel.bessel_jn(low, out, jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
         return [_logaddexp(low, out[0], *args)]
     return None
@@ -248,22 +247,6 @@ def _rising(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Va
     return entropy.in_parts(low, o, function, entropy.beside(low, jaxpr, args, o))
 
 
-def _bessel_jn(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Value]:
-    """All orders up to the one that was asked for."""
-    scans = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
-    order, steps = (o.shape or (1,))[0] - 1, scans[0].params["length"] - 1
-    call = partial(jax.scipy.special.bessel_jn, v=order, n_iter=steps)
-    if len(args) != 1 or not _traces_to(jaxpr, call):
-        raise CompileError(
-            "bessel_jn inside of vmap or of a derivative has no form for secrets",
-            next="call it on the whole array: it takes its elements one by one anyway; its slope "
-            "is, with n > 0: j = bessel_jn(x, v=n + 1); slope = (j[n - 1] - j[n + 1]) / 2",
-        )
-    (x,) = args
-    assert isinstance(x, Secret)
-    return in_place(low, lambda v, _: integrals.bessel_jn(v, order, steps), x)
-
-
 _NUMPY = r"(\w+) at .*jax._src.numpy.(?:ufuncs|lax_numpy)\.py"
 
 
@@ -306,20 +289,6 @@ def _by_name(
         (places,) = places_of(jaxpr, o.shape, i)
         results.append(v if places is None else Secret(low.take(v.id, places), o.dtype))
     return results
-
-
-def _traces_to(jaxpr: Any, fn: Callable[..., Any]) -> bool:
-    """Whether a call of `fn` has this body."""
-    avals = [v.aval for v in jaxpr.invars]
-    shapes = [
-        jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False))
-        for a in avals
-    ]
-    try:
-        (call,) = jax.make_jaxpr(fn)(*shapes).jaxpr.eqns
-    except (TypeError, ValueError):  # no such call, or no call at all
-        return False
-    return str(call.params["jaxpr"].jaxpr) == str(jaxpr)
 
 
 def _signbit(low: Lowering, out: list[Out], x: Value) -> list[Value]:
