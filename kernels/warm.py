@@ -13,14 +13,14 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from spuvm.kernels import arith, bits, fixed, matmul, tables, uint128, wide
+from spuvm.kernels import arith, bits, fixed, matmul, scaling, tables, uint128, wide
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
 
 RINGS = (np.dtype("<u4"), np.dtype("<u8"))
 WIDE = np.dtype("V16")
-MODULES = (arith, bits, fixed, matmul, tables, uint128, wide)
+MODULES = (arith, bits, fixed, matmul, scaling, tables, uint128, wide)
 
 
 def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool:
@@ -123,6 +123,8 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     square = np.zeros((2, 2), ring)
     yield matmul.matmul_rows, (square, square, square.copy())
     yield matmul.matmul_dots, (square, square, square.copy())
+    yield scaling.parted, (r, 1, b.copy(), r.copy(), r.copy())
+    yield scaling.joined, (r, 1, 1, r.copy())
     offset = np.zeros(2, np.int64)
     yield tables.unit_deal, (square, offset, square.copy())
     yield tables.turned, (square, offset, square.copy())
@@ -137,6 +139,12 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
             yield arith.shift_keep, (r, s, 1, b.copy(), r.copy())
             yield arith.shift_second, (b, b, s, s, r, 1, s.copy(), r.copy())
             yield arith.shift_finish, (r, s, 1, r.copy())
+            yield scaling.parted_first, (r, b, s, 1, b.copy(), r.copy(), r.copy())
+            yield scaling.wraps, (b, b, s, r.copy())
+            yield scaling.scaled_first, (r, 1, r, b, s, r, 1, b.copy(), r.copy())
+            yield scaling.scaled_deal, (r, 1, r, b, s, s, 1, s.copy(), r.copy())
+            yield scaling.scaled_keep, (r, 1, r, s, 1, b.copy(), r.copy())
+            yield scaling.scaled_second, (r, 1, b, b, s, s, r, 1, s.copy(), r.copy())
 
 
 def _wide() -> Iterator[Call]:

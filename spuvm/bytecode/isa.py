@@ -462,6 +462,44 @@ def _trunc_sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _trunc_a(ring, (total,), {"bits": attrs["bits"]})
 
 
+def _room(op: str, ring: int, factor: Type, terms: int, bits: int) -> None:
+    need(0 < bits < ring - 2, f"{op}: cannot truncate {bits} of {ring} bits")
+    largest = factor.magnitude(1 << (ring - 1)) if factor.size else 0
+    need(
+        terms * largest << bits < 1 << (ring - 2),
+        f"{op}: {terms} x {factor.bounds} leaves no room for {bits} bits more in {ring}",
+    )
+
+
+def _scaled(op: str, ring: int, x: Type, factor: Type, bits: int) -> Type:
+    _room(op, ring, factor, 1, bits)
+    t = Type("a", x.shape, x.frac + factor.frac - bits)
+    return _product_bounds(ring, t, x, factor, 1, bits)
+
+
+@interactive("scale_ap", "ap", "bits", "x * p / 2^bits as trunc_a, for x of any size")
+def _scale_ap(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, factors = args
+    _public_fits("scale_ap", x, factors)
+    _is_ring("scale_ap", factors)
+    return _scaled("scale_ap", ring, x, factors, attrs["bits"])
+
+
+@interactive("scale_dot_pa", "pa", "bits", "batched p[B,M,K] @ x[B,K,N] / 2^bits as scale_ap")
+def _scale_dot_pa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    factors, x, bits = args[0], args[1], attrs["bits"]
+    t = _dot("scale_dot_pa", ring, factors, x, bits)
+    _room("scale_dot_pa", ring, factors, x.shape[1], bits)
+    return t
+
+
+@interactive("scale_sum_a", "a+", "coefficients factor bits", "sum of c_i * x_i, then as scale_ap")
+def _scale_sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    total = _lincomb_a(ring, args, {"coefficients": attrs["coefficients"]})
+    factor = Type("p", (), 0, 0, attrs["factor"], attrs["factor"])
+    return _scaled("scale_sum_a", ring, total, factor, attrs["bits"])
+
+
 # --- bits ------------------------------------------------------------------------------------
 
 

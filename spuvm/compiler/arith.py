@@ -19,6 +19,7 @@ from spuvm.wide import elements as wide_elements
 
 Array = npt.NDArray[Any]
 Apply = Callable[[int, int], int]
+Scaled = Callable[[int, int, int], int]
 AnyPublic = TypeVar("AnyPublic", npt.NDArray[Any], Varying, npt.NDArray[Any] | Varying)
 
 
@@ -244,7 +245,11 @@ def mul_public(low: Lowering, x: int, c: Array | Varying) -> int:
     c = uniform(c)
     if not isinstance(c, Varying) and c.ndim == 0 and c and abs(np.frexp(c)[0]) == 0.5:
         return _power_of_two(low, x, int(np.frexp(c)[1]) - 1, bool(c < 0))
-    return linear(low, x, c, lambda v, p: low.emit("mul_ap", v, p), 1)
+
+    def scaled(v: int, p: int, bits: int) -> int:
+        return low.emit("scale_ap", v, p, bits=bits)
+
+    return linear(low, x, c, lambda v, p: low.emit("mul_ap", v, p), 1, scaled)
 
 
 def _power_of_two(low: Lowering, x: int, exponent: int, negative: bool) -> int:
@@ -262,8 +267,17 @@ def _power_of_two(low: Lowering, x: int, exponent: int, negative: bool) -> int:
     return retype(low, x, low.frac(x) - exponent)
 
 
-def linear(low: Lowering, x: int, c: Array | Varying, apply: Apply, terms: int) -> int:
+def linear(
+    low: Lowering,
+    x: int,
+    c: Array | Varying,
+    apply: Apply,
+    terms: int,
+    scaled: Scaled | None = None,
+) -> int:
     """apply(x, encoded c), where apply sums `terms` products of ring elements per result.
+
+    scaled(x, encoded c, bits) is apply(x, encoded c) / 2^bits for x of any size, if there is that.
 
     The fraction bits of `c` are chosen so that each element keeps 24 (at least 20) significant
     bits, more where the program has more than 28 fraction bits, or is right to the last place of
@@ -292,14 +306,17 @@ def linear(low: Lowering, x: int, c: Array | Varying, apply: Apply, terms: int) 
                 return apply(y, encode(low, c, bits))
     cap = min((low.bits - 4 - largest - log_terms) // 2, low.bits - 4)
     bits = min(exact, max(0, digits - smallest), cap)
-    return _split(low, to_frac(low, x, low.f), c, bits, apply)  # of integers the parts, too
-
-
-def _split(low: Lowering, x: int, c: Array | Varying, bits: int, apply: Apply) -> int:
-    """apply(x, c) for any representable x: the high part exactly, the low part truncated."""
+    x = to_frac(low, x, low.f)  # of integers the parts, too
     if bits <= 0:
         return apply(x, encode(low, c, 0))
     p = encode(low, c, bits)
+    if scaled is not None and terms * low.type(p).magnitude(low.bound) << bits < low.bound:
+        return scaled(x, p, bits)
+    return _split(low, x, p, bits, apply)
+
+
+def _split(low: Lowering, x: int, p: int, bits: int, apply: Apply) -> int:
+    """apply(x, p) for any representable x: the high part exactly, the low part truncated."""
     with low.unchecked():
         high = low.emit("trunc_a", x, bits=bits)
         rest = low.emit("sub_aa", x, low.emit("shl_a", high, bits=bits, frac=low.frac(x)))

@@ -20,7 +20,10 @@ from spuvm.compiler.folded import Folded
 from spuvm.errors import CompileError
 
 Array = npt.NDArray[Any]
-_GUARDED = "add_aa sub_aa add_ap sub_pa lincomb_a mul_ap shl_a sum_a mul_aa dot_aa dot_ap dot_pa"
+_GUARDED = """
+add_aa sub_aa add_ap sub_pa lincomb_a mul_ap scale_ap shl_a sum_a mul_aa dot_aa dot_ap dot_pa
+scale_dot_pa
+"""
 GUARDED = frozenset(_GUARDED.split())
 MOVES = frozenset(["broadcast", "reshape", "transpose", "slice", "retype_a", "shl_a", "trunc_a"])
 

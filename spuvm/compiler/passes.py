@@ -201,6 +201,27 @@ def fuse_sum_truncation(program: Program) -> Program:
     return rewritten(program, rewrite, "trunc_a")
 
 
+def fuse_scaled_sum(program: Program) -> Program:
+    """A public combination that is only scaled is never stored either."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        chain = r.only_use(i.args[0], ("reshape", "retype_a"))
+        total, factor = r.made(chain[-1], "lincomb_a"), r.made(i.args[1], "const")
+        if total is None or factor is None or r.uses[chain[-1]] != 1 or factor.types[0].shape:
+            return None
+        made = r.emit(
+            "scale_sum_a",
+            *(r.new[a] for a in total.args),
+            source=total.source,
+            coefficients=total.attrs["coefficients"],
+            factor=factor.types[0].lo or 0,
+            bits=number(i, "bits"),
+        )
+        return r.shaped(made, i.types[0])
+
+    return rewritten(program, rewrite, "scale_ap")
+
+
 def split_rows(program: Program) -> Program:
     """A truncated sum over the leading axis becomes a combination of its rows, which are views."""
 
@@ -350,5 +371,6 @@ PASSES: tuple[Pass, ...] = (
     combine_sums,
     fuse_truncation,
     fuse_sum_truncation,
+    fuse_scaled_sum,
     dce,
 )

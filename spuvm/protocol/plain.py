@@ -79,13 +79,13 @@ class Plain:
                 raise ProtocolError(f"truncation of a value outside |x| < 2^{self.ring.bits - 2}")
         return self.rounded(x, bits)
 
-    def rounded(self, x: Array, bits: int) -> Array:
-        """As trunc, for all values."""
+    def rounded(self, x: Array, bits: int, factor: Array | int = 1) -> Array:
+        """As trunc, for all values, times a factor below 2^(k-2-bits)."""
         value = self.signed(x)
         r = self.choices(bits, x.shape)
-        low = value & ((1 << bits) - 1)  # split first, so that nothing can overflow
+        low = (value & ((1 << bits) - 1)) * factor  # split first, so that nothing can overflow
         carry = (low + self.made(r.astype(value.dtype))) >> bits
-        return self.wrap((value >> bits) + carry)
+        return self.wrap((value >> bits) * factor + carry)
 
 
 MEANING: dict[str, Meaning] = {}
@@ -329,6 +329,26 @@ def _dot_aa(p: Plain, types: Any, x: Array, y: Array, trunc: int, form: str) -> 
 @means("trunc_sum_a")
 def _trunc_sum(p: Plain, types: Any, *xs: Array, coefficients: Any, bits: int) -> Array:
     return p.trunc(_lincomb(p, types, *xs, coefficients=coefficients), bits)
+
+
+@means("scale_ap")
+def _scale(p: Plain, types: Any, x: Array, factors: Array, bits: int) -> Array:
+    return p.rounded(x, bits, p.signed(factors))
+
+
+@means("scale_dot_pa")
+def _scale_dot(p: Plain, types: Any, factors: Array, x: Array, bits: int) -> Array:
+    f, value = p.signed(factors), p.signed(x)
+    low = f @ (value & ((1 << bits) - 1))  # split first, so that nothing can overflow
+    r = p.choices(bits, low.shape)
+    return p.wrap(f @ (value >> bits) + ((low + p.made(r.astype(low.dtype))) >> bits))
+
+
+@means("scale_sum_a")
+def _scale_sum(
+    p: Plain, types: Any, *xs: Array, coefficients: Any, factor: int, bits: int
+) -> Array:
+    return p.rounded(_lincomb(p, types, *xs, coefficients=coefficients), bits, factor)
 
 
 @means("trunc_a")

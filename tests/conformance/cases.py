@@ -346,6 +346,36 @@ def _trunc_sum(ring: Ring, op: str) -> Iterator[Any]:
         yield (a((40,), -top, top),) * 5, {"coefficients": (1, 2, 3, -4, 1), "bits": bits}, 1
 
 
+@record("scale_ap")
+def _scale(ring: Ring, op: str) -> Iterator[Any]:
+    """Operands of any size, as long as the result has at most the ring's size."""
+    top, most = ring.bound - 1, ring.bits - 3
+    for bits in (1, 7, ring.bits // 2 - 4, ring.bits - 6):
+        largest = 1 << min(bits, most - bits)
+        for shape in SHAPES:
+            for factors in ((), shape):
+                c = Type("p", factors, 4, 0, -largest, largest - 1)
+                yield (a(shape, -top, top, 4), c), {"bits": bits}, 1
+
+
+@record("scale_dot_pa")
+def _scale_dot(ring: Ring, op: str) -> Iterator[Any]:
+    for bits in (1, 7, ring.bits // 2 - 6):
+        for batch, m, k, n in MATRICES:
+            most = max(1, min(1 << bits, ring.bound >> bits) // max(1, 2 * k))
+            c = Type("p", (batch, m, k), 4, 0, -most, most)
+            yield (c, a((batch, k, n), -ring.bound // 2, ring.bound // 2, 4)), {"bits": bits}, 1
+
+
+@record("scale_sum_a")
+def _scale_sum(ring: Ring, op: str) -> Iterator[Any]:
+    top = ring.bound // 16
+    for bits in (2, 8, ring.bits // 2 - 4):
+        for factor in (1, 3, -(1 << bits) + 1):
+            attrs = {"coefficients": (3, -5, 1 << 3), "factor": factor, "bits": bits}
+            yield (a((40,), -top, top, 4),) * 2 + (a((40,), -9, 9, 4),), attrs, 1
+
+
 def representable(m: int) -> Callable[[Ring, Values], Values]:
     """Shrink the second operand until the preconditions of a full product hold."""
 

@@ -41,6 +41,8 @@ class Scene:
     dead_bits: str = "refused"
     numbers: tuple[int, ...] = (0, 1)  # the instruction runs under these numbers, as in a loop
     public: tuple[tuple[int, ...], ...] = ()  # a public table: the operand before the secrets
+    matrix: tuple[tuple[int, ...], ...] = ()  # a public matrix [1,M,K], for every row
+    factor: int = 0  # a public factor, the operand after the secrets
     layout: str = "words"  # of messages: first words of all rows first, or "rows" one by one
 
     def __str__(self) -> str:
@@ -64,6 +66,8 @@ def scenes(bits: int) -> list[Scene]:
         Scene("trunc_a", {"bits": f}, (wide,)),
         Scene("trunc_sum_a", {"coefficients": (3, -5), "bits": f}, (x, y)),
         Scene("trunc_a", {"bits": 1}, (wide,)),
+        Scene("scale_ap", {"bits": f}, (wide,), factor=5),
+        Scene("scale_sum_a", {"coefficients": (3, -5), "factor": -77, "bits": f}, (x, y)),
         Scene("trunc_a", {"bits": bits - 3}, (wide,)),
         Scene("b2a", {}, ((1, (0, 1)),)),
         Scene("b2a", {}, ((5, (0, 31)),)),
@@ -80,8 +84,18 @@ def scenes(bits: int) -> list[Scene]:
     ]  # fmt: skip
     made += [Scene("one_hot_a", {"size": size}, ((0, (0, -1)),), layout="rows")
              for size in (2, 5)]  # fmt: skip
-    made += [Scene("lookup_pa", {"bits": cut}, ((0, (0, -1)),), public=((0, 0), (3, top), (0, 1)),
-                   layout="rows") for cut in (0, 9)]  # fmt: skip
+    made += [
+        Scene(
+            "lookup_pa",
+            {"bits": cut},
+            ((0, (0, -1)),),
+            public=((0, 0), (3, top), (0, 1)),
+            layout="rows",
+        )
+        for cut in (0, 9)
+    ]
+    made += [Scene("scale_dot_pa", {"bits": f}, (wide,), ((N, 2, 1),), matrix=((3, -5),),
+                   layout="rows")]  # fmt: skip
     if bits == 64 or LONG:  # keys of two words
         made += [Scene("sort_a", {"keys": (bits - 1,), "lows": (-ring.bound,), **pairs}, (wide,),
                        rows, numbers=(0,), layout="rows")]  # fmt: skip
@@ -119,6 +133,11 @@ def watch(
     traces = []
     for number in scene.numbers:
         fn = steps or interactive(scene.op)
+        if scene.matrix:
+            matrix = ring.array(np.array(scene.matrix, object))
+            fn = behind(fn, np.broadcast_to(matrix, (N, *matrix.shape)))
+        if scene.factor:
+            fn = before(fn, ring.array(np.array(scene.factor)))
         if scene.public:
             fn = behind(fn, ring.array(np.array(scene.public, object)))
         traces.append(lockstep(ring, fn, operands, scene.attrs, streams=streams, number=number))
@@ -135,6 +154,11 @@ def watch(
         results = View([arranged(a) for a in arrays_of(traces[0].results[i])], groups=groups)
         # Bits come in whole bytes, so the upper ones may be 0.
         yield from (f"party {i} result: {w}" for w in findings(results, N, dead_bits="allowed"))
+
+
+def before(fn: Callable[..., Any], factor: np.ndarray) -> Callable[..., Any]:
+    """A protocol function with its last operand given."""
+    return lambda p, *shares, **attrs: fn(p, *shares, factor, **attrs)
 
 
 def behind(fn: Callable[..., Any], table: np.ndarray) -> Callable[..., Any]:

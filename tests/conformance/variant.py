@@ -64,6 +64,14 @@ class Variant:
         if self.op == "trunc_sum_a":
             terms = zip(signed, self.attrs["coefficients"], strict=True)
             return np.asarray(sum(x * c for x, c in terms), object), self.attrs["bits"]
+        if self.op == "scale_sum_a":
+            terms = zip(signed, self.attrs["coefficients"], strict=True)
+            total = np.asarray(sum(x * c for x, c in terms), object)
+            return total * self.attrs["factor"], self.attrs["bits"]
+        if self.op == "scale_dot_pa":
+            return np.asarray(signed[0] @ signed[1], object), self.attrs["bits"]
+        if self.op == "scale_ap":
+            return np.asarray(signed[0] * signed[1], object), self.attrs["bits"]
         if self.op == "trunc_a":
             return signed[0], self.attrs["bits"]
         made = signed[0] * signed[1] if self.op == "mul_aa" else signed[0] @ signed[1]

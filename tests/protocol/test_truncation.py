@@ -28,7 +28,12 @@ def of_a_product(p: Party, x: AShare, *, bits: int) -> Steps:
     return (yield from truncate_product(p, accumulate, x.size, bits))
 
 
-FORMS = {"fused": of_a_product, "shared": interactive("trunc_a")}
+def with_a_factor(p: Party, x: AShare, *, bits: int) -> Steps:
+    """Scaling by one, which is truncation; factors follow in tests of their own."""
+    return (yield from interactive("scale_ap")(p, x, p.ring.array(np.array(1)), bits=bits))
+
+
+FORMS = {"fused": of_a_product, "shared": interactive("trunc_a"), "scaled": with_a_factor}
 
 
 def errors(
@@ -102,6 +107,23 @@ def test_rounding_has_no_bias(form: str, owner: int | None, bits: int) -> None:
         error = errors(ring, FORMS[form], repeated(ring, [x], n), 8, owner)
         fraction = (x % 256) / 256
         assert abs(error.mean() - fraction) <= 8 * np.sqrt(fraction * (1 - fraction) / n)
+
+
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_scaling_takes_any_operand(bits: int) -> None:
+    """f x is far above the ring; its quotient is right, and rounded up as its fraction says."""
+    ring, m, n = Ring(bits), bits // 2 - 4, 20_000
+    numbers = [ring.bound - 1, 1 - ring.bound, ring.bound // 3, 1, -1, 0]
+    for factor in ((1 << m) - 1, 1 - (1 << m), 12345 % (1 << m), 12, 1 << m - 2, 0):
+        given = ring.array(np.array(factor, object))
+        for x in numbers:
+            shares = share(repeated(ring, [x], n), ring)
+            trace = lockstep(ring, interactive("scale_ap"), [shares, [given] * 3], {"bits": m})
+            floor, rest = divmod(x * factor, 1 << m)
+            error = (value_of(trace.results) - ring.array(np.array(floor, object))).astype(np.int64)
+            assert set(error.tolist()) <= {0, 1}
+            fraction = rest / 2**m
+            assert abs(error.mean() - fraction) <= 8 * np.sqrt(fraction * (1 - fraction) / n)
 
 
 @pytest.mark.parametrize("form", FORMS)

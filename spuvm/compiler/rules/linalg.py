@@ -80,4 +80,11 @@ def product(low: Lowering, a: int | Array, b: int | Array, inner: int, kind: str
     if kind != "float":
         return apply(secret, low.constant(low.ring.array(constant)))
     wide = arith.finite(low, constant)
-    return arith.linear(low, secret, wide, apply, inner)
+
+    def scaled(x: int, p: int, bits: int) -> int:
+        if swap:
+            return low.emit("scale_dot_pa", p, x, bits=bits)
+        left, right = (low.transpose(v, (0, 2, 1)) for v in (p, x))
+        return low.transpose(low.emit("scale_dot_pa", left, right, bits=bits), (0, 2, 1))
+
+    return arith.linear(low, secret, wide, apply, inner, scaled)

@@ -1,6 +1,6 @@
-"""Truncation without large errors: of a fresh product (fused) and of a shared value.
+"""Truncation without large errors: of a fresh product (fused), of a shared value, with a factor.
 
-Both use that a sum of two 64-bit numbers c = x' + r with 0 <= x' < 2^(k-1) reveals its carry by the
+All use that a sum of two 64-bit numbers c = x' + r with 0 <= x' < 2^(k-1) reveals its carry by the
 top bits alone. Rounding is stochastic: x/2^m is rounded up with probability equal to its fraction,
 so multiples of 2^m are exact. The coin lies in the low m bits of two numbers: x = c - r (fused; P0
 and P1 know c, P2 knows r) or x = u + v (shared value; P0 knows u, P1 and P2 know v). Each of them
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spuvm.bytecode.types import Type
-from spuvm.kernels import arith
+from spuvm.kernels import arith, scaling
 from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.local import public_factors, weighted_sum
 from spuvm.protocol.aby3.open import open_
@@ -139,16 +140,16 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     Ref:      ABY3 trunc1 (Mohassel, Rindal 2018, section 5.1, eprint 2018/403) corrected by the
               wrap bit; wrap from top bits as in arXiv 1910.12435, section 3.
     """
-    return (yield from _shift(p, _split(p, x), x.shape, bits))
+    return (yield from _shift(p, split(p, x), x.shape, bits))
 
 
 def trunc_all(p: Party, xs: Sequence[AShare], *, bits: int) -> Steps:
     """trunc_a of several shares at once: flat, one after the other."""
-    parts = in_a_row([(x.size, _split(p, x)) for x in xs])
+    parts = in_a_row([(x.size, split(p, x)) for x in xs])
     return (yield from _shift(p, parts, (sum(x.size for x in xs),), bits))
 
 
-def _split(p: Party, x: AShare) -> Reader:
+def split(p: Party, x: AShare) -> Reader:
     """Pieces of what trunc_a starts from: u at P0, v at P1 and P2."""
     return x.sum_reader() if p.rank == 0 else x.readers()[1 if p.rank == 1 else 0]
 
@@ -170,6 +171,11 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     Security: as trunc_a.
     Ref:      as trunc_a.
     """
+    return (yield from _shift(p, _sum_split(p, xs, coefficients), xs[0].shape, bits))
+
+
+def _sum_split(p: Party, xs: Sequence[AShare], coefficients: tuple[int, ...]) -> Reader:
+    """Pieces of what trunc_a starts from, of a public combination."""
     if p.rank == 0:
         parts = [x.summands() for x in xs]
         arrays = [a for part in parts for a in part]
@@ -179,22 +185,104 @@ def trunc_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     else:
         arrays = [flat(x.x1 if p.rank == 1 else x.x0) for x in xs]
     table = public_factors(p.ring, coefficients)
-    return (yield from _shift(p, lambda s: weighted_sum(arrays, table, s), xs[0].shape, bits))
+    return lambda s: weighted_sum(arrays, table, s)
 
 
-def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps:
-    """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2.
+def _scale_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+    return shift_cost(ring, args[0].size, attrs["bits"])
+
+
+@TABLE.kernel("scale_ap", _scale_cost)
+def scale_ap(p: Party, x: AShare, factors: Array, *, bits: int) -> Steps:
+    """[x], public f -> [f x / 2^m] for every representable x, however large f x is.
+
+    Local:    x' = x + 2^(k-2) = u + v - (a + b - a b) 2^k as in trunc_a; u - a 2^k, v - b 2^k are
+              u and v read as signed. So f x / 2^m is, of integers and not in the ring,
+              floor(f u / 2^m) + ceiling(f v / 2^m) - f 2^(k-2-m) + f a b 2^(k-m), and
+              f a b mod 2^m is made as a b in trunc_a, both of its parts times f.
+    Sends:    as trunc_a.
+    Requires: |x| < 2^(k-2), |f| 2^m < 2^(k-2), |f x / 2^m| < 2^(k-2); a uniform x_2 as trunc_a.
+    Error:    less than 1 unit, exact for multiples of 2^m.
+    Opens:    as trunc_a.
+    Security: as trunc_a.
+    Ref:      as trunc_a; scaling before the shift: this file.
+    """
+    step = 0 if factors.ndim == 0 else 1
+    flattened = flat(np.broadcast_to(factors, (1,)) if step == 0 else factors)
+    read = flattened.__getitem__ if step else lambda s: flattened
+    return (yield from _shift(p, split(p, x), x.shape, bits, _Scaled(read, step)))
+
+
+@TABLE.kernel("scale_sum_a", _trunc_sum_cost)
+def scale_sum_a(
+    p: Party, *xs: AShare, coefficients: tuple[int, ...], factor: int, bits: int
+) -> Steps:
+    """[x_1], ..., [x_n], public integers c, f -> [f (sum c_i x_i) / 2^m].
+
+    Local:    as trunc_sum_a and scale_ap.
+    Sends:    as trunc_a.
+    Requires: |sum| < 2^(k-2), and as scale_ap.
+    Error:    as trunc_a.
+    Opens:    as trunc_a.
+    Security: as trunc_a.
+    Ref:      as scale_ap.
+    """
+    table = public_factors(p.ring, (factor,))
+    gather = _sum_split(p, xs, coefficients)
+    return (yield from _shift(p, gather, xs[0].shape, bits, _Scaled(lambda s: table, 0)))
+
+
+class _Shifted:
+    """The local steps of trunc_a on a piece."""
+
+    def first(self, s: slice, *arrays: Any) -> None:
+        arith.shift_first(*arrays)
+
+    def deal(self, s: slice, *arrays: Any) -> None:
+        arith.shift_deal(*arrays)
+
+    def keep(self, s: slice, *arrays: Any) -> None:
+        arith.shift_keep(*arrays)
+
+    def second(self, s: slice, *arrays: Any) -> None:
+        arith.shift_second(*arrays)
+
+
+@dataclass(frozen=True)
+class _Scaled(_Shifted):
+    """Those of scale_ap: pieces of the factors, or one factor and a step of 0."""
+
+    read: Reader
+    step: int
+
+    def first(self, s: slice, *arrays: Any) -> None:
+        scaling.scaled_first(self.read(s), self.step, *arrays)
+
+    def deal(self, s: slice, *arrays: Any) -> None:
+        scaling.scaled_deal(self.read(s), self.step, *arrays)
+
+    def keep(self, s: slice, *arrays: Any) -> None:
+        scaling.scaled_keep(self.read(s), self.step, *arrays)
+
+    def second(self, s: slice, *arrays: Any) -> None:
+        scaling.scaled_second(self.read(s), self.step, *arrays)
+
+
+def _shift(
+    p: Party, gather: Reader, shape: tuple[int, ...], bits: int, local: _Shifted | None = None
+) -> Steps:
+    """trunc_a with gather(where): a piece of u at P0, of v at P1 and P2; `local` may scale.
 
     The words from P0 to P1 are final: while they travel, P2 and P0 already make the second round.
     """
-    ring, n = p.ring, math.prod(shape)
+    ring, n, local = p.ring, math.prod(shape), local or _Shifted()
     small = small_dtype(bits)
     if p.rank == 1:
         s1, z2 = empty(n, small), ring.empty(n)
         for s in pieces(n):
             c, s0 = p.draw(0, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             (t2,) = p.draw(2, (small, s.stop - s.start))
-            arith.shift_deal(gather(s), c, s0, t2, bits, s1[s], z2[s])
+            local.deal(s, gather(s), c, s0, t2, bits, s1[s], z2[s])
         del gather
         got = yield Exchange(send={2: [s1]}, receive={0: [spec(ring.dtype, n)]})
         del s1
@@ -207,7 +295,7 @@ def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps
         for s in pieces(n):
             c, s0 = p.draw(1, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             p.fill(2, z0[s])
-            arith.shift_first(gather(s), c, s0, z0[s], bits, e[s], z1[s])
+            local.first(s, gather(s), c, s0, z0[s], bits, e[s], z1[s])
         del gather
         # The bits go first: the second round waits for them, and nothing for the words.
         yield Exchange(send={2: [pack_bits(e)], 1: [z1]})
@@ -222,13 +310,13 @@ def _shift(p: Party, gather: Reader, shape: tuple[int, ...], bits: int) -> Steps
     for s in pieces(n):
         p.fill(0, z0[s])
         p.fill(1, t2[s])
-        arith.shift_keep(gather(s), t2[s], bits, b[s], z2[s])
+        local.keep(s, gather(s), t2[s], bits, b[s], z2[s])
     del gather
     expected = {0: [spec(BYTE, packed_size(n))], 1: [spec(small, n)]}
     got = yield Exchange(receive=expected)
     e, s1, y = unpack_bits(got.pop(0)[0], n), got.pop(1)[0], empty(n, small)
     for s in pieces(n):
-        arith.shift_second(b[s], e[s], s1[s], t2[s], z0[s].copy(), bits, y[s], z0[s])
+        local.second(s, b[s], e[s], s1[s], t2[s], z0[s].copy(), bits, y[s], z0[s])
     del b, t2, e, s1
     yield Exchange(send={0: [y]})
     return AShare(z2.reshape(shape), z0.reshape(shape))
