@@ -235,16 +235,16 @@ def scale_sum_a(
 class _Shifted:
     """The local steps of trunc_a on a piece."""
 
-    def first(self, s: slice, *arrays: Any) -> None:
+    def shift_first(self, s: slice, *arrays: Any) -> None:
         arith.shift_first(*arrays)
 
-    def deal(self, s: slice, *arrays: Any) -> None:
+    def shift_deal(self, s: slice, *arrays: Any) -> None:
         arith.shift_deal(*arrays)
 
-    def keep(self, s: slice, *arrays: Any) -> None:
+    def shift_keep(self, s: slice, *arrays: Any) -> None:
         arith.shift_keep(*arrays)
 
-    def second(self, s: slice, *arrays: Any) -> None:
+    def shift_second(self, s: slice, *arrays: Any) -> None:
         arith.shift_second(*arrays)
 
 
@@ -255,16 +255,16 @@ class _Scaled(_Shifted):
     read: Reader
     step: int
 
-    def first(self, s: slice, *arrays: Any) -> None:
+    def shift_first(self, s: slice, *arrays: Any) -> None:
         scaling.scaled_first(self.read(s), self.step, *arrays)
 
-    def deal(self, s: slice, *arrays: Any) -> None:
+    def shift_deal(self, s: slice, *arrays: Any) -> None:
         scaling.scaled_deal(self.read(s), self.step, *arrays)
 
-    def keep(self, s: slice, *arrays: Any) -> None:
+    def shift_keep(self, s: slice, *arrays: Any) -> None:
         scaling.scaled_keep(self.read(s), self.step, *arrays)
 
-    def second(self, s: slice, *arrays: Any) -> None:
+    def shift_second(self, s: slice, *arrays: Any) -> None:
         scaling.scaled_second(self.read(s), self.step, *arrays)
 
 
@@ -282,7 +282,7 @@ def _shift(
         for s in pieces(n):
             c, s0 = p.draw(0, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             (t2,) = p.draw(2, (small, s.stop - s.start))
-            local.deal(s, gather(s), c, s0, t2, bits, s1[s], z2[s])
+            local.shift_deal(s, gather(s), c, s0, t2, bits, s1[s], z2[s])
         del gather
         got = yield Exchange(send={2: [s1]}, receive={0: [spec(ring.dtype, n)]})
         del s1
@@ -295,7 +295,7 @@ def _shift(
         for s in pieces(n):
             c, s0 = p.draw(1, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             p.fill(2, z0[s])
-            local.first(s, gather(s), c, s0, z0[s], bits, e[s], z1[s])
+            local.shift_first(s, gather(s), c, s0, z0[s], bits, e[s], z1[s])
         del gather
         # The bits go first: the second round waits for them, and nothing for the words.
         yield Exchange(send={2: [pack_bits(e)], 1: [z1]})
@@ -310,13 +310,13 @@ def _shift(
     for s in pieces(n):
         p.fill(0, z0[s])
         p.fill(1, t2[s])
-        local.keep(s, gather(s), t2[s], bits, b[s], z2[s])
+        local.shift_keep(s, gather(s), t2[s], bits, b[s], z2[s])
     del gather
     expected = {0: [spec(BYTE, packed_size(n))], 1: [spec(small, n)]}
     got = yield Exchange(receive=expected)
     e, s1, y = unpack_bits(got.pop(0)[0], n), got.pop(1)[0], empty(n, small)
     for s in pieces(n):
-        local.second(s, b[s], e[s], s1[s], t2[s], z0[s].copy(), bits, y[s], z0[s])
+        local.shift_second(s, b[s], e[s], s1[s], t2[s], z0[s].copy(), bits, y[s], z0[s])
     del b, t2, e, s1
     yield Exchange(send={0: [y]})
     return AShare(z2.reshape(shape), z0.reshape(shape))
