@@ -9,11 +9,11 @@ from pathlib import Path
 import numba
 from cases import RECORDS, RINGS, variants
 
-from spuvm.kernels import arith, bits, fixed, matmul, wide
+from spuvm.kernels import arith, bits, fixed, matmul, scaling, tables, wide
 from spuvm.kernels.warm import samples
 
 ROOT = Path(__file__).parents[2]
-MODULES = (arith, bits, fixed, matmul, wide)
+MODULES = (arith, bits, fixed, matmul, scaling, tables, wide)
 
 SCRIPT = """
 import json
@@ -23,7 +23,7 @@ from parties import Trio
 from variant import builder
 from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
-from spuvm.kernels import arith, bits, fixed, matmul, wide
+from spuvm.kernels import arith, bits, fixed, matmul, scaling, tables, wide
 from spuvm.ring import Ring
 
 for width in RINGS:
@@ -52,6 +52,9 @@ for width in RINGS:
         b.emit("mul_aa", y, y, trunc=2, form="narrow")
         b.emit("mul_aa", y, y, trunc=2, form="full")
         b.emit("trunc_a", y, bits=3)
+        b.emit("scale_ap", y, b.constant(Ring(width).array(np.full(shape, 3))), bits=3)
+        b.emit("scale_ap", y, b.constant(Ring(width).array(np.array(3))), bits=3)
+        b.emit("one_hot_a", y, size=3)
         b.emit("msb_a", y, bits=8)
         b.emit("eqz_a", y, bits=8)
         b.emit("a2b", y, bits=8)
@@ -62,13 +65,14 @@ for width in RINGS:
         right = b.emit("transpose", left, permutation=(0, 2, 1))
         b.emit("dot_aa", left, right, trunc=0, form="narrow")
         c = b.constant(Ring(width).array(np.ones((2, 128, 9), int)))
+        b.emit("scale_dot_pa", b.emit("transpose", c, permutation=(0, 2, 1)), right, bits=3)
         b.output(b.emit("dot_ap", left, c), "int64", str(i))
     zeros = np.zeros((1, 128), Ring(width).dtype)
     trio.run(b.build(), [zeros, np.zeros((1, 128), np.uint8), zeros])
     trio.close()
 used = [
     [name, str(s)]
-    for module in (arith, bits, fixed, matmul, wide)
+    for module in (arith, bits, fixed, matmul, scaling, tables, wide)
     for name, f in vars(module).items()
     for s in getattr(f, "signatures", ())
 ]
