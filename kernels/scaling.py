@@ -154,13 +154,14 @@ def wraps(b: Any, e: Any, s1: Any, out: Any) -> None:
 
 
 @kernel
-def joined(low: Any, extra: Any, m: Any, out: Any) -> None:
-    """out += (low + extra) / 2^m, rounded down, low + extra read as signed."""
+def joined(low: Any, ceiling: Any, m: Any, out: Any) -> None:
+    """out += low / 2^m, low read as signed, rounded down, or up where `ceiling` is 1."""
     T = out.dtype.type
     m = T(m)
+    one = T(1)
     k1 = T(out.itemsize * 8 - 1)
-    up = T(k1 + T(1) - m)
-    extra = T(extra)
+    up = T(k1 + one - m)
+    extra = T(T(T(one << m) - one) * T(ceiling))
     for i in range(out.size):
         v = T(low[i] + extra)
         out[i] = T(out[i] + T(v >> m) - T(T(v >> k1) << up))

@@ -202,7 +202,10 @@ def fuse_sum_truncation(program: Program) -> Program:
 
 
 def fuse_scaled_sum(program: Program) -> Program:
-    """A public combination that is only scaled is never stored either."""
+    """A public combination that is only scaled is never stored either.
+
+    No range is asked for: that the sum is representable is what the scaling relies on as well.
+    """
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
         chain = r.only_use(i.args[0], ("reshape", "retype_a"))

@@ -65,9 +65,9 @@ def _scale(ring: Ring, op: str) -> Iterator[Any]:
 
 @record("scale_dot_pa")
 def _scale_dot(ring: Ring, op: str) -> Iterator[Any]:
-    for bits in (1, 7, ring.bits // 2 - 6):
+    for bits in (1, 7, ring.bits // 2 - 6, ring.bits // 2 + 1, ring.bits - 9):
         for batch, m, k, n in MATRICES:
-            most = max(1, min(1 << bits, ring.bound >> bits) // max(1, 2 * k))
+            most = min(1 << bits, ring.bound >> bits) // max(1, 2 * k)
             c = Type("p", (batch, m, k), 4, 0, -most, most)
             yield (c, a((batch, k, n), -ring.bound // 2, ring.bound // 2, 4)), {"bits": bits}, 1
 

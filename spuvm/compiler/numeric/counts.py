@@ -53,6 +53,7 @@ def by_table(
     most = low.magnitude(x)
     room = (low.bound * lo // (most + 1)).bit_length() - 2  # x 2^room / y fits
     unit = min(room, hi.bit_length() + max(DIGITS, low.f) + SPARE)
+    unit = min(unit, low.bits - 3 + low.f - low.frac(x))  # what can be truncated
     cut = low.frac(x) + unit - low.f
     few_units = most << low.f <= 1 << max(0, low.frac(x) + unit + 1)
     if cut < 0 or unit < 1 or not (few_units or unit >= hi.bit_length() + DIGITS):

@@ -63,7 +63,8 @@ def one_hot_a(p: Party, x: AShare, *, size: int) -> Steps:
     Local:    c = x + r mod 2^b, r = f02 + f12. P2 deals the unit vector at -r as d0 + d1, d0 from
               the stream it shares with P0; e_j = d_{j-c} of both parts, c turning them. The parts
               of P0 and P1 become component 1 under z0 (P0, P2) and z2 (P1, P2).
-    Sends:    round 1: P0 -> P1 x_0 + x_1 + f02; P1 -> P0 x_2 + f12, both mod 2^b; P2 -> P1 d1.
+    Sends:    round 1: P0 -> P1 x_0 + x_1 + f02; P1 -> P0 x_2 + f12, both in the smallest unsigned
+              dtype of b bits, and uniform in all of it; P2 -> P1 d1.
               round 2: P0 -> P1 e0 - z0; P1 -> P0 e1 - z2.
     Requires: nothing: other x are reduced mod 2^b, 2^b the smallest power that is not below `size`.
     Error:    exact.
@@ -81,6 +82,8 @@ def one_hot_a(p: Party, x: AShare, *, size: int) -> Steps:
     mine = np.negative(own).reshape(x.size, size)
     for rows, unit in units:
         turned(unit, c[rows], mine[rows])
+        del unit
+    del units  # and the dealt vectors
     return (yield from _result(p, own, mine.reshape(-1), (*x.shape, size)))
 
 
@@ -88,12 +91,12 @@ def one_hot_a(p: Party, x: AShare, *, size: int) -> Steps:
 def lookup_pa(p: Party, table: Array, x: AShare, *, bits: int) -> Steps:
     """Public T of N rows, [x] -> [T_i], i = x / 2^m mod 2^b; rows from N on are 0.
 
-    Local:    as one_hot_a with masks mod 2^(b+m), whose upper b bits turn the vector; P0 and P1
+    Local:    as one_hot_a with masks of b + m bits, whose upper b bits turn the vector; P0 and P1
               multiply their parts of e with T before they mask them.
     Sends:    as one_hot_a; in round 2 a row of T instead of a unit vector.
     Requires: nothing.
-    Error:    exact for m = 0; else i is the floor or the ceiling of x / 2^m.
-    Opens:    as one_hot_a; rounded by a threshold known to one party, as truncation.py says.
+    Error:    exact for m = 0; else i is the floor or the ceiling of x / 2^m, also reduced mod 2^b.
+    Opens:    as one_hot_a; x / 2^m is rounded by a threshold, c to P0 and P1 and r to P2.
     Security: as one_hot_a.
     Ref:      as one_hot_a; carry as in truncation.py.
     """
@@ -109,6 +112,8 @@ def lookup_pa(p: Party, table: Array, x: AShare, *, bits: int) -> Steps:
         part = zeros((len(unit), size), p.ring.dtype)
         turned(unit, c[rows], part)
         matmul(part[None], table[None], mine[None, rows])
+        del unit, part
+    del units  # and the dealt vectors
     return (yield from _result(p, own, mine.reshape(-1), shape))
 
 
@@ -168,5 +173,5 @@ def _result(p: Party, own: Array, mine: Array, shape: tuple[int, ...]) -> Steps:
     """Parties 0 and 1: their masked parts, added up, are component 1."""
     other = 1 - p.rank
     got = yield Exchange(send={other: [mine]}, receive={other: [spec(own.dtype, own.size)]})
-    z1, own = (mine + got[other][0]).reshape(shape), own.reshape(shape)
+    z1, own = (mine + got.pop(other)[0]).reshape(shape), own.reshape(shape)
     return AShare(own, z1) if p.rank == 0 else AShare(z1, own)

@@ -61,7 +61,9 @@ def scale_dot_pa(p: Party, factors: Array, x: AShare, *, bits: int) -> Steps:
         ones = ring.array(np.ones(math.prod(column), np.int64)) << (ring.bits - 2 - bits)
         offset = _times(factors, ones, column).reshape(*shape[:2], 1)
         z1 = (z1.reshape(shape) - offset).reshape(-1) - r
+        del high, low
         yield Exchange(send={2: [pack_bits(bit)], 1: [z1]})
+        del bit
         got = yield Exchange(receive={2: [spec(small, made)]})
         y = cast(got[2][0], ring.dtype) << (ring.bits - bits)
         return AShare((r + y).reshape(shape), z1.reshape(shape))
@@ -72,17 +74,21 @@ def scale_dot_pa(p: Party, factors: Array, x: AShare, *, bits: int) -> Steps:
             scaling.parted(read(s), bits, bit[s], high[s], low[s])
             np.subtract(cast(bit[s] & c & np.uint8(1), small), s0, out=s1[s])
         z2, _ = _shifted(p, factors, high, low, x.shape, bits, 2, made)
+        del high, low, bit
         got = yield Exchange(send={2: [s1]}, receive={0: [spec(ring.dtype, made)]})
+        del s1
         yield Exchange()
         return AShare(got[0][0].reshape(shape), z2.reshape(shape))
     for s in pieces(n):
         scaling.parted(read(s), bits, bit[s], high[s], low[s])
     z2, t2 = _shifted(p, factors, high, low, x.shape, bits, 1, made)
     (r,) = p.draw(0, (ring.dtype, made))
+    del low
     expected = {0: [spec(BYTE, packed_size(n))], 1: [spec(small, n)]}
     got = yield Exchange(receive=expected)
     scaling.wraps(bit, unpack_bits(got[0][0], n), got[1][0], high)
     y = cast(_times(factors, high, x.shape), small) - t2
+    del high, bit, got
     yield Exchange(send={0: [y]})
     z0 = r + (cast(y, ring.dtype) << (ring.bits - bits))
     return AShare(z2.reshape(shape), z0.reshape(shape))
@@ -102,5 +108,5 @@ def _shifted(
     """Parties 1 and 2: z2 = ceiling(F v / 2^m) + t2 2^(k-m), and t2."""
     (t2,) = p.draw(other, (small_dtype(bits), made))
     z2 = _times(factors, high, shape)
-    scaling.joined(_times(factors, low, shape), (1 << bits) - 1, bits, z2)
+    scaling.joined(_times(factors, low, shape), 1, bits, z2)
     return z2 + (cast(t2, p.ring.dtype) << (p.ring.bits - bits)), t2
