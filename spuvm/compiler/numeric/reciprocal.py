@@ -51,7 +51,8 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         if made is None and isinstance(x, int):
             made = by_few(low, x, y, shape, again)
         if made is not None:
-            return _bounded(low, made, low.type(x), given) if isinstance(x, int) else made
+            few = Fraction(1, 1 << 21)  # these ways may be above the quotient by 2^-22 of it
+            return _bounded(low, made, low.type(x), given, few) if isinstance(x, int) else made
         y = low.emit("neg_a", y) if sign is True else y
         signs = "positive" if isinstance(sign, bool) else "both"
         normal = normalise(low, y, g, signs=signs)
@@ -286,14 +287,14 @@ def _scaled(low: Lowering, factor: int, x: Array) -> int:
     return _times(low, low.emit("add_ap", nothing, arith.encode(low, x, low.f)), factor, low.f)
 
 
-def _bounded(low: Lowering, made: int, x: Type, y: Type) -> int:
-    """The quotient with the bounds that those of x and y imply."""
+def _bounded(low: Lowering, made: int, x: Type, y: Type, error: Fraction = Fraction(0)) -> int:
+    """The quotient with the bounds that those of x and y and its relative error imply."""
     if x.lo is None or x.hi is None:
         return made
     most = max(abs(x.lo), abs(x.hi))
     # Exact: in the ring of 2^128 the error is below the rounding of a float.
     largest = Fraction(most, _smallest(y)) * Fraction(2) ** (low.f + y.frac - x.frac)
-    limit = math.ceil(largest * (1 + Fraction(16, 1 << internal_bits(low)))) + 16
+    limit = math.ceil(largest * (1 + max(error, Fraction(16, 1 << internal_bits(low))))) + 16
     if limit >= low.bound:
         return made
     signs = {-1 if bound < 0 else 1 for bound in (y.lo, y.hi) if bound is not None} or {-1, 1}
