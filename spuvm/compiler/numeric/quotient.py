@@ -3,8 +3,9 @@
 A divisor y that is known to lie in [lo, hi] chooses a factor s with y s = 1 - e, |e| < 1/28: by its
 leading bits, which name a row of a table, or by comparisons with 10 numbers per octave where that
 table would be too large. Then x / y = x s q(e), q a product of two factors that is 1 / (1 - e) to
-2^-22. That takes 8 or 14 rounds and many kilobytes per divisor, where the usual way takes twice as
-many rounds and a twentieth of the bytes.
+2^-22; or 1/56, 20 numbers and 2^-26 where there are more than 20 fraction bits. That takes 8 or 14
+rounds and many kilobytes per divisor, where the usual way takes twice as many rounds and a
+twentieth of the bytes.
 """
 
 from __future__ import annotations
@@ -26,20 +27,27 @@ FEW = 16
 TABLE_BYTES = 7 << 17
 """Of all rows of tables: what the rounds of comparisons count as."""
 
-STEPS = 10  # per octave
 OCTAVES = 16
 SPARE = 11  # bits of the least factor
 MOST_FRACTION = 26  # bits: finer results need more terms
-E = 1 / 28  # bound of |e|: half a step, or a row, and the rounding of factors
-WIDEST_ROW = 1 / 29  # of the least divisor, likewise without the rounding
 
 
-# Among multiples of (1 - e) q(e), 1 - c T_4(e / E) with the Chebyshev polynomial T_4 is nearest to
-# 1 on [-E, E]. As (1 - e) (1 + e) (A + B e^2) it shows q; with v = K e, K^4 = B, so do K + v and
-# A / K^2 + v^2, which take no products with constants.
-_NEAREST = 1 / (8 / E**4 - 8 / E**2 + 1)
-_K = (8 * _NEAREST / E**4) ** 0.25
-_SECOND = (1 - _NEAREST) / _K**2
+class _Form:
+    """How close factors are, and the constants of q.
+
+    Among multiples of (1 - e) q(e), 1 - c T_4(e / E) with the Chebyshev polynomial T_4 is nearest
+    to 1 on [-E, E]. As (1 - e) (1 + e) (A + B e^2) it shows q; with v = K e, K^4 = B, so do K + v
+    and A / K^2 + v^2, which take no products with constants.
+    """
+
+    def __init__(self, fraction_bits: int) -> None:
+        fine = 2 if fraction_bits > 20 else 1
+        self.bound = 1 / (28 * fine)  # of |e|: half a step, or a row, and the rounding of factors
+        self.widest_row = 1 / (29 * fine)  # of the least divisor, likewise without the rounding
+        self.steps = 10 * fine  # per octave
+        nearest = 1 / (8 / self.bound**4 - 8 / self.bound**2 + 1)
+        self.first = (8 * nearest / self.bound**4) ** 0.25
+        self.second = (1 - nearest) / self.first**2
 
 
 def by_few(
@@ -48,7 +56,8 @@ def by_few(
     """x / y of the given shape with the program's fraction bits; None where this way is not open.
 
     x has the shape; `again` and a broadcast bring y to it. Needs few y in a known positive range,
-    and products that fit. Error: about 2^-22 relative plus 2 units.
+    and products that fit. Error: about 2^-22 relative (2^-26 with more than 20 fraction bits), plus
+    2 units.
     """
     t, f, g = low.type(y), low.f, internal_bits(low)
     if (
@@ -75,13 +84,14 @@ def by_few(
     def spread(value: int) -> int:
         return low.spread(again(value), shape)
 
-    s = _factor(low, y, unit)
+    form = _Form(f)
+    s = _factor(low, y, unit, form)
     u = arith.retype(low, _product(low, y, s, unit - g), g)
-    k, most = round(_K * 2**g), math.ceil(1.01 * E * 2**g)
+    k, most = round(form.first * 2**g), math.ceil(1.01 * form.bound * 2**g)
     v = low.narrowed(minus(low, k, u), -most, most)
     most = math.ceil(quotient * 2**spare * 1.05) + 2
     made = low.narrowed(_product(low, x, spread(s), cut), -most, most)
-    factors = plus(low, v, k), plus(low, _product(low, v, v, g), round(_SECOND * 2**g))
+    factors = plus(low, v, k), plus(low, _product(low, v, v, g), round(form.second * 2**g))
     if math.prod(shape) <= FEW:
         made = low.narrowed(_product(low, made, spread(factors[0]), g), -most, most)
         return _product(low, made, spread(factors[1]), g + spare)
@@ -89,19 +99,23 @@ def by_few(
     return _product(low, made, spread(inverse), g + spare)
 
 
-def _factor(low: Lowering, y: int, unit: int) -> int:
-    """_K / y to a relative E; times y it has `unit` fraction bits."""
+def _factor(low: Lowering, y: int, unit: int, form: _Form) -> int:
+    """form.first / y to a relative form.bound; times y it has `unit` fraction bits."""
     lo, hi = low.type(y).bounds or (1, 1)
     frac, size = unit - low.frac(y), math.prod(low.shape(y))
-    cut = max(0, math.floor(math.log2(lo * WIDEST_ROW)))
+    cut = max(0, math.floor(math.log2(lo * form.widest_row)))
     rows = (-(-(hi - lo) >> cut)) + 1
     if low.ring.nbytes * size << (rows - 1).bit_length() <= TABLE_BYTES:
         # Row i is of y between the neighbours of lo + i 2^cut, of lo and above for i = 0.
         places = np.maximum(lo + (np.arange(rows) << cut), lo + (1 << cut) / 2 - 0.5)
-        return _by_leading_bits(low, y, [round(2**unit * _K / v) for v in places], cut, frac)
-    steps = _steps(lo, hi, math.ceil(math.log2(hi / lo) * STEPS))
+        return _by_leading_bits(
+            low, y, [round(2**unit * form.first / v) for v in places], cut, frac
+        )
+    steps = _steps(lo, hi, math.ceil(math.log2(hi / lo) * form.steps))
     # Between a and b - 1: of whole numbers, such as 1 and 2, that is not the same as up to b.
-    factors = [round(2 ** (unit + 1) * _K / (a + b - 1)) for a, b in pairwise([*steps, hi + 1])]
+    factors = [
+        round(2 ** (unit + 1) * form.first / (a + b - 1)) for a, b in pairwise([*steps, hi + 1])
+    ]
     return _by_comparison(low, y, steps[1:], factors, frac)
 
 
