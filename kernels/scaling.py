@@ -43,30 +43,8 @@ def scaled_first(
 
 
 @kernel
-def scaled_deal(
-    f: Any, step: Any, x2: Any, c: Any, s0: Any, t2: Any, m: Any, s1: Any, z2: Any
-) -> None:
-    """Party 1: b = msb(x2), s1 = c*b - s0, z2 = ceiling(f x2 / 2^m) + t2 2^(k-m)."""
-    T = z2.dtype.type
-    S = s1.dtype.type
-    m = T(m)
-    one = T(1)
-    k1 = T(z2.itemsize * 8 - 1)
-    up = T(k1 + one - m)
-    below = T(T(one << m) - one)
-    for i in range(z2.size):
-        factor = f[i * step]
-        b = T(x2[i] >> k1)
-        s1[i] = S(S(b & T(c[i] & 1)) - s0[i])
-        high = T(factor * T(T(x2[i] >> m) - T(b << up)))
-        low = T(T(factor * T(x2[i] & below)) + below)
-        low = T(T(low >> m) - T(T(low >> k1) << up))
-        z2[i] = T(high + low + T(T(t2[i]) << up))
-
-
-@kernel
 def scaled_keep(f: Any, step: Any, x2: Any, t2: Any, m: Any, b: Any, z2: Any) -> None:
-    """Party 2: b = msb(x2), z2 as party 1 computes it."""
+    """Parties 1 and 2: b = msb(x2), z2 = ceiling(f x2 / 2^m) + t2 2^(k-m)."""
     T = z2.dtype.type
     B = b.dtype.type
     m = T(m)

@@ -142,7 +142,6 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
             yield scaling.parted_first, (r, b, s, 1, b.copy(), r.copy(), r.copy())
             yield scaling.wraps, (b, b, s, r.copy())
             yield scaling.scaled_first, (r, 1, r, b, s, r, 1, b.copy(), r.copy())
-            yield scaling.scaled_deal, (r, 1, r, b, s, s, 1, s.copy(), r.copy())
             yield scaling.scaled_keep, (r, 1, r, s, 1, b.copy(), r.copy())
             yield scaling.scaled_second, (r, 1, b, b, s, s, r, 1, s.copy(), r.copy())
 

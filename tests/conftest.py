@@ -4,12 +4,15 @@ HYPOTHESIS_PROFILE is quick or fuzz; FUZZ_EXAMPLES says how many examples of eac
 latter draws. Time grows with it: all tests took 18 minutes on 2 cores with 40.
 """
 
+import gc
 import os
 import re
 import sys
 
 # Many small matrix products on a shared machine: threads of the linear algebra only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What JAX has traced and compiled stays: looking through it again and again took 7 % of the time.
+gc.set_threshold(100_000, 20, 50)
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -21,11 +22,16 @@ from spuvm.compiler import SecretSpec, compile_function
 from spuvm.protocol.plain import run_plain
 
 
+@lru_cache(maxsize=4)
+def compiled(fn: Any, specs: tuple[SecretSpec, ...], ring: int) -> Any:
+    """Once for all examples of a property."""
+    return compile_function(fn, specs, config=configuration(ring))
+
+
 def run(fn: Any, *xs: np.ndarray, ring: int = 64, range: Any = (None, None)) -> list[np.ndarray]:
     """The results on secrets of these values."""
     config = configuration(ring)
-    specs = [SecretSpec(x.shape, str(x.dtype), "a", *range) for x in xs]
-    made = compile_function(fn, specs, config=config)
+    made = compiled(fn, tuple(SecretSpec(x.shape, str(x.dtype), "a", *range) for x in xs), ring)
     outs = run_plain(made.program, encode_all(made, xs, config), np.random.default_rng(1), "ranges")
     return decode_all(made, outs, config)
 
@@ -232,6 +238,7 @@ def test_the_slope_of_ldexp_under_vmap() -> None:
 # --- the density of the beta distribution, the derivative of betainc ---------------------------
 
 SLOPE = jax.grad(js.betainc, 2)
+EACH_SLOPE = jax.vmap(SLOPE)
 
 
 def samples(most: float, count: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -247,7 +254,7 @@ def test_the_derivative_of_betainc_where_parameters_are_large(ring: int, seed: i
     a, b, x = samples(2.0**20, 200, seed)
     unit = 2.0 ** configuration(ring).fxp.frac_bits
     a, b, x = (np.rint(v.astype(np.float64) * unit) / unit for v in (a, b, x))
-    (got,) = run(jax.vmap(SLOPE), *(v.astype(np.float32) for v in (a, b, x)), ring=ring)
+    (got,) = run(EACH_SLOPE, *(v.astype(np.float32) for v in (a, b, x)), ring=ring)
     a, b, x = (np.rint(np.float32(v).astype(np.float64) * unit) / unit for v in (a, b, x))
     assert near(got, beta.pdf(x, a, b), ring)
 

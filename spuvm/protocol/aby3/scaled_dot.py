@@ -15,7 +15,7 @@ from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
 from spuvm.protocol.aby3.share import Array, AShare, pieces
 from spuvm.protocol.aby3.table import TABLE
-from spuvm.protocol.aby3.truncation import split
+from spuvm.protocol.aby3.truncation import masked_wraps, split
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
 from spuvm.wide import cast, empty, zeros
@@ -72,7 +72,7 @@ def scale_dot_pa(p: Party, factors: Array, x: AShare, *, bits: int) -> Steps:
         for s in pieces(n):
             c, s0 = p.draw(0, (BYTE, s.stop - s.start), (small, s.stop - s.start))
             scaling.parted(read(s), bits, bit[s], high[s], low[s])
-            np.subtract(cast(bit[s] & c & np.uint8(1), small), s0, out=s1[s])
+            masked_wraps(bit[s], c, s0, s1[s])
         z2, _ = _shifted(p, factors, high, low, x.shape, bits, 2, made)
         del high, low, bit
         got = yield Exchange(send={2: [s1]}, receive={0: [spec(ring.dtype, made)]})

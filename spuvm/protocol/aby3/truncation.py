@@ -27,7 +27,7 @@ from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, in_a_row, pie
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
-from spuvm.wide import empty
+from spuvm.wide import cast, empty
 
 BYTE = np.dtype(np.uint8)
 
@@ -259,13 +259,21 @@ class _Scaled(_Shifted):
         scaling.scaled_first(self.read(s), self.step, *arrays)
 
     def shift_deal(self, s: slice, *arrays: Any) -> None:
-        scaling.scaled_deal(self.read(s), self.step, *arrays)
+        x2, c, s0, t2, bits, s1, z2 = arrays
+        b = np.empty(x2.size, np.uint8)
+        scaling.scaled_keep(self.read(s), self.step, x2, t2, bits, b, z2)
+        masked_wraps(b, c, s0, s1)
 
     def shift_keep(self, s: slice, *arrays: Any) -> None:
         scaling.scaled_keep(self.read(s), self.step, *arrays)
 
     def shift_second(self, s: slice, *arrays: Any) -> None:
         scaling.scaled_second(self.read(s), self.step, *arrays)
+
+
+def masked_wraps(b: Array, c: Array, s0: Array, s1: Array) -> None:
+    """Party 1: s1 = c b - s0, for c of which the lowest bits count."""
+    np.subtract(cast(b & c & np.uint8(1), s0.dtype), s0, out=s1)
 
 
 def _shift(
