@@ -53,6 +53,16 @@ class Missing:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The equation that made a value: its primitive, operands, parameters, shape of the result."""
+
+    name: str
+    operands: tuple[Any, ...]
+    params: dict[str, Any]
+    shape: tuple[int, ...]
+
+
 class Lowering:
     """Appends instructions to one program; rules receive it as their first argument.
 
@@ -60,6 +70,10 @@ class Lowering:
         source: the user's line that is being lowered.
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
+        made: equations of floats by the value they made; see rules/terms.py.
+        grown: values by which those are products of which they have e^x - 1.
+        steep: the lines of powers below -1 of values that may be small, by value and power.
+        bent: values of which terms of such powers were known as a derivative.
         choices: what secret bits chose between, by the result.
         missing: values that are NaN where a secret bit says so; see rules/missing.py.
         folded: public floats in the order in which they meet secrets.
@@ -96,6 +110,10 @@ class Lowering:
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
+        self.made: dict[int, Made] = {}
+        self.grown: set[int] = set()
+        self.steep: dict[tuple[int, int], str] = {}
+        self.bent: set[int] = set()
         self.choices: dict[int, Choice] = {}
         self.missing: dict[int, Missing] = {}
         self.trips: tuple[int, ...] = ()

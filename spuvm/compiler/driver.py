@@ -16,7 +16,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.passes import PASSES, everywhere
-from spuvm.compiler.rules import missing
+from spuvm.compiler.rules import missing, terms
 from spuvm.compiler.trace import Traced, trace
 from spuvm.compiler.values import Value, kind_of, lift, public_result, type_of_input
 from spuvm.compiler.watching import values_of
@@ -55,6 +55,7 @@ def compile_function(
         kind = type_of_input(low, tuple(spec.shape), dtype, spec.lo, spec.hi)
         secrets.append(Secret(low.input(kind, spec.origin), dtype))
     results = missing.opened(low, lower_closed(low, traced.closed, secrets))
+    terms.doubt(low)
     specs = _outputs(low, traced, results)
     watched = tuple(low.watched or ())
     values = values_of(watched)

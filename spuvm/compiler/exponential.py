@@ -148,6 +148,31 @@ def growth(u: Array, b: Array, quotient: Array, f: int) -> Array:
     return jnp.where(jnp.abs(u) <= 1, b * near, quotient)
 
 
+@cache
+def _bend(f: int) -> tuple[float, ...]:
+    """((u - 1) e^u + 1) / u^2 = sum of u^k (k + 1) / (k + 2)! for u in [-1, 1]."""
+    terms = [(k + 1) / math.factorial(k + 2) for k in range(25)]
+    return interpolated(lambda u: np.polynomial.polynomial.polyval(u, terms), 2.0 ** -(f + 2), 45)
+
+
+def bend_of_growth(u: Array, a: Array, b: Array, power: Array, f: int) -> Array:
+    """The derivative of (e^u - 1) / a in a, for u = a b and e^u = `power`.
+
+    Up to |u| = 1 a series in u times b^2; below, (e^u (u - 1) + 1) / a^2, which makes the least of
+    an error of e^u; above, (e^u / a) (b - 1 / a) + 1 / a^2, of which no part is larger than it has
+    to be.
+    """
+    near, below = jnp.abs(u) <= 1, u < 0
+    small = b * (b * chebyshev(_bend(f), jnp.clip(u, -1.0, 1.0)))
+    some = jnp.where(near, 1.0, a)
+    first = jnp.where(near, 0.0, jnp.where(below, power * (u - 1) + 1, power))
+    part, inverse = jnp.stack([first, jnp.ones_like(u)]) / some
+    second, third = jnp.where(
+        below, jnp.stack([inverse, jnp.zeros_like(u)]), jnp.stack([b - inverse, inverse * inverse])
+    )
+    return jnp.where(near, small, part * second + third)
+
+
 def log_of_double_exponential(x: Array, f: int) -> Array:
     """log(1 - exp(-e^x)), for x < 0 as x + log((1 - e^-u) / u) with u = e^x."""
 

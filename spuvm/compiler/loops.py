@@ -21,6 +21,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.public import PublicPart, public_part
 from spuvm.compiler.rules.missing import lost
+from spuvm.compiler.rules.terms import doubt, through
 from spuvm.compiler.values import Value, kind_of, lift
 from spuvm.errors import CompileError
 
@@ -105,6 +106,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     _grow_together(low, spec, secret, types, attempt)
     _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
+    doubt(body.low)
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
     low.notes += [n for n in body.low.notes if n not in low.notes]
     made = iter(
@@ -353,6 +355,7 @@ def _lower_body(
             xs.append(part.xs[j])
     results = lower_closed(body, spec.body, [*consts, *carry, *xs])
     lost(body, results)
+    through(low, body, zip(spec.consts, consts, strict=True))
     made, moment = [], []
     estimates: list[Bounds] = []
     for k in secret:

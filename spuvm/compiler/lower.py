@@ -18,7 +18,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import refined
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.refused import REFUSED
-from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out, missing
+from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out, missing, terms
 from spuvm.compiler.values import Value, lift
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError, SpuvmError, UnsupportedPrimitive
@@ -109,6 +109,8 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
     try:
         seen = len(low.watched) if low.watched is not None else 0
         results = missing.lowered(low, eqn, _rule(low, eqn, operands), out, operands)
+        if len(results) == 1 and isinstance(results[0], Secret):
+            terms.note(low, eqn.primitive.name, operands, eqn.params, results[0])
         overflow.note_saturation(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen

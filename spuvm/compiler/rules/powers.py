@@ -25,7 +25,7 @@ from spuvm.compiler.facts import (
     mark,
     root,
 )
-from spuvm.compiler.rules import RULES, Out
+from spuvm.compiler.rules import RULES, Out, terms
 from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
 
@@ -41,6 +41,13 @@ def _scaled(low: Lowering, x: Value) -> ScaledExponential | None:
     if isinstance(fact, Exponential):
         return ScaledExponential(fact.source)
     return fact if isinstance(fact, ScaledExponential) else None
+
+
+def exponent_of(low: Lowering, x: int) -> int | None:
+    """u where x is e^u, and nothing else."""
+    known = _scaled(low, Secret(x, np.dtype(np.float32)))
+    plain = known is not None and (known.above, known.below, known.rest) == ((), (), None)
+    return known.source if known is not None and plain else None
 
 
 def product(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
@@ -63,6 +70,9 @@ def total(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     """`made` is x + y: remembered where one of them has an exponential in it, or is 1."""
     if low.lines != "own" or kind_of(o.dtype) != "float":
         return made
+    better = terms.total(low, o, x, y)
+    if better is not None:
+        return better
     for one, other in ((x, y), (y, x)):
         if isinstance(one, Secret) and _is_one(other):
             low.facts.setdefault(root(low, made.id), OneMore(low.spread(one.id, o.shape)))
@@ -86,8 +96,11 @@ def quotient(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     if known is None or isinstance(y, Varying):
         return made
     by = _spread(low, o, y)
-    logarithm = _logarithm_of(low, known.source, by)
+    logarithm = logarithm_of(low, known.source, by)
     if logarithm is None:
+        better = terms.quotient(low, o, x, y) if isinstance(x, Secret) else None
+        if better is not None:
+            return better
         if known.rest is None:
             more = ScaledExponential(known.source, known.above, (*known.below, by))
             mark(low, made.id, more)
@@ -107,7 +120,7 @@ def quotient(low: Lowering, o: Out, x: Value, y: Value, made: Secret) -> Secret:
     return Secret(mark(low, power.id, Refined()), o.dtype)
 
 
-def _logarithm_of(low: Lowering, exponent: int, x: Any) -> int | None:
+def logarithm_of(low: Lowering, exponent: int, x: Any) -> int | None:
     """The logarithm of x, or the one of 1 more than x - 1, if the exponent is a product with it."""
     fact = low.facts.get(root(low, exponent))
     if not isinstance(fact, Product) or not isinstance(x, int):
