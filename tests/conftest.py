@@ -11,14 +11,15 @@ import sys
 
 # Many small matrix products on a shared machine: threads of the linear algebra only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# What JAX has traced and compiled stays: looking through it again and again took 7 % of the time.
-gc.set_threshold(100_000, 20, 50)
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# What JAX has traced and compiled stays: looking through it again and again took 7 % of the time.
+gc.set_threshold(100_000, 20, 50)
 
 HERE = Path(__file__).parent
 STATISTICS = "hypothesis_statistics"  # where the plugin of hypothesis leaves them, as text
