@@ -18,7 +18,15 @@ import numpy as np
 from spuvm.compiler import arith
 from spuvm.compiler.context import Lowering, Made, Secret
 from spuvm.compiler.exponential import bend_of_growth
-from spuvm.compiler.facts import ExponentialLess1, OneMore, Product, Refined, mark, root
+from spuvm.compiler.facts import (
+    Exponential,
+    ExponentialLess1,
+    OneMore,
+    Product,
+    Refined,
+    mark,
+    root,
+)
 from spuvm.compiler.rules import RULES, Out
 from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
@@ -262,6 +270,11 @@ def _bend(low: Lowering, shape: tuple[int, ...], less: Monomial, more: Monomial)
 
 def _is_one_more(low: Lowering, value: int, name: int, shape: tuple[int, ...]) -> bool:
     fact = low.facts.get(value)
+    if isinstance(fact, Exponential):  # JAX 0.12 takes e^u itself
+        less = low.facts.get(name)
+        assert isinstance(less, ExponentialLess1)
+        sources = (low.spread(v, shape) for v in (fact.source, less.source))
+        return len({_name(low, v) for v in sources}) == 1
     return isinstance(fact, OneMore) and _name(low, low.spread(fact.source, shape)) == name
 
 
