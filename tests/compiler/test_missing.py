@@ -119,8 +119,9 @@ WARNED: dict[str, Any] = {  # right too, but where a column is missing: JAX has 
     "nanquantile": lambda x, m: jnp.nanquantile(
         jnp.where(m, x, nan), jnp.array([0.0, 0.2, 0.3, 1.0]), axis=0
     ),
+    # Exact: an error of q counts 23 times in the place, times the gap between neighbours.
     "nanquantile at a secret": lambda x, m: jnp.nanquantile(
-        jnp.where(m, x, nan), x[0, 0] ** 2 / (1 + x[0, 0] ** 2)
+        jnp.where(m, x, nan), 0.5 + 0.25 * jnp.sign(x[0, 0])
     ),
     "nanquantile below": lambda x, m: jnp.nanquantile(
         jnp.where(m, x, nan), 0.45, axis=0, method="lower"
