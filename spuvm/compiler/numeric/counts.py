@@ -34,7 +34,7 @@ def by_table(
 
     A secret x has the shape, a public one is one number; `again` and a broadcast bring y to it.
     Needs few whole y of a known positive range, and products that fit. Error: 2^-22 relative, or 1
-    unit, plus 1 unit for rounding; half a unit where x is public.
+    unit, plus 1 unit for rounding; 1 unit where x is public, which is rounded itself.
     """
     t = low.type(y)
     if t.frac or t.bounds is None or t.bounds[0] < 1 or t.bounds[0] == t.bounds[1]:
