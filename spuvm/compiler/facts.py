@@ -6,6 +6,7 @@ softplus and logaddexp leaves, is logistic(x - y); and exp(x - max x) is never a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -209,6 +210,15 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """The value is a whole number near `source`, which is above it by `least` to `most`."""
+
+    source: int
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """The integer's residue modulo 2^width is Boolean value `id`, zero above what `id` is wide."""
 
@@ -241,6 +251,7 @@ Fact = (
     | Relu
     | Limited
     | Peak
+    | Whole
     | Word
 )
 
@@ -284,6 +295,15 @@ def mark(low: Lowering, value: int, fact: Fact) -> int:
     """`value`, of which that is known from now on."""
     low.facts[root(low, value)] = fact
     return value
+
+
+def above_whole(low: Lowering, x: int, y: int, made: int) -> int:
+    """`made` is x - y: of a known range where y is x rounded to a whole number."""
+    fact = low.facts.get(root(low, y))
+    if not isinstance(fact, Whole) or root(low, fact.source) != root(low, x):
+        return made
+    unit = 1 << low.frac(made)
+    return low.narrowed(made, math.floor(fact.least * unit), math.ceil(fact.most * unit))
 
 
 def silu_argument(low: Lowering, x: int, y: int) -> int | None:

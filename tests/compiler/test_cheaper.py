@@ -104,3 +104,10 @@ def test_a_clip_compares_both_sides_at_once() -> None:
 
 def test_a_clipped_sigmoid_costs_less_than_a_whole_one() -> None:
     assert cost(lambda x: jax.nn.sigmoid(jnp.clip(x, -4, 4)), ALL) < cost(jax.nn.sigmoid, ALL)
+
+
+@pytest.mark.parametrize("rounded", [jnp.floor, jnp.ceil, jnp.round, lax.round])
+def test_what_rounding_cuts_off_is_known_to_be_small(rounded: Callable[..., Any]) -> None:
+    """The square of an unknown number takes the full form, which sends more."""
+    small = cost(lambda x: (x - rounded(x)) ** 2, ALL)[1] - cost(rounded, ALL)[1]
+    assert small == cost(jnp.square, (-1, 1))[1] < cost(jnp.square, ALL)[1]

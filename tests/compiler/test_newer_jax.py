@@ -1,6 +1,7 @@
 """Primitives that some supported versions of JAX have and others do not, by their names."""
 
 import math
+import warnings
 from functools import partial
 
 import jax
@@ -56,6 +57,21 @@ def test_polynomial(secret):
 
     made = sf.simulate(fn)(*(operands[i] for i in secret))
     np.testing.assert_allclose(made, horner(*operands), rtol=2.0**-12, atol=2.0**-12)
+
+
+@pytest.mark.parametrize(("c", "said"), [((0.5, 2.0, 2.0**-20), False), ((2.0**-20, 2.0), True)])
+def test_coefficients_that_nobody_misses_are_not_warned_of(c, said):
+    """The square of what rounding cuts off is at most a quarter; the first one is an epsilon."""
+
+    def fn(x):
+        rest = x - jnp.round(x)
+        return named("polynomial", horner)(rest * rest, *map(jnp.float32, c))
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        made = sf.simulate(fn)(X)
+    assert ["is 0 with 18 fraction bits" in str(w.message) for w in heard] == [True] * said
+    np.testing.assert_allclose(made, horner((X - np.round(X)) ** 2, *c), atol=2.0**-15)
 
 
 class Whole:

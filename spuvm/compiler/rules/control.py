@@ -58,12 +58,22 @@ def polynomial(low: Lowering, out: list[Out], *args: Value, **_: Any) -> Sequenc
         return made
 
     if kind_of(out[0].dtype) == "float":
-        for v in args:
-            if not isinstance(v, Secret):
-                arith.vanishing(low, v if isinstance(v, Varying) else public(v))
+        _vanishing(low, *args)
     shapes = [jax.ShapeDtypeStruct(_shape(low, v), out[0].dtype) for v in args]
     with low.one_line():
         return lower_closed(low, jax.make_jaxpr(horner)(*shapes), args)
+
+
+def _vanishing(low: Lowering, x: Value, *factors: Value) -> None:
+    """Warn of coefficients that round to 0, unless x is so small that nobody misses them."""
+    most = low.magnitude(x.id) * 2.0 ** -low.frac(x.id) if isinstance(x, Secret) else 1.0
+    for power, c in enumerate(factors):
+        if isinstance(c, Secret):
+            continue
+        given = c if isinstance(c, Varying) else public(c)
+        largest = float(np.abs(arith.elements(given)).max(initial=0)) * most**power
+        if not power or most >= 1 or largest > 2.0 ** -(low.f + 3):
+            arith.vanishing(low, given)
 
 
 def _shape(low: Lowering, value: Value) -> tuple[int, ...]:

@@ -77,8 +77,8 @@ def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
 def _sub(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     (o,) = out
     if isinstance(x, Secret) and isinstance(y, Secret):
-        made = arith.sub(low, operand(low, x, o.shape), operand(low, y, o.shape))
-        return Secret(made, o.dtype)
+        a, b = operand(low, x, o.shape), operand(low, y, o.shape)
+        return Secret(facts.above_whole(low, a, b, arith.sub(low, a, b)), o.dtype)
     if isinstance(x, Secret):
         return add(low, out, x, -public(y))
     c, b = constant(low, x, o), operand(low, y, o.shape)
@@ -302,13 +302,17 @@ def toward_zero(low: Lowering, x: int) -> int:
 @rule("floor")
 def floor_rule(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """The largest integer not above x: exact."""
-    return Secret(floor(low, x.id), x.dtype)
+    return _rounded(low, x, floor(low, x.id), 0.0, 1.0)
+
+
+def _rounded(low: Lowering, x: Secret, made: int, least: float, most: float) -> Secret:
+    return Secret(facts.mark(low, made, facts.Whole(x.id, least, most)), x.dtype)
 
 
 @rule("ceil")
 def ceil(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """The least integer not below x: exact."""
-    return Secret(arith.neg(low, floor(low, arith.neg(low, x.id))), x.dtype)
+    return _rounded(low, x, arith.neg(low, floor(low, arith.neg(low, x.id))), -1.0, 0.0)
 
 
 @rule("round")
@@ -327,10 +331,10 @@ def round_(low: Lowering, out: list[Out], x: Secret, *, rounding_method: Any, **
     else:  # a tie was rounded up: away from zero only if positive
         sign = order.negative(low, x.id)
         if sign is False:
-            return Secret(down, x.dtype)
+            return _rounded(low, x, down, -0.5, 0.5)
         wrong = tie if sign is True else low.emit("and_bb", tie, sign)
     step = arith.to_frac(low, low.emit("b2a", wrong), frac)
-    return Secret(low.emit("sub_aa", down, step), x.dtype)
+    return _rounded(low, x, low.emit("sub_aa", down, step), -0.5, 0.5)
 
 
 @rule("assume_range")

@@ -260,9 +260,10 @@ def _is_jax_own(jaxpr: Any, name: str) -> bool:
     shapes = [jax.ShapeDtypeStruct((), v.aval.dtype) for v in jaxpr.invars]
     try:
         own = jax.make_jaxpr(getattr(jnp, name))(*shapes)
-    except TypeError:  # other operands: a derivative
+    except (TypeError, ValueError):  # other operands: a derivative
         return False
-    return _steps(own.jaxpr.eqns[0].params["jaxpr"]) == _steps(jaxpr)
+    body = own.jaxpr.eqns[0].params["jaxpr"].jaxpr
+    return len(body.outvars) == len(jaxpr.outvars) and _steps(body) == _steps(jaxpr)
 
 
 def _steps(jaxpr: Any) -> list[str]:
