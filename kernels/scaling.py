@@ -1,8 +1,9 @@
 """Kernels of products of a shared value with public factors, cut by m bits; see aby3/truncation.py.
 
-All arrays are flat and contiguous. A factor f stands for all elements with step 0, for one each
-with step 1; f 2^m fits into a signed ring element, so (f x) / 2^m of a signed x is found from
-x / 2^m and the m bits below without an overflow. Dtypes as in arith.py.
+All arrays are flat and contiguous. There is a factor f for each element, also where all are the
+same: a step of 0 would keep the loops from being made of vector instructions. f 2^m fits into a
+signed ring element, so (f x) / 2^m of a signed x is found from x / 2^m and the m bits below
+without an overflow. Dtypes as in arith.py.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from spuvm.kernels.jit import kernel
 
 
 @kernel
-def scaled_first(
-    f: Any, step: Any, x: Any, c: Any, s0: Any, r: Any, m: Any, e: Any, z1: Any
-) -> None:
+def scaled_first(f: Any, x: Any, c: Any, s0: Any, r: Any, m: Any, e: Any, z1: Any) -> None:
     """Party 0: u = x + 2^(k-2), a = msb(u), e = a xor c;  `c` holds bits.
 
     z1 = floor(f u / 2^m) + f (1 - 2e) s0 2^(k-m) - f 2^(k-2-m) - r, u read as signed.
@@ -30,7 +29,7 @@ def scaled_first(
     offset = T(one << T(k1 - one))
     after = T(k1 - one - m)
     for i in range(z1.size):
-        factor = f[i * step]
+        factor = f[i]
         u = T(x[i] + offset)
         a = T(u >> k1)
         bit = T(a ^ T(c[i] & 1))
@@ -43,7 +42,7 @@ def scaled_first(
 
 
 @kernel
-def scaled_keep(f: Any, step: Any, x2: Any, t2: Any, m: Any, b: Any, z2: Any) -> None:
+def scaled_keep(f: Any, x2: Any, t2: Any, m: Any, b: Any, z2: Any) -> None:
     """Parties 1 and 2: b = msb(x2), z2 = ceiling(f x2 / 2^m) + t2 2^(k-m)."""
     T = z2.dtype.type
     B = b.dtype.type
@@ -53,7 +52,7 @@ def scaled_keep(f: Any, step: Any, x2: Any, t2: Any, m: Any, b: Any, z2: Any) ->
     up = T(k1 + one - m)
     below = T(T(one << m) - one)
     for i in range(z2.size):
-        factor = f[i * step]
+        factor = f[i]
         top = T(x2[i] >> k1)
         b[i] = B(top)
         high = T(factor * T(T(x2[i] >> m) - T(top << up)))
@@ -64,7 +63,7 @@ def scaled_keep(f: Any, step: Any, x2: Any, t2: Any, m: Any, b: Any, z2: Any) ->
 
 @kernel
 def scaled_second(
-    f: Any, step: Any, b: Any, e: Any, s1: Any, t2: Any, r: Any, m: Any, y: Any, z0: Any
+    f: Any, b: Any, e: Any, s1: Any, t2: Any, r: Any, m: Any, y: Any, z0: Any
 ) -> None:
     """Party 2: y = f (e*b + (1 - 2e) s1) - t2, z0 = r + y 2^(k-m)."""
     T = z0.dtype.type
@@ -74,7 +73,7 @@ def scaled_second(
     for i in range(z0.size):
         bit = S(e[i])
         product = S(S(bit * S(b[i])) + S(S(one - bit - bit) * s1[i]))
-        part = S(S(S(f[i * step]) * product) - t2[i])
+        part = S(S(S(f[i]) * product) - t2[i])
         y[i] = part
         z0[i] = T(r[i] + T(T(part) << up))
 

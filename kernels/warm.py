@@ -141,9 +141,9 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
             yield arith.shift_finish, (r, s, 1, r.copy())
             yield scaling.parted_first, (r, b, s, 1, b.copy(), r.copy(), r.copy())
             yield scaling.wraps, (b, b, s, r.copy())
-            yield scaling.scaled_first, (r, 1, r, b, s, r, 1, b.copy(), r.copy())
-            yield scaling.scaled_keep, (r, 1, r, s, 1, b.copy(), r.copy())
-            yield scaling.scaled_second, (r, 1, b, b, s, s, r, 1, s.copy(), r.copy())
+            yield scaling.scaled_first, (r, r, b, s, r, 1, b.copy(), r.copy())
+            yield scaling.scaled_keep, (r, r, s, 1, b.copy(), r.copy())
+            yield scaling.scaled_second, (r, b, b, s, s, r, 1, s.copy(), r.copy())
 
 
 def _wide() -> Iterator[Call]:

@@ -24,7 +24,7 @@ Request = tuple[np.dtype[Any], int]
 
 RUN_BITS, INSTRUCTION_BITS, BLOCK_BITS = 48, 40, 40
 LANE_BITS = 4  # of the block bits: draws of one instruction that advance apart
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _ZEROS = memoryview(bytes(_CHUNK))
 
 

@@ -23,7 +23,7 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.local import public_factors, weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
-from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, in_a_row, pieces
+from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, in_a_row, pieces, reader
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
@@ -207,10 +207,8 @@ def scale_ap(p: Party, x: AShare, factors: Array, *, bits: int) -> Steps:
     Security: as trunc_a.
     Ref:      as trunc_a; scaling before the shift: this file.
     """
-    step = 0 if factors.ndim == 0 else 1
-    flattened = flat(np.broadcast_to(factors, (1,)) if step == 0 else factors)
-    read = flattened.__getitem__ if step else lambda s: flattened
-    return (yield from _shift(p, split(p, x), x.shape, bits, _Scaled(read, step)))
+    read = reader(np.broadcast_to(factors, x.shape))
+    return (yield from _shift(p, split(p, x), x.shape, bits, _Scaled(read)))
 
 
 @TABLE.kernel("scale_sum_a", _trunc_sum_cost)
@@ -227,9 +225,9 @@ def scale_sum_a(
     Security: as trunc_a.
     Ref:      as scale_ap.
     """
-    table = public_factors(p.ring, (factor,))
+    read = reader(np.broadcast_to(public_factors(p.ring, (factor,)).reshape(()), xs[0].shape))
     gather = _sum_split(p, xs, coefficients)
-    return (yield from _shift(p, gather, xs[0].shape, bits, _Scaled(lambda s: table, 0)))
+    return (yield from _shift(p, gather, xs[0].shape, bits, _Scaled(read)))
 
 
 class _Shifted:
@@ -250,25 +248,24 @@ class _Shifted:
 
 @dataclass(frozen=True)
 class _Scaled(_Shifted):
-    """Those of scale_ap: pieces of the factors, or one factor and a step of 0."""
+    """Those of scale_ap, with pieces of the factors."""
 
     read: Reader
-    step: int
 
     def shift_first(self, s: slice, *arrays: Any) -> None:
-        scaling.scaled_first(self.read(s), self.step, *arrays)
+        scaling.scaled_first(self.read(s), *arrays)
 
     def shift_deal(self, s: slice, *arrays: Any) -> None:
         x2, c, s0, t2, bits, s1, z2 = arrays
         b = np.empty(x2.size, np.uint8)
-        scaling.scaled_keep(self.read(s), self.step, x2, t2, bits, b, z2)
+        scaling.scaled_keep(self.read(s), x2, t2, bits, b, z2)
         masked_wraps(b, c, s0, s1)
 
     def shift_keep(self, s: slice, *arrays: Any) -> None:
-        scaling.scaled_keep(self.read(s), self.step, *arrays)
+        scaling.scaled_keep(self.read(s), *arrays)
 
     def shift_second(self, s: slice, *arrays: Any) -> None:
-        scaling.scaled_second(self.read(s), self.step, *arrays)
+        scaling.scaled_second(self.read(s), *arrays)
 
 
 def masked_wraps(b: Array, c: Array, s0: Array, s1: Array) -> None:
