@@ -36,13 +36,13 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-net: $(STAMP)
 	SPUVM_NET=long $(BIN)/python -m pytest tests/net/test_wan.py
 
 fuzz: $(STAMP) ops-check
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not ray' --timeout=0
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not ray' --timeout=0
 
 ops-table: $(STAMP)
 	$(BIN)/python tests/conformance/ops_table.py $(ARGS)

@@ -53,6 +53,33 @@ def trio() -> Iterator[Callable[[int], object]]:
         made.close()
 
 
+# --- order of files -------------------------------------------------------------------------------
+
+OTHERS = {"devices", "examples", "net"}  # where tests mostly wait for other processes
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait and files that compute take turns, so that two workers use two processors.
+
+    Of both kinds long ones come first: at the end no worker is left alone with one of them.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    kinds: dict[bool, list[list[pytest.Item]]] = {False: [], True: []}
+    for path, tests in files.items():
+        waits = path.parent.name in OTHERS or any(t.get_closest_marker("ray") for t in tests)
+        kinds[waits].append(tests)
+    placed = []
+    for kind in kinds.values():
+        kind.sort(
+            key=lambda tests: (not any(t.get_closest_marker("slow") for t in tests), -len(tests))
+        )
+        placed += [((i + 0.5) / len(kind), tests) for i, tests in enumerate(kind)]
+    items[:] = [test for _, tests in sorted(placed, key=lambda one: one[0]) for test in tests]
+
+
 # --- examples that property tests ran -------------------------------------------------------------
 
 RAN = {"examples": 0, "tests": 0}
