@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from spuvm.devices.checkpoints import Loaded, LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure, caught
 from spuvm.devices.host import Host, OpenOrder, Outcome, Part, RunOrder
 from spuvm.devices.warmup import warm_up
-from spuvm.errors import ChannelError, PartyError, SpuvmError
+from spuvm.errors import ChannelError, PartyError, SpuvmError, UsageError
 from spuvm.kernels.warm import samples
 from spuvm.net.memory import keep_large_blocks
 from spuvm.net.tcp import connect, listen
@@ -38,12 +39,33 @@ class Box:
     failure: Failure | None = None
 
 
-def boxed(results: Sequence[Any]) -> Any:
+def boxed(party: str, what: str, results: Sequence[Any]) -> Any:
     """Results as Boxes, in the form that Ray wants for one or several returns."""
-    boxes = [
-        Box(None, value) if isinstance(value, Failure) else Box(ray.put(value)) for value in results
-    ]
+    boxes = [_box(party, what, value) for value in results]
     return boxes[0] if len(boxes) == 1 else tuple(boxes)
+
+
+def _box(party: str, what: str, value: Any) -> Box:
+    if isinstance(value, Failure):
+        return Box(None, value)
+    try:
+        return Box(ray.put(value))
+    except UNPICKLABLE as error:
+        cannot = UsageError(
+            f"what {what} returned cannot leave its process",
+            got=f"{type(value).__name__}: {reason(error)}",
+            next="return arrays, numbers, containers of these; keep the rest in an instance of a "
+            "proxied class",
+        )
+        return Box(None, Failure(party, what, cannot))
+
+
+UNPICKLABLE = (TypeError, AttributeError, RecursionError, pickle.PicklingError)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what pickle says; Ray hangs a long analysis behind it."""
+    return str(error.__cause__ or error).strip().split("\n")[0][:200]
 
 
 def unboxed(items: Sequence[Any]) -> list[Any]:
@@ -57,7 +79,7 @@ def task_of(fn: Callable[..., Any], name: str) -> Any:
     """A Ray task that runs `fn` at a party."""
 
     def at_party(party: str, what: str, call: Call, *boxes: Any) -> Any:
-        return boxed(perform(party, what, fn, call, unboxed(boxes)))
+        return boxed(party, what, perform(party, what, fn, call, unboxed(boxes)))
 
     at_party.__name__ = at_party.__qualname__ = name
     return ray.remote(num_cpus=1, max_retries=0)(at_party)
@@ -67,7 +89,7 @@ def task_of(fn: Callable[..., Any], name: str) -> Any:
 def join_at_party(party: str, what: str, join: Callable[..., Any], *parts: Any) -> Any:
     """Reconstruct a value at the party that it is opened to."""
     call = Call(tuple(Slot(i) for i in range(len(parts))), {})
-    return boxed(perform(party, what, join, call, unboxed(parts)))
+    return boxed(party, what, perform(party, what, join, call, unboxed(parts)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -122,9 +144,9 @@ class Resident:
     def invoke(self, method: str, what: str, call: Call, *boxes: Any) -> Any:
         """Call a method; the results stay here, as Boxes."""
         if isinstance(self._instance, Failure):
-            return boxed((self._instance,) * (call.results or 1))
+            return boxed(self._party, what, (self._instance,) * (call.results or 1))
         fn = getattr(self._instance, method)
-        return boxed(perform(self._party, what, fn, call, unboxed(boxes)))
+        return boxed(self._party, what, perform(self._party, what, fn, call, unboxed(boxes)))
 
 
 # Values may arrive while a program runs; everything else is done one after another.
@@ -194,7 +216,7 @@ class MachineProcess:
     def open_boxed(self, coming: Sequence[str], order: OpenOrder, *after: Any) -> Box:
         """Parts for a party: the caller gets only the Box."""
         self._host.expect(coming, self._deadline)
-        box: Box = boxed((self._host.open(order),))
+        box: Box = boxed(self._host.party, "opening", (self._host.open(order),))
         return box
 
     def pass_on(
@@ -206,8 +228,9 @@ class MachineProcess:
         self._host.expect(coming, self._deadline)
         call = Call((Slot(0), order, Ring(ring_bits)), {}, 3)
         parts = self._host.open(order)
+        party, what = self._host.party, "passing on"
         boxes: tuple[Box, Box, Box] = boxed(
-            perform(self._host.party, "passing on", deal_parts, call, [parts])
+            party, what, perform(party, what, deal_parts, call, [parts])
         )
         return boxes
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from spuvm.devices.backend import Ref
-from spuvm.devices.calls import Call, Slot, check_travels, map_leaves
+from spuvm.devices.calls import Call, Slot, check_travels
+from spuvm.devices.containers import map_leaves
+from spuvm.devices.failure import source_line
 from spuvm.devices.session import Session, current
 from spuvm.errors import UsageError
 
@@ -76,7 +78,7 @@ class DeviceObject(ABC):
         raise UsageError(
             "a handle cannot travel inside other data",
             got=repr(self),
-            expected="handles as arguments, or in lists, tuples and dicts of arguments",
+            expected="handles as arguments, or in lists, tuples, dicts, dataclasses of arguments",
             next="pass it as an argument of device(fn)(...) instead of capturing it in a function",
         )
 
@@ -103,13 +105,18 @@ def pack(
     """A call for a party: its handles become Slots.
 
     Raises:
-        UsageError: a handle of a value that lives elsewhere.
+        UsageError: a handle of a value that lives elsewhere, a proxied instance, a party that is
+            not in this session.
     """
-    from spuvm.devices.pyu import PYUObject
+    from spuvm.devices.proxy import Proxy, not_a_value
+    from spuvm.devices.pyu import PYUObject, check_party
 
+    check_party(party)
     refs: list[Ref] = []
 
     def take(leaf: Any) -> Any:
+        if isinstance(leaf, Proxy):
+            raise not_a_value(leaf, f"argument of {what}")
         if not isinstance(leaf, DeviceObject):
             check_travels(leaf, f"argument of {what}")
             return leaf
@@ -123,7 +130,8 @@ def pack(
         refs.append(leaf.ref)
         return Slot(len(refs) - 1)
 
-    return Call(map_leaves(take, args), map_leaves(take, kwargs), results), refs
+    sent = Call(map_leaves(take, args), map_leaves(take, kwargs), results, source_line())
+    return sent, refs
 
 
 def checked_results(num_returns: int | None) -> int | None:

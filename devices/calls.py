@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from spuvm.devices.containers import leaves_in, map_leaves, snapshot
 from spuvm.devices.failure import Failure, caught
 from spuvm.errors import UsageError
 
+_here = threading.local()
 
-@dataclass(frozen=True, slots=True)
+
+def at_party() -> str | None:
+    """The party whose work this thread does, None in the script's threads."""
+    return getattr(_here, "party", None)
+
+
+@contextmanager
+def working_for(party: str) -> Iterator[None]:
+    """Inside, this thread does a party's work: devices cannot be driven from it."""
+    before, _here.party = at_party(), party
+    try:
+        yield
+    finally:
+        _here.party = before
+
+
 class Slot:
     """Marks the place in a call's arguments of the value that arrives as number `index`."""
 
-    index: int
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Arguments with a Slot wherever a value of the party goes; `results`: None for one."""
+    """Arguments with a Slot wherever a value of the party goes.
+
+    results  None for one.
+    at       the script's line, for errors that no line of the function's own explains.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     results: int | None = None
+    at: str = ""
 
     def bind(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with every Slot replaced by its value."""
@@ -35,16 +65,27 @@ class Call:
         return map_leaves(fill, self.args), map_leaves(fill, self.kwargs)
 
 
-def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:
-    """`tree` with `fn` applied to what is not a dict, list, tuple or named tuple; order is kept."""
-    kind = type(tree)
-    if kind is dict:
-        return {key: map_leaves(fn, value) for key, value in tree.items()}
-    if kind in (list, tuple):
-        return kind(map_leaves(fn, value) for value in tree)
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return kind(*(map_leaves(fn, value) for value in tree))
-    return fn(tree)
+def as_it_is(call: Call) -> Call:
+    """A call whose arguments nobody else holds: the script may change its own afterwards."""
+    named = {name: snapshot(value) for name, value in call.kwargs.items()}
+    return replace(call, args=tuple(map(snapshot, call.args)), kwargs=named)
+
+
+def check_function(fn: Any, device: str) -> None:
+    """Raise UsageError for what does not return its result when it is called."""
+    if not callable(fn):
+        raise UsageError(f"{device} runs functions", got=type(fn).__name__)
+    later = {
+        "an async function": inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn),
+        "a generator": inspect.isgeneratorfunction(fn),
+    }
+    for kind, found in later.items():
+        if found:
+            raise UsageError(
+                f"{device} runs functions that return their result",
+                got=f"{name_of(fn)}, {kind}",
+                next="write a plain function: return a list, or asyncio.run(...) inside of it",
+            )
 
 
 def check_travels(leaf: Any, what: str) -> None:
@@ -53,7 +94,7 @@ def check_travels(leaf: Any, what: str) -> None:
     Their pickle skips their obfuscation: a ciphertext times a plain number leaves as it is, and the
     number can be found from it.
     """
-    boxed = getattr(getattr(leaf, "dtype", None), "hasobject", False)
+    boxed = isinstance(leaf, np.ndarray) and leaf.dtype.hasobject
     for item in leaf.reshape(-1) if boxed else (leaf,):
         if type(item).__module__.partition(".")[0] == "phe":
             raise UsageError(
@@ -74,13 +115,15 @@ def perform(
             return (value,) * count
     try:
         args, kwargs = call.bind(values)
-        out = fn(*args, **kwargs)
-        map_leaves(lambda leaf: check_travels(leaf, f"result of {what}"), out)
+        with working_for(party):
+            out = fn(*args, **kwargs)
+        for leaf in leaves_in(out):
+            check_travels(leaf, f"result of {what}")
         if call.results is None:
             return (out,)
         return _split(out, count, what)
     except BaseException as error:  # sys.exit() would end the thread for good
-        return (caught(party, what, error),) * count
+        return (caught(party, what, error, call.at),) * count
 
 
 def _split(out: Any, count: int, what: str) -> tuple[Any, ...]:

@@ -16,9 +16,9 @@ from spuvm.compiler import CompileConfig, Compiled, SecretSpec, compile_function
 from spuvm.devices.calls import name_of
 from spuvm.devices.config import Config
 from spuvm.devices.crossings import widest_type
-from spuvm.devices.failure import line_of
+from spuvm.devices.failure import line_of, source_line
 from spuvm.devices.recent import Recent
-from spuvm.devices.statics import Bound, rebind
+from spuvm.devices.statics import Bound, exactly, rebind
 from spuvm.devices.structure import ArraySpec, Shared
 from spuvm.errors import CompileError, CostWarning, RangeWarning, SpuvmError, UsageError
 from spuvm.fxp import Fxp
@@ -64,7 +64,7 @@ class Programs:
         """
         leaves, treedef = jax.tree.flatten((args, kwargs))
         facts = tuple(_fact(leaf) for leaf in leaves)
-        key: Hashable = (fn, bound, treedef, facts, widest_type())
+        key: Hashable = (fn, exactly(bound), treedef, facts, widest_type())
         try:
             found = self._known.get(key)
         except TypeError:  # a callable that cannot be hashed: compiled every time
@@ -100,17 +100,17 @@ class Programs:
                 watch=self._watch,
             )
         except CompileError as error:
-            if error.at or not (line := line_of(error.__cause__ or error)):
+            if (
+                placed := error.placed(line_of(error.__cause__ or error) or source_line())
+            ) is error:
                 raise
-            raise type(error)(
-                error.message, at=line, got=error.got, expected=error.expected, next=error.next
-            ) from error
+            raise placed from error
         except SpuvmError:
             raise
         except Exception as error:  # the user's own, or JAX's about shapes and dtypes
             raise CompileError(
                 f"{name_of(fn)} failed while it was traced: {type(error).__name__}: {error}",
-                at=line_of(error) or None,
+                at=line_of(error) or source_line() or None,
             ) from error
 
 
@@ -131,7 +131,7 @@ def _fact(leaf: Any) -> Hashable:
     if isinstance(leaf, SecretSpec):
         return leaf
     if isinstance(leaf, bool | int | float | complex):
-        return type(leaf), leaf
+        return exactly(leaf)
     try:
         array = np.asarray(leaf)
     except (TypeError, ValueError) as error:

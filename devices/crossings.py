@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from spuvm.devices.failure import Failure
 from spuvm.devices.host import OpenOrder, Part
-from spuvm.devices.structure import ArraySpec, Shared
-from spuvm.errors import UsageError, ValueRangeError
+from spuvm.devices.structure import ArraySpec, Shared, check_keys
+from spuvm.errors import SpuvmError, UsageError, ValueRangeError
 from spuvm.fxp import Fxp
 from spuvm.protocol.aby3.io import Dealt, deal, reconstruct
 from spuvm.protocol.aby3.packing import unpack_bits
@@ -40,6 +40,7 @@ class Dealer:
 
     rank     of the owner among the three parties, None when it is not one of them.
     widest   64 when JAX's 64-bit types are on where the program is traced.
+    at       the script's line, for errors.
     """
 
     what: str
@@ -47,6 +48,7 @@ class Dealer:
     input_range: tuple[float, float] | None
     rank: int | None
     widest: Widest
+    at: str = ""
 
     def __call__(self, value: Any) -> tuple[Any, Pieces]:
         """The public structure of `value`, and the pieces for each of the three machines.
@@ -55,6 +57,13 @@ class Dealer:
             ValueRangeError: NaN, infinity, out of range, or a dtype that cannot be shared; the text
                 names the array and shows no value.
         """
+        try:
+            return self._deal(value)
+        except SpuvmError as error:
+            raise error.placed(self.at) from error.__cause__
+
+    def _deal(self, value: Any) -> tuple[Any, Pieces]:
+        check_keys(value, self.what)
         paths, treedef = jax.tree_util.tree_flatten_with_path(value)
         specs: list[ArraySpec] = []
         pieces: Pieces = ([], [], [])
@@ -80,11 +89,7 @@ class Describer:
 
     def __call__(self, value: Any) -> Any:
         """The tree of `value` with ArraySpecs for leaves."""
-        paths, treedef = jax.tree_util.tree_flatten_with_path(value)
-        keystr = jax.tree_util.keystr
-        return jax.tree.unflatten(
-            treedef, [as_array(x, self.what + keystr(p), self.widest)[1] for p, x in paths]
-        )
+        return specs_of(self.what, value, self.widest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +174,36 @@ def as_array(leaf: Any, name: str, widest: Widest) -> tuple[npt.NDArray[Any], Ar
     """
     if isinstance(leaf, Failure):
         leaf.throw()
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise UsageError(
+            f"{name}: a masked array would be shared without its mask",
+            got=type(leaf).__name__,
+            next="x.filled(value) at its owner, and the mask as an array of its own",
+        )
     if type(leaf) is int:
         leaf = _python_int(leaf, name, widest)
     try:
         array = np.asarray(leaf)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: not an array", got=type(leaf).__name__) from error
+    if array.dtype.hasobject and array.ndim == 0:
+        raise UsageError(
+            f"{name}: cannot share values of dtype object",
+            got=type(leaf).__name__,
+            expected="arrays and numbers, in tuples, lists, dicts and other pytrees",
+            next="convert it at its owner first; a class of your own is a pytree where its owner "
+            "registers it with JAX too",
+        )
     dtype = canonical(array.dtype, name, widest)
     return array, ArraySpec(array.shape, dtype)
+
+
+def specs_of(name: str, value: Any, widest: Widest) -> Any:
+    """The tree of a value, arrays and jax.ShapeDtypeStructs, with ArraySpecs for leaves."""
+    check_keys(value, name)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: spec_of(leaf, name + jax.tree_util.keystr(path), widest), value
+    )
 
 
 def spec_of(leaf: Any, name: str, widest: Widest) -> ArraySpec:

@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import sysconfig
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -14,6 +15,9 @@ from typing import Any, NoReturn
 
 from spuvm.errors import ChannelError, PartyError, ProtocolError, SpuvmError
 
+FRAMES = 20  # innermost frames of a user's exception that are told to the driver
+LONGEST = 4000  # characters of its text
+_STORY = "What was printed at party"
 _FUNCTIONS = (
     "spuvm.functions.",
     "spuvm.demo.",
@@ -53,8 +57,11 @@ class Failure:
                 expected=e.expected,
                 next=e.next,
             ) from e
+        text = str(self.error)
+        if len(text) > LONGEST:
+            text = f"{text[:LONGEST]}... ({len(text)} characters)"
         raise PartyError(
-            f"party {self.party!r}: {self.what} raised {type(self.error).__name__}: {self.error}",
+            f"party {self.party!r}: {self.what} raised {type(self.error).__name__}: {text}",
             at=self.at or None,
         ) from self.error
 
@@ -64,13 +71,33 @@ class Told(Failure):
     """A Failure whose text holds nobody's data: it may be told to other parties."""
 
 
-def caught(party: str, what: str, error: BaseException) -> Failure:
+def caught(party: str, what: str, error: BaseException, asked_at: str = "") -> Failure:
     """A picklable Failure for an exception in flight, with the user's innermost line.
+
+    Where none was reached, with the line that asked for the work.
 
     SystemExit and its like are failures too: of the function, not of who waits for its result.
     """
-    at = line_of(error)
-    return Failure(party, what, _movable(error).with_traceback(None), at)
+    at, story = line_of(error) or asked_at, _story(party, error)
+    movable = _movable(error)
+    if story and not any(note.startswith(_STORY) for note in getattr(movable, "__notes__", ())):
+        movable.add_note(story)
+    return Failure(party, what, movable.with_traceback(None), at)
+
+
+def _story(party: str, error: BaseException) -> str:
+    """Where a user's exception was raised and what came before it, as Python prints it.
+
+    Tracebacks and causes do not travel with exceptions; a note does.
+    """
+    if isinstance(error, SpuvmError):
+        return ""
+    try:
+        lines = traceback.format_exception(error, limit=-FRAMES)
+    except Exception:  # of an exception without a text
+        return ""
+    text = "".join(lines).rstrip()
+    return f"{_STORY} {party!r}:\n" + (text if len(text) <= LONGEST else f"...{text[-LONGEST:]}")
 
 
 def _movable(error: BaseException) -> BaseException:

@@ -13,17 +13,17 @@ from spuvm.bytecode.program import Program
 from spuvm.compiler import Compiled
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.base import DeviceObject
-from spuvm.devices.calls import name_of
+from spuvm.devices.calls import check_function, name_of
 from spuvm.devices.compiling import Again, Agree, results_of, secret, split_origins
 from spuvm.devices.costs import program_cost
 from spuvm.devices.crossings import Describer, public_value, shared_by_owner, spec_of, widest_type
 from spuvm.devices.failure import checked
-from spuvm.devices.proxy import Proxy
+from spuvm.devices.proxy import Proxy, not_a_value
 from spuvm.devices.pyu import PYUObject
 from spuvm.devices.session import current
 from spuvm.devices.spu import SPU, SPUObject, Stored
-from spuvm.devices.statics import Bound, Statics
-from spuvm.devices.structure import Shared, describe, leaves_of
+from spuvm.devices.statics import Bound, Statics, traced_places
+from spuvm.devices.structure import Shared, check_keys, describe, leaves_of
 from spuvm.errors import CompileError, UsageError
 from spuvm.vm.cost import Cost
 
@@ -40,8 +40,7 @@ class SPUFunction:
     def __init__(
         self, spu: SPU, fn: Callable[..., Any], num_returns: int | None, statics: Statics
     ) -> None:
-        if not callable(fn):
-            raise UsageError("an SPU runs functions", got=type(fn).__name__)
+        check_function(fn, "an SPU")
         self._spu, self._fn, self._statics = spu, fn, statics
         self._num_returns = num_returns
         self._what = name_of(fn)
@@ -49,6 +48,7 @@ class SPUFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Start the function: a handle of its result, or a tuple of num_returns handles."""
         rest, named, bound = self._statics.split(args, kwargs)
+        check_keys((rest, named), f"arguments of {self._what}")
         leaves, treedef = jax.tree.flatten((rest, named))
         moved: dict[int, SPUObject] = {}
         for leaf in leaves:  # all moves start before the first one is waited for
@@ -85,9 +85,9 @@ class SPUFunction:
         found = [replace(d, origins=split_origins(d.origins)) for d in compiled.disclosures]
         fixed, named = self._statics.split(args, kwargs)[2]
         static = [i for i, _ in fixed]
-        traced = [i for i in range(len(args)) if i not in static]
+        places = traced_places(args, (), (fixed, named))
         public = [
-            re.sub(r"^args\[(\d+)\]", lambda m: f"args[{traced[int(m[1])]}]", name)
+            re.sub(r"^args\[(\d+)\]", lambda m: places[int(m[1])], name)
             for name in compiled.public_arguments
         ]
         public += [f"args[{i}] (static)" for i in static]
@@ -103,6 +103,7 @@ class SPUFunction:
     ) -> tuple[Compiled, list[tuple[Shared, int | None]]]:
         """Compile without moving anything; also what would have to be shared, and its owner."""
         rest, named, bound = self._statics.split(args, kwargs)
+        check_keys((rest, named), f"arguments of {self._what}")
         leaves, treedef = jax.tree.flatten((rest, named))
         shared: list[tuple[Shared, int | None]] = []
         count = 0
@@ -151,11 +152,7 @@ class SPUFunction:
 
     def _public(self, leaf: Any) -> Any:
         if isinstance(leaf, Proxy):
-            raise UsageError(
-                f"{self._what}: an instance at a party is not a value",
-                got=repr(leaf),
-                next="pass what one of its methods returns",
-            )
+            raise not_a_value(leaf, f"argument of {self._what}")
         return public_value(leaf, widest_type())
 
     def _split(self, stored: Stored, results: tuple[Shared, ...], tree: Any) -> Any:

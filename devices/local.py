@@ -8,7 +8,6 @@ another makes to its own arrays. For tests, debugging and learning.
 from __future__ import annotations
 
 import contextlib
-import copy
 import queue
 import threading
 import weakref
@@ -19,8 +18,9 @@ from functools import partial
 from typing import Any
 
 from spuvm.devices.backend import Backend, MachinePlan, Machines, Ref
-from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.calls import Call, Slot, as_it_is, perform, working_for
 from spuvm.devices.checkpoints import LoadOrder, SaveOrder
+from spuvm.devices.containers import snapshot
 from spuvm.devices.crossings import deal_parts
 from spuvm.devices.failure import Failure, caught, checked
 from spuvm.devices.host import Host, OpenOrder, RunOrder
@@ -29,13 +29,7 @@ from spuvm.errors import UsageError
 from spuvm.net.local import LocalNetwork
 from spuvm.ring import Ring
 
-_here = threading.local()
 _Task = tuple[Future[Any], Callable[[], Any]]
-
-
-def at_party() -> str | None:
-    """The party whose work this thread does, None in the driver's threads."""
-    return getattr(_here, "party", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +52,6 @@ def value(ref: Ref) -> Any:
 
 def _results(future: Future[Any], party: str, what: str, results: int | None) -> tuple[Ref, ...]:
     return tuple(Ref(party, what, Item(future, i)) for i in range(results or 1))
-
-
-def _snapshot(value: Any) -> Any:
-    """A copy of what travels; what cannot be copied (an open file, say) is passed as it is."""
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        return value
 
 
 class Worker:
@@ -96,14 +82,14 @@ class Worker:
         return self._ended
 
     def _loop(self) -> None:
-        _here.party = self.party
-        while (queued := self._tasks.get()) is not None:
-            future, task = queued
-            try:
-                future.set_result(task())
-            except BaseException as error:  # nothing may end this thread but `stop`
-                future.set_result(caught(self.party, "internal work", error))
-            del queued, future, task
+        with working_for(self.party):
+            while (queued := self._tasks.get()) is not None:
+                future, task = queued
+                try:
+                    future.set_result(task())
+                except BaseException as error:  # nothing may end this thread but `stop`
+                    future.set_result(caught(self.party, "internal work", error))
+                del queued, future, task
         self._ended = True
         self._refuse_the_rest()
 
@@ -128,24 +114,34 @@ class LocalBackend(Backend):
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
+        sent = as_it_is(call)
+
         def work() -> tuple[Any, ...]:
-            return perform(party, what, fn, call, [_snapshot(value(r)) for r in refs])
+            values = [snapshot(value(r)) for r in refs]
+            return tuple(map(snapshot, perform(party, what, fn, sent, values)))
 
         return self._start(party, what, work, call)
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
-        return self.call(party, what, cls, call, refs)[0]
+        sent = as_it_is(call)
+
+        def work() -> tuple[Any, ...]:
+            return perform(party, what, cls, sent, [snapshot(value(r)) for r in refs])
+
+        return self._start(party, what, work, call)[0]
 
     def invoke(
         self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
+        sent = as_it_is(call)
+
         def work() -> tuple[Any, ...]:
             instance = value(resident)
             if isinstance(instance, Failure):
                 return (instance,) * (call.results or 1)
-            values = [_snapshot(value(r)) for r in refs]
+            values = [snapshot(value(r)) for r in refs]
             fn = getattr(instance, method)
-            return tuple(map(_snapshot, perform(resident.party, what, fn, call, values)))
+            return tuple(map(snapshot, perform(resident.party, what, fn, sent, values)))
 
         return self._start(resident.party, what, work, call)
 
@@ -154,10 +150,10 @@ class LocalBackend(Backend):
 
     def move(self, ref: Ref, target: str) -> Ref:
         source = self._workers[ref.party]
-        return Ref(target, ref.what, source.submit(lambda: _snapshot(value(ref))))
+        return Ref(target, ref.what, source.submit(lambda: snapshot(value(ref))))
 
     def fetch(self, refs: Sequence[Ref]) -> list[Any]:
-        found = [_snapshot(value(r)) for r in refs]
+        found = [snapshot(value(r)) for r in refs]
         self._pending.heard(found)
         return found
 

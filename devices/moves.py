@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,12 @@ import jax
 
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device, DeviceObject
-from spuvm.devices.calls import map_leaves
+from spuvm.devices.containers import leaves_in, map_leaves
 from spuvm.devices.crossings import Joiner
-from spuvm.devices.failure import checked
+from spuvm.devices.failure import Failure, checked
 from spuvm.devices.flow import Form
-from spuvm.devices.proxy import Proxy
-from spuvm.devices.pyu import PYU, PYUObject
+from spuvm.devices.proxy import Proxy, not_a_value
+from spuvm.devices.pyu import PYU, PYUObject, check_party
 from spuvm.devices.reporting import disclose, moved_in_clear
 from spuvm.devices.session import current
 from spuvm.devices.spu import SPU, SPUObject
@@ -35,6 +35,8 @@ def device_of(target: Any) -> Device:
             expected="a PYU, an SPU, a HEU or a proxied instance",
             next="sf.PYU('alice') makes a device of a party's name",
         )
+    if isinstance(device, PYU):
+        check_party(device.party)
     return device
 
 
@@ -71,18 +73,16 @@ def move(x: DeviceObject, target: Any) -> Any:
 
 
 def to(device: Any, value: Any) -> Any:
-    """Move a handle, every handle in a list, tuple or dict, or a value of the script to a party.
+    """Move a handle, every handle in a container, or a value of the script to a party.
 
     Raises:
         UsageError: a value of the script to an SPU: it has no owner.
     """
     target = device_of(device)
-    found: list[DeviceObject] = []
-    map_leaves(lambda x: found.append(x) if isinstance(x, DeviceObject) else None, value)
-    if found:
+    if any(isinstance(x, DeviceObject) for x in leaves_in(value)):
         return map_leaves(lambda x: move(x, target) if isinstance(x, DeviceObject) else x, value)
     if isinstance(target, PYU):
-        return target(_identity)(value)
+        return target(given)(value)
     raise UsageError(
         "a value of the script has no owner who could share it",
         got=type(value).__name__,
@@ -109,7 +109,7 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
     """The values behind the handles of a pytree, in clear; arrays from an SPU as numpy.
 
     Args:
-        tree: handles, in any containers.
+        tree: handles, in lists, tuples, dicts, named tuples, dataclasses and other pytrees.
         to: names of the parties that may see the values; None: all. Where each party runs the
             script itself, all that a value's origins are must allow it, and the others get an
             Undisclosed in its place. A driver stands for all parties.
@@ -118,8 +118,7 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
         SpuvmError: what went wrong while the values were made, naming the party; at all parties.
         PolicyError: a party's policy does not allow it.
     """
-    leaves, treedef = jax.tree.flatten(tree)
-    handles = [leaf for leaf in leaves if isinstance(leaf, DeviceObject)]
+    handles = _handles_in(tree)
     for handle in handles:
         handle.check_session()
         if _has_ciphertexts(handle, handle.device):
@@ -131,35 +130,65 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
     receivers = _receivers(to)
     me = current().backend.me
     if me is not None:
-        shown = _reveal_among(handles, receivers, me)
-        return jax.tree.unflatten(treedef, [shown.get(id(x), x) for x in leaves])
+        return _replaced(tree, _reveal_among(handles, receivers, me))
     secret = [x for x in handles if isinstance(x, SPUObject)]
     clear = [x for x in handles if isinstance(x, PYUObject)]
     backend = current().backend
     opening = {spu: _open(spu, [x for x in secret if x.device is spu]) for spu in _spus(secret)}
-    values = dict(zip(map(id, clear), checked(backend.fetch([x.ref for x in clear])), strict=True))
-    for one in clear:
-        current().flow.note(one.device.party, DRIVER, "clear", one.ref.what)
-        if one.ref.origins:
-            moved_in_clear(one.ref.what, DRIVER, one.ref.origins)
-    for spu, (objects, refs) in opening.items():
-        parts = checked(backend.fetch(refs))
-        first = 0
+    plain = backend.fetch([x.ref for x in clear])
+    opened = {spu: backend.fetch(refs) for spu, (_, refs) in opening.items()}
+    _record_clear(clear, plain)
+    for spu, (objects, _) in opening.items():  # reported also where something else fails
+        if not any(isinstance(part, Failure) for part in opened[spu]):
+            for x in objects:
+                current().flow.note(spu.name, DRIVER, "opened", x.stored.what)
+                _record(x, DRIVER)
+    checked([*plain, *(part for parts in opened.values() for part in parts)])
+    values = dict(zip(map(id, clear), plain, strict=True))
+    for spu, (objects, _) in opening.items():
+        parts, first = opened[spu], 0
         for x in objects:
             shared, structure = x.structure()
             mine = [machine[first : first + len(shared)] for machine in parts]
             values[id(x)] = Joiner(spu.fxp, shared, structure)(*mine)
             first += len(shared)
-            current().flow.note(spu.name, DRIVER, "opened", x.stored.what)
-            _record(x, DRIVER)
-    return jax.tree.unflatten(treedef, [values.get(id(x), x) for x in leaves])
+    return _replaced(tree, values)
+
+
+def _handles_in(tree: Any) -> list[DeviceObject]:
+    """All handles in a tree; a proxied instance in it is an error."""
+    leaves: list[Any] = []
+    for leaf in leaves_in(tree):
+        leaves += jax.tree.leaves(leaf) if _only_jax_knows(leaf) else [leaf]
+    for leaf in leaves:
+        if isinstance(leaf, Proxy):
+            raise not_a_value(leaf, "sf.reveal and sf.wait")
+        if isinstance(leaf, set | frozenset) and any(isinstance(x, DeviceObject) for x in leaf):
+            raise UsageError("handles in a set", got=type(leaf).__name__, next="use a list")
+    return [leaf for leaf in leaves if isinstance(leaf, DeviceObject)]
+
+
+def _replaced(tree: Any, values: Mapping[int, Any]) -> Any:
+    """The tree with values in the place of handles."""
+
+    def value(leaf: Any) -> Any:
+        if _only_jax_knows(leaf):
+            return jax.tree.map(value, leaf)
+        return values.get(id(leaf), leaf)
+
+    return map_leaves(value, tree)
+
+
+def _only_jax_knows(leaf: Any) -> bool:
+    """Whether this is a container of a kind that somebody registered with JAX."""
+    return leaf is not None and not jax.tree_util.all_leaves([leaf])
 
 
 def _receivers(to: str | Sequence[str] | None) -> tuple[str, ...]:
     known = current().parties
     if to is None:
         return known
-    names = (to,) if isinstance(to, str) else tuple(to)
+    names = tuple(to) if isinstance(to, list | tuple | set | frozenset) else (to,)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(
@@ -200,10 +229,9 @@ def wait(tree: Any) -> None:
         SpuvmError: what went wrong, naming the party.
     """
     refs: list[Ref] = []
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, DeviceObject):
-            leaf.check_session()
-            refs += leaf.stored.refs if isinstance(leaf, SPUObject) else [leaf.ref]  # type: ignore[attr-defined]
+    for handle in _handles_in(tree):
+        handle.check_session()
+        refs += handle.stored.refs if isinstance(handle, SPUObject) else [handle.ref]  # type: ignore[attr-defined]
     checked(current().backend.wait(refs))
 
 
@@ -215,6 +243,15 @@ def _open(spu: SPU, objects: list[SPUObject]) -> tuple[list[SPUObject], tuple[Re
 
 def _spus(objects: list[SPUObject]) -> list[SPU]:
     return list(dict.fromkeys(x.device for x in objects))
+
+
+def _record_clear(objects: Sequence[PYUObject], values: Sequence[Any]) -> None:
+    """Count what came to the driver in clear."""
+    for x, value in zip(objects, values, strict=True):
+        if not isinstance(value, Failure):
+            current().flow.note(x.device.party, DRIVER, "clear", x.ref.what)
+            if x.ref.origins:
+                moved_in_clear(x.ref.what, DRIVER, x.ref.origins)
 
 
 def _record(x: SPUObject, to: str) -> None:
@@ -229,5 +266,6 @@ def _has_ciphertexts(x: DeviceObject, device: Device) -> bool:
     return any(type(one).__name__ in ("HEU", "HEUObject") for one in (x, device))
 
 
-def _identity(value: Any) -> Any:
+def given(value: Any) -> Any:
+    """What the script gives to a party."""
     return value

@@ -25,7 +25,7 @@ from spuvm.compiler.config import Compiled
 from spuvm.devices import travel
 from spuvm.devices.agreement import END, FAILED, Agreement, Operation
 from spuvm.devices.backend import Backend, MachinePlan, Ref
-from spuvm.devices.calls import Call, Slot, perform
+from spuvm.devices.calls import Call, Slot, as_it_is, perform
 from spuvm.devices.checkpoints import Loaded
 from spuvm.devices.cluster import Cluster
 from spuvm.devices.crossings import Describer
@@ -70,14 +70,16 @@ class PartyBackend(Backend):
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
-        text = f"call {what} at {party}({_names(refs)})"
+        text, sent = f"call {what} at {party}({_names(refs)})", self._sent(party, call)
         return self._start(
-            text, party, what, call, refs, lambda own: self.inner.call(party, what, fn, call, own)
+            text, party, what, call, refs, lambda own: self.inner.call(party, what, fn, sent, own)
         )
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
+        sent = self._sent(party, call)
+
         def make(own: list[Ref]) -> tuple[Ref, ...]:
-            return (self.inner.create(party, what, cls, call, own),)
+            return (self.inner.create(party, what, cls, sent, own),)
 
         return self._start(
             f"make {what} at {party}({_names(refs)})", party, what, call, refs, make
@@ -86,8 +88,10 @@ class PartyBackend(Backend):
     def invoke(
         self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
+        sent = self._sent(resident.party, call)
+
         def start(own: list[Ref]) -> tuple[Ref, ...]:
-            return self.inner.invoke(own[0], what, method, call, own[1:])
+            return self.inner.invoke(own[0], what, method, sent, own[1:])
 
         text = f"call {what} of {resident.handle.id} at {resident.party}({_names(refs)})"
         return self._start(text, resident.party, what, call, [resident, *refs], start)
@@ -249,6 +253,10 @@ class PartyBackend(Backend):
             self.post.record(operation, "consent", "clear", ref, peers)
 
     # ---- private
+
+    def _sent(self, party: str, call: Call) -> Call:
+        """The call as it is now: it starts later, and the script goes on meanwhile."""
+        return as_it_is(call) if party == self.name else call
 
     def _start(
         self,

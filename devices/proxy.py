@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from spuvm.devices.base import checked_results, pack
+from spuvm.devices.calls import check_function
 from spuvm.devices.pyu import PYU, PYUObject, mixed
 from spuvm.devices.session import current
 from spuvm.errors import UsageError
@@ -20,7 +21,16 @@ class Proxy:
     _cls: type
     device: PYU
 
-    def __init__(self, *args: Any, device: PYU, **kwargs: Any) -> None:
+    def __init_subclass__(cls) -> None:
+        if "_cls" not in vars(cls):
+            raise UsageError(
+                "a class that lives at a party cannot be derived from",
+                got=f"class {cls.__name__}({', '.join(base.__name__ for base in cls.__bases__)})",
+                next="derive from the class itself, and decorate the last one: "
+                f"sf.proxy(sf.PYUObject)({cls.__name__})",
+            )
+
+    def __init__(self, *args: Any, device: PYU | None = None, **kwargs: Any) -> None:
         if not isinstance(device, PYU):
             raise UsageError(
                 f"{self._cls.__name__} lives at a party",
@@ -37,7 +47,9 @@ class Proxy:
         self._origins = mixed(device.party, refs)  # grows with what methods are given
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._cls, name, None) if not name.startswith("_") else None
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        method = getattr(self._cls, name, None)
         if not callable(method):
             raise AttributeError(
                 f"{self._cls.__name__} has no method {name!r}; only methods are reachable"
@@ -45,6 +57,7 @@ class Proxy:
         what = f"{self._cls.__name__}.{name}"
 
         def start(*args: Any, num_returns: int | None = None, **kwargs: Any) -> Any:
+            check_function(method, "an instance at a party")
             if current() is not self._session:
                 raise UsageError(f"{self!r} belongs to a session that was shut down")
             results = checked_results(num_returns)
@@ -59,8 +72,29 @@ class Proxy:
 
         return start
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "device" and not name.startswith("_"):
+            raise UsageError(
+                f"{self!r} lives at a party: an attribute cannot be set here",
+                got=repr(name),
+                next="write a method that sets it, and call that",
+            )
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> NoReturn:
+        raise not_a_value(self, "what travels")
+
     def __repr__(self) -> str:
         return f"{self._cls.__name__}(device={self.device!r})"
+
+
+def not_a_value(instance: Proxy, what: str) -> UsageError:
+    """The error for a proxied instance where a value is expected."""
+    return UsageError(
+        f"{what}: an instance at a party is not a value",
+        got=repr(instance),
+        next="take what one of its methods returns",
+    )
 
 
 def proxy(device_object: type[PYUObject] = PYUObject) -> Callable[[type], type[Proxy]]:
@@ -77,6 +111,8 @@ def proxy(device_object: type[PYUObject] = PYUObject) -> Callable[[type], type[P
     def decorate(cls: type) -> type[Proxy]:
         if not isinstance(cls, type):
             raise UsageError("sf.proxy decorates classes", got=repr(cls))
+        if issubclass(cls, Proxy):
+            raise UsageError("this class lives at a party already", got=cls.__name__)
         return type(cls.__name__, (Proxy,), {"_cls": cls, "__doc__": cls.__doc__})
 
     return decorate

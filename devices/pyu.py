@@ -9,7 +9,7 @@ from typing import Any
 
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device, DeviceObject, checked_results, pack
-from spuvm.devices.calls import name_of
+from spuvm.devices.calls import check_function, name_of
 from spuvm.devices.session import current
 from spuvm.errors import UsageError
 
@@ -21,14 +21,7 @@ class PYU(Device):
     __slots__ = ("party",)
 
     def __init__(self, party: str) -> None:
-        session = current()
-        if party not in session.parties:
-            raise UsageError(
-                "unknown party",
-                got=repr(party),
-                expected=f"one of {', '.join(session.parties)}",
-                next="name it in sf.init(parties=[...])",
-            )
+        check_party(party)
         self.party = party
 
     def __call__(
@@ -36,11 +29,14 @@ class PYU(Device):
     ) -> Callable[..., Any]:
         """A function that runs `fn` at this party and returns a PYUObject, or num_returns of them.
 
-        Arguments may hold handles of this party's values, in lists, tuples and dicts too; other
-        arguments are sent along in clear.
+        Arguments may hold handles of this party's values, in lists, tuples, dicts, named tuples and
+        dataclasses too; other arguments are sent along in clear, as they are at the call.
+
+        Raises:
+            UsageError: `fn` is no function, or an async function or a generator; at the call, a
+                handle of a value that lives elsewhere, or what cannot be sent.
         """
-        if not callable(fn):
-            raise UsageError("a PYU runs functions", got=type(fn).__name__)
+        check_function(fn, "a PYU")
         results = checked_results(num_returns)
         what = name_of(fn)
 
@@ -71,6 +67,18 @@ class PYU(Device):
 
     def __repr__(self) -> str:
         return f"PYU({self.party!r})"
+
+
+def check_party(party: Any) -> None:
+    """Raise UsageError for a name that is none of the session's parties."""
+    known = current().parties
+    if party not in known:
+        raise UsageError(
+            "unknown party",
+            got=repr(party),
+            expected=f"one of {', '.join(known)}",
+            next="name it in sf.init(parties=[...])",
+        )
 
 
 def mixed(party: str, refs: Iterable[Ref]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,12 +20,14 @@ import ray
 from ray import cloudpickle
 
 from spuvm.devices.actors import (
+    UNPICKLABLE,
     Box,
     MachineProcess,
     Resident,
     deal_at_owner,
     explain,
     join_at_party,
+    reason,
     task_of,
     unboxed,
 )
@@ -75,21 +78,25 @@ class RayBackend(Backend):
         task = self._task(fn, what).options(
             resources=self._places[party], num_returns=call.results or 1
         )
-        made = _refs(task.remote(party, what, call, *_handles(refs)), party, what, call)
+        with _sending(what, party):
+            out = task.remote(party, what, call, *_handles(refs))
+        made = _refs(out, party, what, call)
         self._presence.asked(party, _handles(made))
         return self._watched(made)
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
         self._presence.require(party)
         options = Resident.options(resources=self._places[party])  # type: ignore[attr-defined]
-        actor = options.remote(party, what, cls, call, *_handles(refs))
+        with _sending(what, party):
+            actor = options.remote(party, what, cls, call, *_handles(refs))
         return Ref(party, what, self._fetcher.register(actor, party))
 
     def invoke(
         self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
         remote = resident.handle.invoke.options(num_returns=call.results or 1)
-        out = remote.remote(method, what, call, *_handles(refs))
+        with _sending(what, resident.party):
+            out = remote.remote(method, what, call, *_handles(refs))
         return self._watched(_refs(out, resident.party, what, call))
 
     def describe(self, ref: Ref, what: str, look: Callable[[Any], Any]) -> Ref:
@@ -138,7 +145,8 @@ class RayBackend(Backend):
 
     def _task(self, fn: Callable[..., Any], what: str) -> Any:
         """The exported task of a function; exported again when what it captures has changed."""
-        payload = cloudpickle.dumps(fn)
+        with _sending(what, "a party"):
+            payload = cloudpickle.dumps(fn)
         if payload in self._tasks:
             self._tasks.move_to_end(payload)
         else:
@@ -329,6 +337,18 @@ def _setup_hook(paths: list[str]) -> Callable[[], None]:
         sys.path += [p for p in paths if os.path.isdir(p or ".") and p not in sys.path]
 
     return setup
+
+
+@contextmanager
+def _sending(what: str, party: str) -> Iterator[None]:
+    try:
+        yield
+    except UNPICKLABLE as error:
+        raise UsageError(
+            f"{what} with its arguments cannot be sent to {party}",
+            got=reason(error),
+            next="make it at the party: inside the function, or in an instance of a proxied class",
+        ) from (error.__cause__ or error)
 
 
 def _given(fetcher: Fetcher, ref: Ref, future: Future[Any]) -> Sequence[Any]:

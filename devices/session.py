@@ -19,8 +19,9 @@ from typing import Literal, get_args
 
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.backend import Backend, Machines
+from spuvm.devices.calls import at_party
 from spuvm.devices.flow import Flow
-from spuvm.devices.local import LocalBackend, at_party
+from spuvm.devices.local import LocalBackend
 from spuvm.devices.pending import say_unheard
 from spuvm.errors import SpuvmError, UsageError
 
@@ -140,6 +141,7 @@ def init(
         ChannelError: another party did not come in time, or does not agree on what must be equal.
     """
     global _session
+    _not_at_a_party()
     if _session is not None:
         raise UsageError(
             "sf.init was called before",
@@ -211,6 +213,7 @@ def shutdown() -> None:
     has heard of are logged as warnings; while an exception is under way all ends at once.
     """
     global _session
+    _not_at_a_party()
     session, _session = _session, None
     if session is not None:
         session.close(at_once=sys.exc_info()[1] is not None)
@@ -245,12 +248,7 @@ def current() -> Session:
     Raises:
         UsageError: there is none, or this is a party's own thread.
     """
-    if at_party() is not None:
-        raise UsageError(
-            "devices are driven from the script, not from a function that runs at a party",
-            got=f"a call inside a function at {at_party()!r}",
-            next="return the value and move it with .to(device)",
-        )
+    _not_at_a_party()
     own: Session | None = getattr(_role, "session", None)
     if own is not None:
         return own
@@ -260,6 +258,15 @@ def current() -> Session:
             expected="sf.init(parties=[...]) before any device is used",
         )
     return _session
+
+
+def _not_at_a_party() -> None:
+    if at_party() is not None:
+        raise UsageError(
+            "devices are driven from the script, not from a function that runs at a party",
+            got=f"a call inside a function at {at_party()!r}",
+            next="return the value and move it with .to(device)",
+        )
 
 
 def checked_parties(parties: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -16,14 +17,14 @@ from spuvm.bytecode.program import Program
 from spuvm.compiler import Compiled
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices import shadow
-from spuvm.devices.calls import name_of
+from spuvm.devices.calls import check_function, name_of
 from spuvm.devices.compiling import Programs, results_of, secret
 from spuvm.devices.config import Config
 from spuvm.devices.costs import Run, measured, opening_rows, program_cost, with_openings
-from spuvm.devices.crossings import Dealer, Joiner, Pieces, shared_by_owner, spec_of, widest_type
-from spuvm.devices.failure import caught, checked
+from spuvm.devices.crossings import Dealer, Joiner, Pieces, shared_by_owner, specs_of, widest_type
+from spuvm.devices.failure import caught, checked, source_line
 from spuvm.devices.host import Part
-from spuvm.devices.statics import Bound, Statics
+from spuvm.devices.statics import Bound, Statics, traced_places
 from spuvm.devices.structure import Shared, leaves_of
 from spuvm.devices.warmup import warm_up
 from spuvm.errors import UsageError
@@ -77,17 +78,40 @@ class Simulated:
             CompileError: a function that cannot be lowered.
             ShadowError: check="shadow", and an equation's result is wrong.
         """
-        rest, named, bound = self._statics.split(args, kwargs)
-        fxp = self._config.fxp
-        dealer = Dealer("args", fxp, self._config.input_range, None, widest_type())
-        tree, pieces = dealer((rest, named))
+        tree, pieces, bound = self._deal(args, kwargs)
         if self._watched is not None:
             compiled, _ = self._compile(self._watched, tree, bound)
             _, values = self._run(compiled, pieces)
-            shadow.check(compiled, values, fxp)
-            _, pieces = dealer((rest, named))  # shares are dealt for one run
+            shadow.check(compiled, values, self._config.fxp)
+            _, pieces, _ = self._deal(args, kwargs)  # shares are dealt for one run
         compiled, _ = self._compile(self._programs, tree, bound)
         return self._run(compiled, pieces)
+
+    def _deal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Pieces, Bound]:
+        """The structure of the arguments, the pieces of all of them, and what is static."""
+        fxp, limits, widest = self._config.fxp, self._config.input_range, widest_type()
+        pieces: Pieces = ([], [], [])
+
+        def deal(name: str, value: Any) -> Any:
+            tree, dealt = Dealer(name, fxp, limits, None, widest, source_line())(value)
+            for mine, more in zip(pieces, dealt, strict=True):
+                mine += more
+            return tree
+
+        tree, bound = self._each(deal, args, kwargs)
+        return tree, pieces, bound
+
+    def _each(
+        self, fn: Callable[[str, Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Bound]:
+        """`fn` of every argument that is not static and its name, in the order of leaves."""
+        rest, named, bound = self._statics.split(args, kwargs)
+        places = traced_places(args, named, bound)
+        names = sorted(named)
+        values = [*rest, *(named[name] for name in names)]
+        trees = [fn(place, value) for place, value in zip(places, values, strict=True)]
+        by_name = dict(zip(names, trees[len(rest) :], strict=True))
+        return (tuple(trees[: len(rest)]), by_name), bound
 
     def _run(self, compiled: Compiled, pieces: Pieces) -> Any:
         results, fxp = results_of(compiled), self._config.fxp
@@ -114,15 +138,8 @@ class Simulated:
     def _look(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Compiled, tuple[Shared, ...]]:
-        rest, named, bound = self._statics.split(args, kwargs)
-        widest = widest_type()
-
-        def spec(path: Any, leaf: Any) -> Any:
-            return spec_of(leaf, "args" + jax.tree_util.keystr(path), widest)
-
-        return self._compile(
-            self._programs, jax.tree_util.tree_map_with_path(spec, (rest, named)), bound
-        )
+        look = partial(specs_of, widest=widest_type())
+        return self._compile(self._programs, *self._each(look, args, kwargs))
 
     def _compile(
         self, programs: Programs, tree: Any, bound: Bound
@@ -149,14 +166,14 @@ def simulate(
     """`fn` under the real protocol, in this process; for tests, debugging and learning.
 
     Every array and scalar among the arguments that are not static is secret. The function that
-    comes back has `.cost(*args)`, `.disclosures(*args)`, `.lower(*args)` and `.last_run`;
+    comes back has `.cost(*args)`, `.disclosures(*args)`, `.lower(*args)` and `.last_run`; as under
+    jax.jit, what `fn` captures is read when it is traced, once per shapes and dtypes;
     record="views" keeps what each party received, for statistical tests. check="shadow" runs every
     call twice, first with every equation's values opened and compared with plaintext JAX on the
     same operands: the first result that is off by more than the accuracy contract, or a broken
     promise of sf.assume_range, is a ShadowError with its source line.
     """
-    if not callable(fn):
-        raise UsageError("simulate runs functions", got=type(fn).__name__)
+    check_function(fn, "simulate")
     if record is not None and record not in get_args(Record):
         raise UsageError("unknown record", got=repr(record), expected="None or 'views'")
     if check is not None and check not in get_args(Check):

@@ -28,7 +28,7 @@ from spuvm.devices.crossings import (
     shared_by_owner,
     widest_type,
 )
-from spuvm.devices.failure import checked
+from spuvm.devices.failure import checked, source_line
 from spuvm.devices.flow import Form
 from spuvm.devices.host import PROGRAMS, OpenOrder, RunOrder
 from spuvm.devices.pyu import PYUObject
@@ -98,6 +98,9 @@ class SPU(Device):
     ) -> SPUFunction:
         """`fn` as a function of values on this SPU.
 
+        It is traced once for the same function, shapes and public values, as under jax.jit: what it
+        captures (globals, attributes of `self`) is read then. Pass what changes as an argument.
+
         Args:
             fn: a JAX function.
             static_argnames, static_argnums: arguments that are known while tracing, as in jax.jit.
@@ -118,7 +121,7 @@ class SPU(Device):
         self._check_open()
         owner, what = x.device.party, x.ref.what
         limits, rank = self.config.input_range, self.rank(owner)
-        dealer = Dealer(what, self.fxp, limits, rank, widest_type())
+        dealer = Dealer(what, self.fxp, limits, rank, widest_type(), source_line())
         return SPUObject(self.take_from(owner, what, dealer, x.ref), source=x)
 
     def take_from(self, owner: str, what: str, dealer: Dealer | RingDealer, ref: Ref) -> Stored:
@@ -240,7 +243,12 @@ class SPU(Device):
 
     @property
     def last_run(self) -> Run | None:
-        """What the last program that was started took, waiting for its end; None before any."""
+        """What the last program that was started took, waiting for its end; None before any.
+
+        Raises:
+            UsageError: the session was shut down.
+        """
+        self._check_open()
         if not self._last:
             return None
         outcomes = checked(self._session.backend.fetch(self._last))

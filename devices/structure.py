@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from spuvm.errors import UsageError
+
 _SHORT = {"bool": "bool", "bfloat16": "bf16"}
 
 
@@ -73,6 +75,18 @@ class _Word:
 
     def __repr__(self) -> str:
         return self._text
+
+
+def check_keys(tree: Any, what: str) -> None:
+    """Raise UsageError for a dict whose keys JAX cannot sort."""
+    try:
+        jax.tree.structure(tree)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{what}: JAX cannot take this apart",
+            got=str(error.__cause__ or error).split("\n")[0],
+            expected="dicts with keys of one type, which can be sorted",
+        ) from error
 
 
 def leaves_of(tree: Any) -> tuple[list[ArraySpec], Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class SpuvmError(Exception):
     """Base of every error this package raises on purpose.
@@ -25,6 +27,12 @@ class SpuvmError(Exception):
             if text:
                 lines.append(f"  {label:<8} {text}")
         super().__init__("\n".join(lines))
+
+    def placed(self, at: str) -> Self:
+        """The same error with a source line, if it has none and there is one."""
+        if self.at or not at:
+            return self
+        return type(self)(self.message, at=at, got=self.got, expected=self.expected, next=self.next)
 
     def __reduce__(self) -> tuple[object, ...]:
         fields = (self.message, self.at, self.got, self.expected, self.next)

@@ -68,6 +68,13 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         got_args, got_kwargs = jax.tree_util.tree_unflatten(tree, values)
         paths, out_tree = jax.tree_util.tree_flatten_with_path(fn(*got_args, **got_kwargs))
         results.append((out_tree, tuple("out" + jax.tree_util.keystr(p) for p, _ in paths)))
+        for path, value in paths:
+            if not isinstance(value, jax.Array | np.ndarray | np.generic | complex | float | int):
+                raise CompileError(
+                    "the function returns what is no array",
+                    got=f"{type(value).__name__} as out{jax.tree_util.keystr(path)}",
+                    expected="arrays and numbers, in tuples, lists, dicts and other pytrees",
+                )
         return [value for _, value in paths]
 
     shapes = [jax.ShapeDtypeStruct(s.shape, np.dtype(s.dtype)) for s in secrets]

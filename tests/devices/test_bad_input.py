@@ -45,6 +45,7 @@ VALUES = {
     "text": ("text", sf.errors.UsageError, "cannot share values of dtype"),
     "complex": (np.ones(2) * 1j, sf.errors.UsageError, "cannot share values of dtype"),
     "object": (object(), sf.errors.UsageError, "cannot share values of dtype object"),
+    "masked": (np.ma.array([1.0], mask=[True]), sf.errors.UsageError, "without its mask"),
     "ragged": ([[1], np.array([object()])], sf.errors.UsageError, "cannot share"),
 }
 

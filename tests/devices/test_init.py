@@ -59,6 +59,22 @@ def test_handles_end_with_their_session(no_session):
         sf.PYU("alice")(lambda v: v)(x)
 
 
+def test_devices_of_another_session(no_session):
+    sf.init(["alice", "bob", "carol"], backend="inprocess")
+    bob, spu = sf.PYU("bob"), sf.SPU(["alice", "bob", "carol"])
+    sf.wait(spu(lambda: 1.0)())
+    sf.shutdown()
+    with pytest.raises(sf.errors.UsageError, match="no session"):
+        _ = spu.last_run
+    sf.init(["alice"], backend="inprocess")
+    x = sf.PYU("alice")(lambda: 1)()
+    for use in (bob(lambda: 1), lambda: x.to(bob), lambda: sf.to(bob, 1)):
+        with pytest.raises(sf.errors.UsageError, match="unknown party"):
+            use()
+    with pytest.raises(sf.errors.UsageError, match="session that was shut down"):
+        _ = spu.last_run
+
+
 def test_no_devices_inside_a_partys_function(no_session):
     sf.init(["alice"], backend="inprocess")
     alice = sf.PYU("alice")

@@ -79,8 +79,17 @@ def test_errors(session):
         counter.substract(1)
     with pytest.raises(sf.errors.UsageError, match="lives at a party"):
         Counter(1, device="alice")
-    with pytest.raises(TypeError):
+    with pytest.raises(sf.errors.UsageError, match="lives at a party"):
         Counter(1)
+    with pytest.raises(sf.errors.UsageError, match="an attribute cannot be set here"):
+        counter.value = 3
+    for use in (sf.reveal, sf.wait, alice(lambda v: v), lambda v: alice(lambda: v)()):
+        with pytest.raises(sf.errors.UsageError, match="an instance at a party is not a value"):
+            sf.reveal(use(counter))
+    with pytest.raises(sf.errors.UsageError, match="cannot be derived from"):
+        type("Derived", (Counter,), {})
+    with pytest.raises(sf.errors.UsageError, match="lives at a party already"):
+        sf.proxy(sf.PYUObject)(Counter)
     with pytest.raises(sf.errors.UsageError, match=r"sf.PYUObject"):
         sf.proxy(int)
     with pytest.raises(sf.errors.UsageError, match="decorates classes"):

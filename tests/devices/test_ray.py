@@ -1,6 +1,7 @@
 """What is particular to Ray: where values are, and what travels."""
 
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -35,3 +36,23 @@ def test_saved_shares(ray_session, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     got = sf.reveal(spu(lambda m: m["w"] * 2)(spu.load(tmp_path / "model")))
     np.testing.assert_allclose(got, [3, -4], atol=1e-4)
+
+
+def test_what_cannot_be_pickled(ray_session):
+    alice, lock = sf.PYU("alice"), threading.Lock()
+    captures = lambda: lock  # noqa: E731
+    for start in (
+        lambda: alice(len)(lock),
+        alice(captures),
+        lambda: sf.proxy(sf.PYUObject)(type("Box", (), {"__init__": lambda s, v: None}))(
+            lock, device=alice
+        ),
+        lambda: sf.proxy(sf.PYUObject)(dict)(device=alice).update(lock),
+    ):
+        with pytest.raises(sf.errors.UsageError, match="cannot be sent to") as caught:
+            start()
+        assert "cannot pickle" in caught.value.got
+        assert len(str(caught.value)) < 500
+    with pytest.raises(sf.errors.UsageError, match="returned cannot leave its process") as caught:
+        sf.reveal(alice(threading.Lock)())
+    assert caught.value.got == "lock: cannot pickle '_thread.lock' object"

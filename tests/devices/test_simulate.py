@@ -112,9 +112,7 @@ def test_misuse():
     with pytest.raises(sf.errors.UsageError, match="runs functions"):
         sf.simulate(3)
     f = sf.simulate(lambda x: x)
-    with pytest.raises(
-        sf.errors.ValueRangeError, match=r"(?s)args\[0\]\[0\]\['k'\]: .* NaN.* 1 of 1"
-    ):
+    with pytest.raises(sf.errors.ValueRangeError, match=r"(?s)args\[0\]\['k'\]: .* NaN.* 1 of 1"):
         f({"k": np.array([np.nan])})
     with pytest.raises(sf.errors.UsageError, match="64-bit types are off"):
         f(np.arange(3))

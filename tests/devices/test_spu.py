@@ -115,6 +115,27 @@ def test_static_arguments(spu):
         spu(power, static_argnames="m")
     with pytest.raises(sf.errors.UsageError, match="hashable"):
         spu(power, static_argnames="n")(x, n=[3])
+    for words in ({"static_argnames": 3}, {"static_argnums": "n"}, {"static_argnums": 1.0}):
+        with pytest.raises(sf.errors.UsageError, match="unusable static_arg"):
+            spu(power, **words)
+    for index in (3, -4):
+        with pytest.raises(sf.errors.UsageError, match="names no argument"):
+            spu(power, static_argnums=index)
+
+
+def test_equal_is_not_the_same(spu):
+    """1, 1.0 and True are equal in Python, and 0.0 and -0.0: programs made of them differ."""
+    x = at("alice", np.int32([1, 2]))
+    times = spu(lambda v, n: v * n, static_argnames="n")
+    found = [sf.reveal(times(x, n)).dtype.name for n in (1, 1.0, True)]
+    assert found == ["int32", "float32", "int32"]
+    pairs = spu(lambda v, n: v * n[0][0], static_argnames="n")
+    assert [sf.reveal(pairs(x, ((n,),))).dtype.name for n in (1, 1.0)] == ["int32", "float32"]
+    y = at("alice", np.float32([1, 2]))
+    signed = spu(jnp.copysign)
+    assert [sf.reveal(signed(y, zero)).tolist() for zero in (0.0, -0.0)] == [[1, 2], [-1, -2]]
+    named = spu(lambda v, zero: jnp.copysign(v, zero), static_argnames="zero")
+    assert [sf.reveal(named(y, zero))[0] for zero in (0.0, -0.0)] == [1, -1]
 
 
 def test_host_values_are_public_constants(spu):
