@@ -78,7 +78,7 @@ def caught(party: str, what: str, error: BaseException, asked_at: str = "") -> F
 
     SystemExit and its like are failures too: of the function, not of who waits for its result.
     """
-    at, story = line_of(error) or asked_at, _story(party, error)
+    at, story = line_of(error, asked_at), _story(party, error)
     movable = _movable(error)
     if story and not any(note.startswith(_STORY) for note in getattr(movable, "__notes__", ())):
         movable.add_note(story)
@@ -113,10 +113,11 @@ def _movable(error: BaseException) -> BaseException:
     return RuntimeError(f"{type(error).__name__}: {text}")
 
 
-def line_of(error: BaseException) -> str:
+def line_of(error: BaseException, asked_at: str = "") -> str:
     """The innermost line of the user's code that an exception passed; "" when there is none.
 
-    Python's own and installed files count only where nothing else does.
+    Where it passed none, the line that asked for the work; Python's own and installed files count
+    only where that is not known either.
     """
     own, installed, trace = "", "", error.__traceback__
     while trace is not None:
@@ -128,7 +129,7 @@ def line_of(error: BaseException) -> str:
             else:
                 own = at
         trace = trace.tb_next
-    return own or installed
+    return own or asked_at or installed
 
 
 def source_line() -> str:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device
 from spuvm.devices.calls import Call, Slot
+from spuvm.devices.failure import source_line
 from spuvm.devices.heudef import Definition, check_field, parse
 from spuvm.devices.heuobject import HEUObject, Kind, public_value
 from spuvm.devices.heuparty import HEUParty, public_key
@@ -144,7 +145,7 @@ class HEU(Device):
         with contextlib.suppress(IndexError):  # also where two threads of a script empty it
             while True:
                 free.append(dropped.popleft())
-        call = Call((tuple(free), *args), {})
+        call = Call((tuple(free), *args), {}, at=source_line())
         what = f"{self.name} {method}"
         self._session.flow.note(party, party, "work", what)
         (ref,) = self._session.backend.invoke(self._residents[party], what, method, call, refs)

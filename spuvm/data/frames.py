@@ -6,7 +6,7 @@ dtypes, counts or statistics to somebody else is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spuvm.data import local
@@ -68,7 +68,12 @@ class _Frame:
         """Rows; reported."""
         return int(self.shape[0])
 
+    def __iter__(self) -> Iterator[str]:
+        """Column names, as pandas has it; reported."""
+        return iter(self.columns)
+
     shape: Any
+    columns: Any
 
     def to_csv(self, paths: Mapping[PYU, str]) -> list[PYUObject]:
         """Every party writes its partition to a file of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from spuvm.data import local
@@ -64,6 +64,10 @@ class MixDataFrame:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __iter__(self) -> Iterator[str]:
+        """Column names, as pandas has it; reported."""
+        return iter(self.columns)
 
     def columns_of_parties(self) -> list[list[tuple[PYU, PYUObject]]]:
         """For every place k: the parties that hold these columns, with their handles."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from spuvm.data import local
 from spuvm.data.partitioned import (
@@ -78,6 +78,12 @@ class FedNdarray:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __iter__(self) -> NoReturn:
+        raise UsageError(
+            "the rows of a federated array are not gone through one by one",
+            next="x[rows] takes several; what is done with each row belongs into a function",
+        )
 
     def __getitem__(self, index: Any) -> FedNdarray:
         """Rows of vertical arrays, [rows] or [rows, :]; columns of horizontal ones, [:, columns].

@@ -31,6 +31,15 @@ def put(pyu, value):
     return sf.to(pyu, value)
 
 
+def test_tables_are_gone_through_by_column(pyus):
+    """As in pandas; before, the places 0, 1, 2, ... never came to an end."""
+    table = vertical(pyus)
+    assert list(table) == list(sd.MixDataFrame([table])) == ["age", "height", "income"]
+    assert "age" in table
+    with pytest.raises(UsageError, match="not gone through"):
+        list(table.values)
+
+
 def vertical(pyus, key=None, **changes):
     parts = {"alice": TABLE[["id", "age"]], "bob": TABLE[["id", "height", "income"]]}
     if key is None:
