@@ -26,6 +26,7 @@ from spuvm.devices.host import OpenOrder, Part
 from spuvm.devices.structure import ArraySpec, Shared, check_keys
 from spuvm.errors import SpuvmError, UsageError, ValueRangeError
 from spuvm.fxp import Fxp
+from spuvm.masked import refuse_masked
 from spuvm.protocol.aby3.io import Dealt, deal, reconstruct
 from spuvm.protocol.aby3.packing import unpack_bits
 from spuvm.ring import Ring
@@ -174,12 +175,7 @@ def as_array(leaf: Any, name: str, widest: Widest) -> tuple[npt.NDArray[Any], Ar
     """
     if isinstance(leaf, Failure):
         leaf.throw()
-    if isinstance(leaf, np.ma.MaskedArray):
-        raise UsageError(
-            f"{name}: a masked array would be shared without its mask",
-            got=type(leaf).__name__,
-            next="x.filled(value) at its owner, and the mask as an array of its own",
-        )
+    refuse_masked(leaf, name)
     if type(leaf) is int:
         leaf = _python_int(leaf, name, widest)
     try:

@@ -20,6 +20,7 @@ from spuvm.devices.failure import Failure, Told
 from spuvm.devices.host import Outcome, Part
 from spuvm.devices.structure import ArraySpec
 from spuvm.errors import ChannelError, PartyError, SpuvmError, UsageError, ValueRangeError
+from spuvm.masked import refuse_masked
 from spuvm.net import wire
 from spuvm.protocol.aby3.io import Dealt, Form
 from spuvm.wide import WIDE, elements
@@ -47,6 +48,7 @@ def packed(value: Any, what: str) -> Any:
         if isinstance(item, dict) and all(isinstance(key, str) for key in item):
             return {key: pack(part) for key, part in item.items()}
         if isinstance(item, np.ndarray | np.generic) or hasattr(item, "__jax_array__"):
+            refuse_masked(item, f"what {what} made")
             return item
         if hasattr(item, "addressable_shards"):  # a JAX array
             return np.asarray(item)

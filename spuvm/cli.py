@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spuvm import __version__
 from spuvm.errors import SpuvmError
 
 
@@ -61,14 +62,14 @@ def _certs(options: argparse.Namespace) -> int:
     from spuvm import certs
 
     if options.own is not None:
-        path = certs.own(options.out, options.own, days=options.days or 365)
+        path = certs.own(options.out, options.own, days=_or(options.days, 365))
         print(f"{path}/cert.pem: give it to the others; their ca.pem lists all parties' ones")
         print(f"{path}/key.pem: stays here")
         return 0
     parties = [name.strip() for name in options.parties.split(",")]
     pinned = options.trust == "pinned"
     for path in certs.development(
-        options.out, parties, days=options.days or 90, pinned=pinned
+        options.out, parties, days=_or(options.days, 90), pinned=pinned
     ).values():
         print(f"{path}/: ca.pem cert.pem key.pem cluster.toml")
     print(f"{options.out}/cluster.toml: for all parties on this machine")
@@ -76,8 +77,13 @@ def _certs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spuvm", description="Secure computation with JAX.")
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="ten clients average model weights secretly")
     demo.add_argument("--backend", default="ray", choices=["ray", "inprocess"])

@@ -25,6 +25,7 @@ from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.costs import Run
 from spuvm.devices.session import BackendName, current
 from spuvm.digits import CLIENTS, Array, Digits, Weights, init_weights, load_digits, predict
+from spuvm.errors import UsageError
 from spuvm.functions import logistic_gradient, logistic_loss, weighted_average
 
 ROUNDS = 20
@@ -56,7 +57,13 @@ class Result:
 
 
 def main(backend: BackendName = "ray", rounds: int = ROUNDS) -> Result:
-    """Run the demo and print its tables; the last line is the result."""
+    """Run the demo and print its tables; the last line is the result.
+
+    Raises:
+        UsageError: no rounds.
+    """
+    if rounds < 1:
+        raise UsageError("the demo takes at least one round", got=str(rounds))
     console = Console()
     names = [f"client{i}" for i in range(CLIENTS)]
     columns = TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn()

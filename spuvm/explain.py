@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import spuvm as sf
+from spuvm.devices.failure import line_of
 from spuvm.errors import CostWarning, RangeWarning, UsageError
 
 _SPEC = re.compile(r"(bool|bf16|[fiu](?:8|16|32|64))(?:\[([\d, ]*)\])?")
@@ -65,7 +66,15 @@ def load(target: str) -> Callable[..., Any]:
         raise UsageError("not a Python file", got=file)
     found: Any = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, found)
-    spec.loader.exec_module(found)
+    sys.path.insert(0, str(path.parent.resolve()))  # for what lies beside it, as python does
+    try:
+        spec.loader.exec_module(found)
+    except Exception as error:
+        raise UsageError(
+            f"{file} cannot be loaded",
+            at=line_of(error) or None,
+            got=f"{type(error).__name__}: {error}",
+        ) from error
     for part in name.split("."):
         if not hasattr(found, part):
             raise UsageError("no such function", got=repr(name), expected=f"a name in {file}")

@@ -41,6 +41,31 @@ def test_explain_says_what_is_wrong(capsys):
         assert text in capsys.readouterr().err
 
 
+def test_files_to_explain(capsys, tmp_path):
+    (tmp_path / "beside.py").write_text("def plus_one(x):\n    return x + 1\n")
+    good, bad, odd = (tmp_path / f"{name}.py" for name in ("good", "bad", "odd"))
+    good.write_text("from beside import plus_one\n")
+    bad.write_text("\n1 / 0\n")
+    odd.write_text("def (\n")
+    assert cli.main(["explain", f"{good}:plus_one", "f32"]) == 0
+    for file, text in ((bad, "ZeroDivisionError"), (odd, "SyntaxError")):
+        assert cli.main(["explain", f"{file}:f", "f32"]) == 1
+        said = capsys.readouterr().err
+        assert "cannot be loaded" in said
+        assert text in said
+    assert cli.main(["explain", f"{bad}:f", "f32"]) == 1
+    assert "bad.py:2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["demo", "--rounds", "0"], ["certs", "--parties", "a,b", "--days", "0"]]
+)
+def test_counts_that_make_no_sense(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 1
+    assert "at least one" in capsys.readouterr().err
+
+
 def test_argument_specifications():
     assert parse_spec("f32[3,4]").shape == (3, 4)
     assert parse_spec("u8").shape == ()
@@ -96,3 +121,6 @@ def test_usage():
     with pytest.raises(SystemExit) as stop:
         cli.main(["dance"])
     assert stop.value.code == 2
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0

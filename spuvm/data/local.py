@@ -14,6 +14,7 @@ import pandas as pd
 
 from spuvm.data.names import check_same_columns
 from spuvm.errors import UsageError
+from spuvm.masked import refuse_masked
 
 Frame = pd.DataFrame
 Array = npt.NDArray[Any]
@@ -40,6 +41,7 @@ def checked_frame(value: Any) -> Frame:
 
 def checked_array(value: Any) -> Array:
     """A numpy array of one or two dimensions with rows, or an error."""
+    refuse_masked(value, "a partition")
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or not array.size:
         raise UsageError(

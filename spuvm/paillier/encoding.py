@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spuvm.errors import UsageError, ValueRangeError
+from spuvm.masked import refuse_masked
 
 INT_BITS = 62  # encoded plaintexts are below 2^62, as in the ring of 64 bits
 Ints = npt.NDArray[Any]  # int64, or Python integers in an array of objects
@@ -47,6 +48,7 @@ class Encoding:
             ValueRangeError: NaN, infinity, or out of range; names the array and counts elements.
             UsageError: not an array of numbers.
         """
+        refuse_masked(values, name)
         try:
             x = np.asarray(values)
         except ValueError as error:

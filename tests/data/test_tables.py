@@ -40,6 +40,12 @@ def test_tables_are_gone_through_by_column(pyus):
         list(table.values)
 
 
+def test_what_a_mask_hides_is_no_data(pyus):
+    table = sd.FedNdarray({pyus[0]: put(pyus[0], np.ma.array([1.0, 2.0], mask=[True, False]))})
+    with pytest.raises(UsageError, match="without its mask"):
+        _ = table.shape
+
+
 def vertical(pyus, key=None, **changes):
     parts = {"alice": TABLE[["id", "age"]], "bob": TABLE[["id", "height", "income"]]}
     if key is None:

@@ -151,6 +151,8 @@ def test_failures_name_the_party_and_travel(heu):
     for bad in (np.nan, 1001.0):
         with pytest.raises(ValueRangeError, match="party 'alice'"):
             sf.wait(at(ALICE, np.array([bad])).to(heu))
+    with pytest.raises(UsageError, match="without its mask"):
+        sf.wait(at(ALICE, np.ma.array([1.0], mask=[True])).to(heu))
     with pytest.raises((UsageError, PartyError), match="cannot encrypt"):
         sf.wait(at(ALICE, np.array(["text"])).to(heu))
 

@@ -249,6 +249,18 @@ def test_what_cannot_travel(rehearse):
         assert "set" in str(done.errors[name])
 
 
+def test_what_a_mask_hides_does_not_travel(rehearse):
+    def hidden():
+        return np.ma.array([1.0], mask=[True])
+
+    def script(me):
+        return sf.reveal(sf.PYU("alice")(hidden)())
+
+    done = rehearse().run(script)
+    for name in PARTIES:
+        assert "would go without its mask" in str(done.errors[name])
+
+
 def test_the_ledger_says_all(rehearse):
     def script(me):
         alice, bob, _ = map(sf.PYU, PARTIES)
