@@ -5,7 +5,8 @@ Their accuracy over the whole domain is in test_functions_accuracy.py.
 
 from __future__ import annotations
 
-from functools import partial
+import warnings
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -13,10 +14,13 @@ import jax.numpy as jnp
 import jax.scipy.special as js
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jax import lax
 from reference import configuration, decode_all, encode_all, tolerance
 from scipy import special as exact
 
+import spuvm as sf
 from spuvm.compiler import SecretSpec, compile_function
 from spuvm.errors import CompileError
 from spuvm.protocol.plain import run_plain
@@ -180,3 +184,54 @@ def test_orders_without_a_form(orders: Any, match: str) -> None:
     fn = (lambda v: js.expn(v, v)) if orders is None else (lambda v: js.expn(np.array(orders), v))
     with pytest.raises(CompileError, match=match):
         run(fn, x)
+
+
+def sinc_slope(x: np.ndarray) -> np.ndarray:
+    v = np.where(x == 0, 1.0, np.pi * x)
+    small = np.pi * (-v / 3 + v**3 / 30 - v**5 / 840)
+    exact = np.where(abs(v) < 0.01, small, np.pi * (np.cos(v) - np.sin(v) / v) / v)
+    return np.where(x == 0, 0.0, exact)
+
+
+SINC: dict[str, tuple[Any, Any]] = {  # beside what it is in float64
+    "itself": (jnp.sinc, np.sinc),
+    "gradient": (jax.grad(lambda x: jnp.sinc(x).sum()), sinc_slope),
+    "backwards from weights": (
+        jax.grad(lambda x: (jnp.cos(x) * jnp.sinc(x)).sum()),
+        lambda x: np.cos(x) * sinc_slope(x) - np.sin(x) * np.sinc(x),
+    ),
+    "forwards": (
+        lambda x: jax.jvp(jnp.sinc, (x,), (jnp.cos(x),))[1],
+        lambda x: np.cos(x) * sinc_slope(x),
+    ),
+    "under vmap": (jax.vmap(jax.grad(jnp.sinc)), sinc_slope),
+}
+
+
+@cache
+def simulated(name: str, ring: int, f: int) -> Any:
+    return sf.simulate(SINC[name][0], config=sf.Config(ring=ring, frac_bits=f))
+
+
+@pytest.mark.parametrize("ring", [32, 64, 128])
+@pytest.mark.parametrize("name", SINC)
+@given(seed=st.integers(0, 2**16))
+def test_sinc_keeps_its_digits_near_0(name: str, ring: int, seed: int) -> None:
+    """Slopes in units of pi x, whose rounding alone is one and a half units of the slope."""
+    f = {32: 8, 64: 18, 128: 40}[ring]
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=64) * 2.0 ** rng.uniform(-f, 3, 64)
+    x = np.float32(np.rint(np.concatenate([x, [0, 1, -2, 0.5]]) * 2**f) / 2**f)
+    made = simulated(name, ring, f)(x)
+    want = SINC[name][1](x.astype("f8"))
+    assert np.abs(made - want).max() <= max(32 * 2.0**-f, 2.0**-20)
+
+
+def test_second_derivatives_of_sinc_are_right_or_warned_of() -> None:
+    x = np.float32([-1.5, 0, 0.01, 0.75])
+    fn = jax.vmap(jax.grad(jax.grad(jnp.sinc)))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        made = sf.simulate(fn)(x)
+    if not any("second derivatives of sinc" in str(w.message) for w in heard):
+        np.testing.assert_allclose(made, fn(x), atol=2.0**-11)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from spuvm.compiler import arith, exponential, hypergeometric, integrals, order, whole
+from spuvm.compiler import arith, exponential, hypergeometric, integrals, order, sinc, whole
 from spuvm.compiler.alignment import LAYOUT, places_of
 from spuvm.compiler.calls import body_of
 from spuvm.compiler.context import Lowering, Secret
@@ -55,6 +55,13 @@ def known(
     if made is not None:
         return made
     special = _special(jaxpr)
+    if special == "sinc":
+        if not sinc.is_known(jaxpr):
+            low.warn(
+                "second derivatives of sinc lose their digits where |x| is below about 0.1; JAX "
+                "0.12 has forms that keep them"
+            )
+        return lower_jaxpr(low, sinc.repaired(jaxpr, low.f), consts, args)
     if special in ("_rel_entr", "_rel_entr_jvp"):
         return entropy.relative(low, jaxpr, consts, args, special == "_rel_entr_jvp")
     with missing.aside(low, args):
