@@ -75,11 +75,26 @@ def unboxed(items: Sequence[Any]) -> list[Any]:
     return [item if not isinstance(item, Box) else item.failure or next(values) for item in items]
 
 
+def arrived(party: str, what: str, items: Sequence[Any]) -> list[Any]:
+    """The values behind Boxes, at a party; a Failure for one that is lost."""
+    try:
+        return unboxed(items)
+    except ray.exceptions.RayError:
+        return [_arrived(party, what, item) for item in items]
+
+
+def _arrived(party: str, what: str, item: Any) -> Any:
+    try:
+        return unboxed([item])[0]
+    except ray.exceptions.RayError as error:
+        return Failure(party, what, explain(error, what))
+
+
 def task_of(fn: Callable[..., Any], name: str) -> Any:
     """A Ray task that runs `fn` at a party."""
 
     def at_party(party: str, what: str, call: Call, *boxes: Any) -> Any:
-        return boxed(party, what, perform(party, what, fn, call, unboxed(boxes)))
+        return boxed(party, what, perform(party, what, fn, call, arrived(party, what, boxes)))
 
     at_party.__name__ = at_party.__qualname__ = name
     return ray.remote(num_cpus=1, max_retries=0)(at_party)
@@ -89,7 +104,7 @@ def task_of(fn: Callable[..., Any], name: str) -> Any:
 def join_at_party(party: str, what: str, join: Callable[..., Any], *parts: Any) -> Any:
     """Reconstruct a value at the party that it is opened to."""
     call = Call(tuple(Slot(i) for i in range(len(parts))), {})
-    return boxed(party, what, perform(party, what, join, call, unboxed(parts)))
+    return boxed(party, what, perform(party, what, join, call, arrived(party, what, parts)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -109,7 +124,8 @@ def deal_at_owner(
 ) -> Any:
     """Deal a value and give the machines their pieces; returns its public structure."""
     keep_large_blocks()  # who deals once deals in every round
-    structure, pieces = perform(party, what, deal, Call((Slot(0),), {}, 2), unboxed([box]))
+    value = arrived(party, what, [box])
+    structure, pieces = perform(party, what, deal, Call((Slot(0),), {}, 2), value)
     if isinstance(pieces, Failure):
         pieces = (pieces,) * 3
     for (peer, machine), mine in zip(machines, pieces, strict=True):
@@ -127,6 +143,15 @@ def explain(error: Exception, what: str) -> SpuvmError:
             f"its process ended or cannot be reached (in {what})",
             next="make a new SPU (or instance); values held by PYUs are intact",
         )
+    if isinstance(error, ray.exceptions.WorkerCrashedError):
+        return PartyError(
+            f"its process ended (in {what})",
+            next="see the log of that party; values that this process had made are lost too",
+        )
+    if isinstance(error, ray.exceptions.ObjectLostError):
+        return PartyError(
+            f"a value is lost with the process that made it (in {what})", next="make it again"
+        )
     if isinstance(error, ray.exceptions.GetTimeoutError):
         return ChannelError(f"no answer in time (in {what})", next="see the log of that party")
     lines = str(error).strip().splitlines()
@@ -139,14 +164,15 @@ class Resident:
 
     def __init__(self, party: str, what: str, cls: type, call: Call, *boxes: Any) -> None:
         self._party = party
-        self._instance = perform(party, what, cls, call, unboxed(boxes))[0]
+        self._instance = perform(party, what, cls, call, arrived(party, what, boxes))[0]
 
     def invoke(self, method: str, what: str, call: Call, *boxes: Any) -> Any:
         """Call a method; the results stay here, as Boxes."""
         if isinstance(self._instance, Failure):
             return boxed(self._party, what, (self._instance,) * (call.results or 1))
         fn = getattr(self._instance, method)
-        return boxed(self._party, what, perform(self._party, what, fn, call, unboxed(boxes)))
+        values = arrived(self._party, what, boxes)
+        return boxed(self._party, what, perform(self._party, what, fn, call, values))
 
 
 # Values may arrive while a program runs; everything else is done one after another.
@@ -199,7 +225,7 @@ class MachineProcess:
     @ray.method(concurrency_group="inbox")
     def put(self, name: str, pieces: Sequence[Dealt] | Failure | Box) -> None:
         """Take this party's pieces of a value."""
-        self._host.put(name, unboxed([pieces])[0])
+        self._host.put(name, arrived(self._host.party, f"taking {name}", [pieces])[0])
 
     def run(self, coming: Sequence[str], order: RunOrder, *after: Any) -> Outcome | Failure:
         """Run a program once what it waits for is there."""

@@ -73,6 +73,30 @@ def test_an_instance_that_is_killed(ray_session):
     assert sf.reveal(Fragile(device=sf.PYU("dave")).add(1)) == 2
 
 
+def test_a_process_of_functions_that_ends(ray_session):
+    """Its values are lost with it, and whoever uses them is told so; all else goes on."""
+    dave, spu = sf.PYU("dave"), sf.SPU(["alice", "bob", "carol"])
+    x, pid = dave(lambda: (np.ones(3, "float32"), os.getpid()), num_returns=2)()
+    y = spu(lambda v: v + 1)(x)
+    sf.wait(y)
+    os.kill(sf.reveal(pid), signal.SIGKILL)
+    time.sleep(0.5)
+    for use in (
+        lambda: sf.reveal(x),
+        lambda: sf.reveal(dave(np.sum)(x)),
+        lambda: sf.wait(x.to(spu)),
+        lambda: sf.reveal(spu(lambda v: v + 1)(x)),
+        lambda: sf.reveal(Fragile(device=dave).add(x)),
+    ):
+        with pytest.raises(sf.errors.PartyError, match="party 'dave': a value is lost") as caught:
+            use()
+        assert caught.value.next == "make it again"
+    assert sf.reveal(y)[0] == 2
+    with pytest.raises(sf.errors.PartyError, match="party 'dave': its process ended"):
+        sf.reveal(dave(os._exit)(1))
+    assert sf.reveal(spu(lambda v: v * 2)(dave(lambda: np.float32(3))())) == 6
+
+
 def test_ports_that_are_taken(ray_session):
     taken = {"nodes": [{"party": p, "address": "127.0.0.1:1"} for p in ("alice", "bob", "carol")]}
     with pytest.raises(sf.errors.SpuvmError, match=r"party '\w+': .*(listen|address)"):
