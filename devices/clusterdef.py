@@ -24,8 +24,7 @@ def parse(definition: Mapping[str, Any], config: Config | None) -> Parsed:
         UsageError: a missing or unknown entry, or a protocol other than ABY3.
     """
     nodes = definition.get("nodes")
-    named = [isinstance(node, Mapping) and "party" in node for node in nodes or ()]
-    if not isinstance(nodes, list) or not all(named):
+    if not isinstance(nodes, list | tuple) or not all(map(_names_a_party, nodes)):
         raise UsageError(
             "a cluster definition lists its nodes",
             got=", ".join(map(str, definition)) or "an empty dict",
@@ -43,6 +42,10 @@ def parse(definition: Mapping[str, Any], config: Config | None) -> Parsed:
             "the configuration is given twice", got="runtime_config and config=", expected="one"
         )
     return parties, addresses, _config(runtime)
+
+
+def _names_a_party(node: object) -> bool:
+    return isinstance(node, Mapping) and "party" in node
 
 
 def _config(runtime: Mapping[str, Any]) -> Config:

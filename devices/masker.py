@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from spuvm.errors import UsageError, ValueRangeError
+from spuvm.masked import refuse_masked
 from spuvm.protocol.aby3.prss import Stream
 
 Words = npt.NDArray[np.uint64]
@@ -67,6 +68,8 @@ class Masker:
             raise UsageError("a round of masks is never used twice", got=str(number))
         self._last = number
         leaves, treedef = jax.tree.flatten(value)
+        for leaf in leaves:
+            refuse_masked(leaf, "a summand")
         arrays = [np.asarray(leaf) for leaf in leaves]
         integers = [x.dtype.kind in "biu" and not weighted for x in arrays]
         flat = [self._encode(x, float(weight) if weighted else None, axis) for x in arrays]

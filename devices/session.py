@@ -30,7 +30,8 @@ log = logging.getLogger("spuvm")
 BackendName = Literal["ray", "inprocess"]
 Logs = Literal["driver", "files"]
 
-_PARTY = re.compile(r"[A-Za-z_][\w.-]*")
+_PARTY = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_TAKEN = re.compile(r"driver|caller|everybody|(spu|heu)\d+")  # others in reports and ledgers
 _GATHER = 0.05  # seconds that dropped handles wait for company
 
 
@@ -281,6 +282,12 @@ def checked_parties(parties: Sequence[str]) -> tuple[str, ...]:
                 "not a party name",
                 got=repr(name),
                 expected="letters, digits, '_', '-' and '.', not starting with a digit",
+            )
+        if _TAKEN.fullmatch(name):
+            raise UsageError(
+                "a party's name that means somebody else in reports",
+                got=repr(name),
+                expected="not driver, caller, everybody, spu0 or heu0",
             )
     twice = sorted({name for name in parties if list(parties).count(name) > 1})
     if twice:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spuvm import errors
+from spuvm.compiler.complexes import Parts
 from spuvm.devices.checkpoints import Loaded
 from spuvm.devices.failure import Failure, Told
 from spuvm.devices.host import Outcome, Part
@@ -188,10 +189,10 @@ def tree_to_wire(tree: Any) -> Any:
     if kind is dict and all(isinstance(key, str) for key in tree):
         return {"dict": {key: tree_to_wire(part) for key, part in tree.items()}}
     raise UsageError(
-        "a value with containers of other kinds cannot be shared between parties",
-        got=kind.__name__,
+        "a value with containers of other kinds cannot be saved or shared between parties",
+        got="complex arrays" if kind is Parts else kind.__name__,
         expected="dicts with str keys, lists and tuples of arrays",
-        next="convert it at its owner first",
+        next="take x.real and x.imag" if kind is Parts else "make these of it first",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import jax
@@ -25,6 +26,7 @@ from spuvm.devices.reporting import disclose, named
 from spuvm.devices.spu import SPU, SPUObject
 from spuvm.errors import UsageError
 
+MOST_FRAC_BITS = 52  # of a float64
 Axis = Literal[0] | None
 Weights = Sequence[Any] | None
 
@@ -91,8 +93,19 @@ class SecureAggregator(Aggregator):
     """
 
     def __init__(self, device: PYU, participants: Sequence[PYU], frac_bits: int = 18) -> None:
-        if not isinstance(device, PYU) or not all(isinstance(p, PYU) for p in participants):
-            raise UsageError("a secure aggregation is between PYUs", got=repr(participants))
+        several = isinstance(participants, list | tuple)
+        if not isinstance(device, PYU) or not several or not all(map(_is_pyu, participants)):
+            raise UsageError(
+                "a secure aggregation is between PYUs",
+                got=f"{device!r}, {participants!r}",
+                expected="a PYU, and a list of PYUs",
+            )
+        if type(frac_bits) is not int or not 0 <= frac_bits <= MOST_FRAC_BITS:
+            raise UsageError(
+                "frac_bits is a number of bits",
+                got=repr(frac_bits),
+                expected=f"0 to {MOST_FRAC_BITS}",
+            )
         names = [p.party for p in participants]
         if len(set(names)) != len(names) or len(names) < 3:
             raise UsageError(
@@ -170,6 +183,17 @@ class SPUAggregator(Aggregator):
         return found
 
 
+def _is_weight(value: Any) -> bool:
+    number = isinstance(value, Real) or (
+        isinstance(value, np.ndarray | jax.Array) and not value.ndim
+    )
+    return number and bool(np.isfinite(value)) and value >= 0
+
+
+def _is_pyu(value: object) -> bool:
+    return isinstance(value, PYU)
+
+
 def checked(data: Sequence[Any], weights: Weights, axis: Axis) -> list[Any]:
     """One weight per value, or an error that says what is wrong."""
     if axis not in (0, None):
@@ -182,9 +206,7 @@ def checked(data: Sequence[Any], weights: Weights, axis: Axis) -> list[Any]:
             "one weight per value is needed", got=f"{len(given)} for {len(data)} values"
         )
     public = [w for w in given if not isinstance(w, PYUObject | SPUObject)]
-    if any(np.ndim(w) or not np.isfinite(w) or w < 0 for w in public) or (
-        len(public) == len(given) and not sum(public) > 0
-    ):
+    if not all(map(_is_weight, public)) or (len(public) == len(given) and not sum(public) > 0):
         raise UsageError("weights are numbers from 0 on, not all 0")
     return [float(w) if not isinstance(w, PYUObject | SPUObject) else w for w in given]
 

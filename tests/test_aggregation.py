@@ -97,6 +97,7 @@ def test_the_report_says_who_learns_what(values, aggregators):
 def test_misuse(values, aggregators):
     plain, secure, shared = aggregators
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
+    pyus = [sf.PYU(name) for name in NAMES]
     for act, match in [
         (lambda: plain.sum([]), "list of values"),
         (lambda: plain.sum(values, weights=[1]), "one weight per value"),
@@ -107,6 +108,10 @@ def test_misuse(values, aggregators):
         (lambda: secure.sum([values[0], values[0], values[1]]), "every participant"),
         (lambda: sf.aggregation.SecureAggregator(alice, [alice, bob]), "three or more"),
         (lambda: sf.aggregation.SecureAggregator(alice, [alice, bob, bob]), "three or more"),
+        (lambda: sf.aggregation.SecureAggregator(alice, bob), "between PYUs"),
+        (lambda: sf.aggregation.SecureAggregator(alice, None), "between PYUs"),
+        (lambda: sf.aggregation.SecureAggregator(alice, pyus, frac_bits=62), "frac_bits"),
+        (lambda: plain.average(values, weights="abc"), "numbers from 0 on"),
         (lambda: sf.aggregation.PlainAggregator(shared.device), "is a PYU"),
         (lambda: sf.aggregation.SPUAggregator(alice), "is an SPU"),
     ]:
@@ -115,6 +120,9 @@ def test_misuse(values, aggregators):
     odd = [*values[:2], sf.to(sf.PYU(NAMES[2]), {"w": np.ones(2)})]
     with pytest.raises(UsageError, match="do not go together"):
         sf.wait(secure.sum(odd))
+    hidden = [sf.to(pyu, np.ma.array([1.0], mask=[True])) for pyu in pyus]
+    with pytest.raises(UsageError, match="without its mask"):
+        sf.wait(secure.sum(hidden))
 
 
 def maskers(count=3, frac=18):

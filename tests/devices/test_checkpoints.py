@@ -142,6 +142,15 @@ def number(value):
     return sf.PYU("alice")(lambda: np.float32(value))()
 
 
+def test_what_cannot_be_written_down(inprocess, tmp_path):
+    spu = sf.SPU(["alice", "bob", "carol"])
+    x = spu(lambda v: v * 1j)(sf.to(sf.PYU("alice"), np.float32([1])))
+    with pytest.raises(sf.errors.UsageError, match="cannot be saved") as caught:
+        spu.dump(x, tmp_path / "x")
+    assert caught.value.got == "complex arrays"
+    assert caught.value.next == "take x.real and x.imag"
+
+
 def test_a_saving_that_was_interrupted(inprocess, tmp_path, caplog):
     """Some have saved, others have not: all go back to the moment before, again and again."""
     spu, path = sf.SPU(list(PARTIES)), tmp_path / "model"

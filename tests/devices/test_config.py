@@ -72,6 +72,7 @@ def test_cluster_definition():
     ("definition", "text"),
     [
         ({}, "lists its nodes"),
+        ({"nodes": 3}, "lists its nodes"),
         ({"nodes": [{"name": "alice"}]}, "lists its nodes"),
         ({"nodes": [{"party": "alice", "address": "9001"}]}, "not an address"),
         ({"nodes": NODES, "runtime_config": {"protocol": "SEMI2K"}}, "unknown protocol"),

@@ -24,6 +24,9 @@ def no_session():
         (["alice", ""], "not a party name"),
         (["alice", 3], "not a party name"),
         (["a:b"], "not a party name"),
+        (["alic\u0435"], "not a party name"),  # looks like alice
+        (["driver"], "means somebody else"),
+        (["alice", "spu0"], "means somebody else"),
     ],
 )
 def test_odd_parties(no_session, parties, text):
