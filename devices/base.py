@@ -78,7 +78,7 @@ class DeviceObject(ABC):
         raise UsageError(
             "a handle cannot travel inside other data",
             got=repr(self),
-            expected="handles as arguments, or in lists, tuples, dicts, dataclasses of arguments",
+            expected="handles as arguments, or in pytrees and dataclasses among the arguments",
             next="pass it as an argument of device(fn)(...) instead of capturing it in a function",
         )
 

@@ -57,12 +57,28 @@ class Call:
     at: str = ""
 
     def bind(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with every Slot replaced by its value."""
+        """The arguments with every Slot replaced by its value.
+
+        Raises:
+            UsageError: a Slot is in a container that is not known as one in this process.
+        """
+        filled = set()
 
         def fill(leaf: Any) -> Any:
-            return values[leaf.index] if type(leaf) is Slot else leaf
+            if type(leaf) is not Slot:
+                return leaf
+            filled.add(leaf.index)
+            return values[leaf.index]
 
-        return map_leaves(fill, self.args), map_leaves(fill, self.kwargs)
+        bound = map_leaves(fill, self.args), map_leaves(fill, self.kwargs)
+        if len(filled) < len(values):
+            raise UsageError(
+                "a container of handles is not registered with JAX at this party",
+                expected="lists, tuples, dicts, named tuples, dataclasses, or a class from a "
+                "module that registers it",
+                next="move the class from the script into a module",
+            )
+        return bound
 
 
 def as_it_is(call: Call) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
@@ -14,8 +15,9 @@ from spuvm.errors import UsageError
 def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:
     """`tree` with `fn` applied to what is no container; order is kept.
 
-    Containers are dicts (ordered and default ones too), lists, tuples, named tuples and instances
-    of dataclasses. One in which nothing changes is returned as it is.
+    Containers are dicts (ordered and default ones too), lists, tuples, named tuples, instances of
+    dataclasses, and what is registered with JAX in this process. One in which nothing changes is
+    returned as it is.
     """
     kind = type(tree)
     if kind in (dict, OrderedDict, defaultdict):
@@ -35,7 +37,20 @@ def map_leaves(fn: Callable[[Any], Any], tree: Any) -> Any:
         if _same(held.values(), old.values()):
             return tree
         return _changed(tree, lambda new: _set(new, held))
+    if (registered := _registered(tree)) is not None:
+        leaves, treedef = registered
+        parts = [map_leaves(fn, leaf) for leaf in leaves]
+        return tree if _same(parts, leaves) else treedef.unflatten(parts)
     return fn(tree)
+
+
+def _registered(tree: Any) -> tuple[list[Any], Any] | None:
+    """Leaves and definition of a pytree of a kind that somebody registered with JAX."""
+    jax = sys.modules.get("jax")  # not imported for this: whoever registers has done it
+    if tree is None or jax is None or jax.tree_util.all_leaves([tree]):
+        return None
+    flat: tuple[list[Any], Any] = jax.tree.flatten(tree)
+    return flat
 
 
 def leaves_in(tree: Any) -> list[Any]:

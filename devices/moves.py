@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
-
 from spuvm.devices.backend import Ref
 from spuvm.devices.base import Device, DeviceObject
 from spuvm.devices.containers import leaves_in, map_leaves
@@ -157,9 +155,7 @@ def reveal(tree: Any, to: str | Sequence[str] | None = None) -> Any:
 
 def _handles_in(tree: Any) -> list[DeviceObject]:
     """All handles in a tree; a proxied instance in it is an error."""
-    leaves: list[Any] = []
-    for leaf in leaves_in(tree):
-        leaves += jax.tree.leaves(leaf) if _only_jax_knows(leaf) else [leaf]
+    leaves = leaves_in(tree)
     for leaf in leaves:
         if isinstance(leaf, Proxy):
             raise not_a_value(leaf, "sf.reveal and sf.wait")
@@ -171,17 +167,7 @@ def _handles_in(tree: Any) -> list[DeviceObject]:
 def _replaced(tree: Any, values: Mapping[int, Any]) -> Any:
     """The tree with values in the place of handles."""
 
-    def value(leaf: Any) -> Any:
-        if _only_jax_knows(leaf):
-            return jax.tree.map(value, leaf)
-        return values.get(id(leaf), leaf)
-
-    return map_leaves(value, tree)
-
-
-def _only_jax_knows(leaf: Any) -> bool:
-    """Whether this is a container of a kind that somebody registered with JAX."""
-    return leaf is not None and not jax.tree_util.all_leaves([leaf])
+    return map_leaves(lambda leaf: values.get(id(leaf), leaf), tree)
 
 
 def _receivers(to: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -70,13 +70,13 @@ class PartyBackend(Backend):
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
-        text, sent = f"call {what} at {party}({_names(refs)})", self._sent(party, call)
+        text, sent = f"call {what} at {party}({_names(refs)})", as_it_is(call)
         return self._start(
             text, party, what, call, refs, lambda own: self.inner.call(party, what, fn, sent, own)
         )
 
     def create(self, party: str, what: str, cls: type, call: Call, refs: Sequence[Ref]) -> Ref:
-        sent = self._sent(party, call)
+        sent = as_it_is(call)
 
         def make(own: list[Ref]) -> tuple[Ref, ...]:
             return (self.inner.create(party, what, cls, sent, own),)
@@ -88,7 +88,7 @@ class PartyBackend(Backend):
     def invoke(
         self, resident: Ref, what: str, method: str, call: Call, refs: Sequence[Ref]
     ) -> tuple[Ref, ...]:
-        sent = self._sent(resident.party, call)
+        sent = as_it_is(call)
 
         def start(own: list[Ref]) -> tuple[Ref, ...]:
             return self.inner.invoke(own[0], what, method, sent, own[1:])
@@ -253,10 +253,6 @@ class PartyBackend(Backend):
             self.post.record(operation, "consent", "clear", ref, peers)
 
     # ---- private
-
-    def _sent(self, party: str, call: Call) -> Call:
-        """The call as it is now: it starts later, and the script goes on meanwhile."""
-        return as_it_is(call) if party == self.name else call
 
     def _start(
         self,

@@ -102,7 +102,8 @@ class Post:
         key = (failure.what, failure.at)
         if key not in self._told:
             self._told.add(key)
-            log.error("%s failed, at %s: %s", failure.what, failure.at, failure.error)
+            story = "\n".join([str(failure.error), *getattr(failure.error, "__notes__", ())])
+            log.error("%s failed, at %s: %s", failure.what, failure.at, story)
         return travel.private(failure)
 
     def look_at(self, done: Future[Any]) -> None:

@@ -86,6 +86,8 @@ def test_containers_of_handles(alice, x):
     assert sf.reveal(alice(total)(collections.defaultdict(list, a=x))) == 6
     assert sf.reveal(alice(scaled)(Model(x, 2.0))).tolist() == [2, 4, 6]
     assert sf.to(sf.PYU("bob"), Model(x)).weights.device == sf.PYU("bob")
+    total_of = alice(lambda given: float(given.x["k"].sum()))
+    assert sf.reveal(total_of(Registered({"k": x}))) == 6
     with pytest.raises(sf.errors.UsageError, match="cannot travel inside other data"):
         alice(len)({x})
 

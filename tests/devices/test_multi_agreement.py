@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 
 import numpy as np
 import pytest
@@ -201,11 +202,27 @@ def test_an_exception_keeps_its_text(rehearse, caplog, how):
         assert "failing raised ValueError" in text
         assert "party 'alice'" in text
         if name != "alice":
-            assert "123456789" not in text
+            assert "123456789" not in "".join(traceback.format_exception(done.errors[name]))
             assert "test_multi_agreement.py:" in text
             assert "/" not in text.split("test_multi_agreement.py")[0][-2:]
     for name in ("bob", "carol"):
         assert b"123456789" not in done.ledger(name).read_bytes()
+    (said,) = [one.getMessage() for one in caplog.records if "failing failed" in one.getMessage()]
+    assert "in failing" in said  # its own log has the traceback
+    assert "123456789" in said
+
+
+def test_a_handle_in_a_set_is_refused_by_all(rehearse):
+    """Also by those at whom the function does not run: no operation is begun."""
+
+    def script(me):
+        alice = sf.PYU("alice")
+        x = alice(lambda: 1)()
+        with pytest.raises(sf.errors.UsageError, match="cannot travel inside other data"):
+            alice(len)({x})
+        return sf.reveal(x)
+
+    assert rehearse().run(script).results == dict.fromkeys(PARTIES, 1)
 
 
 def test_errors_can_be_handled_by_all(rehearse):
