@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -46,17 +47,20 @@ class Flow:
         self.latest: deque[tuple[float, Step]] = deque(maxlen=LATEST)
         self.runs: Counter[tuple[str, str, str]] = Counter()  # SPU, function, digest
         self._prices: dict[str, Price] = {}
+        self._noting = threading.Lock()
 
     def note(self, source: str, target: str, form: Form, what: str) -> None:
         """Count a step of the script's present line."""
         step = Step(source, target, form, what, source_line())
-        self.steps[step] += 1
+        with self._noting:
+            self.steps[step] += 1
         self.latest.append((time.monotonic() - self.began, step))
 
     def note_run(self, spu: str, what: str, program: Program) -> None:
         """Count a run of a program."""
         self.note(spu, spu, "work", what)
-        self.runs[spu, what, program.digest] += 1
+        with self._noting:
+            self.runs[spu, what, program.digest] += 1
         if program.digest not in self._prices:
             cost = static_cost(program)
             self._prices[program.digest] = Price(cost.rounds, cost.bytes_sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -45,6 +46,7 @@ class Proxy:
             device.party, self._cls.__name__, self._cls, call, refs
         )
         self._origins = mixed(device.party, refs)  # grows with what methods are given
+        self._calling = threading.Lock()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
@@ -63,9 +65,10 @@ class Proxy:
             results = checked_results(num_returns)
             call, refs = pack(self.device.party, what, args, kwargs, results)
             self._session.flow.note(self.device.party, self.device.party, "work", what)
-            out = self._session.backend.invoke(self._resident, what, name, call, refs)
-            self._origins = tuple(sorted({*self._origins, *mixed(self.device.party, refs)}))
-            handles = self.device.handles(out, results, self._origins)
+            with self._calling:  # what a method is given is known to all that are called later
+                out = self._session.backend.invoke(self._resident, what, name, call, refs)
+                self._origins = tuple(sorted({*self._origins, *mixed(self.device.party, refs)}))
+                handles = self.device.handles(out, results, self._origins)
             for one in (handles,) if results is None else handles:
                 one.keeps = self
             return handles

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.failure import source_line
 from spuvm.devices.session import current
+
+_moves_as: ContextVar[tuple[str | None] | None] = ContextVar("moves_as", default=None)
+"""What `named` says, for this thread alone: others may move values in clear meanwhile."""
 
 
 def disclose(
@@ -19,8 +23,9 @@ def disclose(
 ) -> None:
     """Count a disclosure; its shape stays with the parties where the script does not know it."""
     one = Disclosure(what, to, tuple(sorted(set(origins))), shape, dtype, source_line())
-    opened = current().opened
-    opened[one] = opened.get(one, 0) + 1
+    session = current()
+    with session.noting:
+        session.opened[one] = session.opened.get(one, 0) + 1
 
 
 @contextmanager
@@ -30,17 +35,16 @@ def named(what: str | None) -> Iterator[None]:
     None: it is not reported, because masks or keyed digests hide it, or because the code around it
     calls `disclose` itself.
     """
-    session = current()
-    before, session.moves_as = session.moves_as, (what,)
+    before = _moves_as.set((what,))
     try:
         yield
     finally:
-        session.moves_as = before
+        _moves_as.reset(before)
 
 
 def moved_in_clear(made_by: str, to: str, origins: Iterable[str]) -> None:
     """Report a value that goes from one party to another, or to the driver, as it is."""
-    as_what = current().moves_as
+    as_what = _moves_as.get()
     what = f"value of {made_by}" if as_what is None else as_what[0]
     if what is not None:
         disclose(what, to, origins, "")
@@ -52,4 +56,6 @@ def disclosed() -> list[tuple[Disclosure, int]]:
     Openings of an SPU and a HEU, and values that move from one party to another or to the driver as
     they are; not what stays masked, encrypted or shared.
     """
-    return list(current().opened.items())
+    session = current()
+    with session.noting:
+        return list(session.opened.items())

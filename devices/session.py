@@ -42,8 +42,8 @@ class Session:
         self.parties = parties
         self.backend = backend
         self.opened: dict[Disclosure, int] = {}
+        self.noting = threading.Lock()  # held while `opened` is counted
         self.flow = Flow()
-        self.moves_as: tuple[str | None] | None = None  # devices/reporting.py: named
         self.held: list[object] = []  # devices whose processes hold values that are on their way
         self._counters: dict[str, itertools.count[int]] = {}
         self._dropped: queue.SimpleQueue[tuple[Machines, str] | None] = queue.SimpleQueue()

@@ -2,6 +2,7 @@
 
 import collections
 import sys
+import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -102,6 +103,36 @@ def test_what_moves_in_clear_is_reported(alice, bob):
     ]
     assert all(d.source.startswith("test_pyu.py:") for d, _ in new)
     assert all(n == 1 for _, n in new)
+
+
+def test_what_another_thread_moves_in_clear_is_reported(alice, bob):
+    """Also while this one moves what is masked, and no count is lost."""
+    from spuvm.devices.reporting import named
+
+    def noticed():
+        return 1
+
+    x = alice(noticed)()
+    before = dict(sf.disclosed())
+
+    def move():
+        for _ in range(60):
+            x.to(bob)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with named(None):
+            threads = [threading.Thread(target=move) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            x.to(bob)
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    counts = [n - before.get(d, 0) for d, n in sf.disclosed() if d.what == "value of noticed"]
+    assert counts == [480]
 
 
 def test_wrong_device(alice, bob):
