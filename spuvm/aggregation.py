@@ -9,6 +9,7 @@ up each leaf's elements.
 from __future__ import annotations
 
 import itertools
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Real
@@ -116,6 +117,7 @@ class SecureAggregator(Aggregator):
             )
         self._device, self._participants = device, list(participants)
         self._rounds = itertools.count(1)
+        self._masking = threading.Lock()
         self._maskers = [_Masker(p.party, names, frac_bits, device=p) for p in participants]
         keys = [m.public_key() for m in self._maskers]
         with named(None):  # public keys
@@ -143,14 +145,15 @@ class SecureAggregator(Aggregator):
                 got=", ".join(map(repr, places)),
                 expected=", ".join(map(repr, self._participants)),
             )
-        number = next(self._rounds)
         sent = []
-        for x, weight in zip(data, given, strict=True):
-            masker = self._maskers[self._participants.index(x.device)]
-            weighted = weights is not None
-            masked = masker.mask(number, x, weight, weighted, axis)
-            with named(None):  # masked: the sum is reported below
-                sent.append(masked.to(self._device))
+        with self._masking:  # rounds reach all participants in one order
+            number = next(self._rounds)
+            for x, weight in zip(data, given, strict=True):
+                masker = self._maskers[self._participants.index(x.device)]
+                weighted = weights is not None
+                masked = masker.mask(number, x, weight, weighted, axis)
+                with named(None):  # masked: the sum is reported below
+                    sent.append(masked.to(self._device))
         origins = {name for x in data for name in x.ref.origins}
         disclose(f"{kind} of {len(data)} participants", self._device.party, origins)
         found: PYUObject = self._device(join_masked)(sent, kind)

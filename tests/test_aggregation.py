@@ -1,5 +1,8 @@
 """The three aggregators against numpy; masks that cancel exactly and hide."""
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,6 +95,29 @@ def test_the_report_says_who_learns_what(values, aggregators):
         ("average of 3 participants", "server", tuple(NAMES))
     }
     assert new(lambda: shared.average(values)) == set()
+
+
+def test_masked_sums_from_several_threads(values, aggregators):
+    """Rounds reach all participants in one order."""
+    secure, errors = aggregators[1], []
+
+    def several():
+        try:
+            sf.wait([secure.sum(values) for _ in range(15)])
+        except UsageError as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=several) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
 
 
 def test_misuse(values, aggregators):
