@@ -132,6 +132,9 @@ def _fact(leaf: Any) -> Hashable:
         return leaf
     if isinstance(leaf, bool | int | float | complex):
         return exactly(leaf)
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = np.asarray(jax.random.key_data(leaf))
+        return str(jax.random.key_impl(leaf)), data.shape, data.tobytes()
     try:
         array = np.asarray(leaf)
     except (TypeError, ValueError) as error:

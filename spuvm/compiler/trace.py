@@ -69,12 +69,7 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         paths, out_tree = jax.tree_util.tree_flatten_with_path(fn(*got_args, **got_kwargs))
         results.append((out_tree, tuple("out" + jax.tree_util.keystr(p) for p, _ in paths)))
         for path, value in paths:
-            if not isinstance(value, jax.Array | np.ndarray | np.generic | complex | float | int):
-                raise CompileError(
-                    "the function returns what is no array",
-                    got=f"{type(value).__name__} as out{jax.tree_util.keystr(path)}",
-                    expected="arrays and numbers, in tuples, lists, dicts and other pytrees",
-                )
+            _check_result(value, "out" + jax.tree_util.keystr(path))
         return [value for _, value in paths]
 
     shapes = [jax.ShapeDtypeStruct(s.shape, np.dtype(s.dtype)) for s in secrets]
@@ -97,6 +92,16 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         ) from error
     out_tree, out_names = results[-1]
     return Traced(closed, tuple(secrets), out_tree, out_names, tuple(names), _asked_at())
+
+
+def _check_result(value: Any, place: str) -> None:
+    key = isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if key or not isinstance(value, jax.Array | np.ndarray | np.generic | complex | float | int):
+        raise CompileError(
+            "the function returns what is no array",
+            got=f"{'a key of jax.random' if key else type(value).__name__} as {place}",
+            expected="arrays and numbers, in tuples, lists, dicts and other pytrees",
+        )
 
 
 def _asked_at() -> str:

@@ -1,11 +1,12 @@
 """Every party runs the script itself: the same results as with a driver, data where it belongs."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import spuvm as sf
-from tests.devices.rehearsal import Rehearsal
+from tests.devices.rehearsal import PARTIES, Rehearsal
 
 
 @pytest.fixture
@@ -51,6 +52,19 @@ def test_complex_results_are_put_together_where_they_are_opened(rehearse):
         np.testing.assert_allclose(spectrum, want, atol=1e-4)
         np.testing.assert_allclose(sizes, np.abs(want), atol=1e-4)
         np.testing.assert_allclose(conjugates, np.conj(want), atol=1e-4)
+
+
+def test_a_public_key_of_jax_random(rehearse):
+    def script(me):
+        spu = sf.SPU(["alice", "bob", "carol"])
+        x = sf.PYU("alice")(lambda: np.zeros(2, "float32"))()
+        key = jax.random.key(3)
+        return sf.reveal(spu(lambda v, k: v + jax.random.normal(k, (2,)))(x, key))
+
+    done = rehearse().run(script)
+    for name in PARTIES:
+        want = jax.random.normal(jax.random.key(3), (2,))
+        np.testing.assert_allclose(done.results[name], want, atol=1e-4)
 
 
 def test_secure_computation(rehearse):

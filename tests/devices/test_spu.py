@@ -151,6 +151,22 @@ def test_host_values_are_public_constants(spu):
     assert sf.reveal(fn(x, np.float32([0, 1]), 1)).tolist() == [1, 3]  # not the old constant
 
 
+def test_public_keys_of_jax_random(spu):
+    """New-style keys too, one or many: JAX's own values."""
+    x = at("alice", np.zeros(2, "float32"))
+    draw = spu(lambda v, key: v + jax.random.normal(key, (2,)))
+    for key in (jax.random.key(3), jax.random.key(4), jax.random.key(3, impl="rbg")):
+        np.testing.assert_allclose(sf.reveal(draw(x, key)), jax.random.normal(key, (2,)), atol=1e-4)
+    keys = jax.random.split(jax.random.key(5))
+    each = jax.vmap(lambda key: jax.random.normal(key, ()))
+    np.testing.assert_allclose(
+        sf.reveal(spu(lambda v, k: v + each(k))(x, keys)), each(keys), atol=1e-4
+    )
+    with pytest.raises(sf.errors.CompileError, match="returns what is no array") as caught:
+        spu(lambda v, key: (v, key))(x, keys)
+    assert caught.value.got == "a key of jax.random as out[1]"
+
+
 def test_everything_public_is_listed_by_its_place_in_the_call(spu):
     fn = spu(lambda n, v, w, k: v * w * n + k, static_argnums=0, static_argnames="k")
     listed = fn.disclosures(2, at("alice", np.float32([1, 2])), 3.0, k=4)
