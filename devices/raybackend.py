@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import ray
@@ -48,6 +49,7 @@ GLANCE = 2.0  # seconds of waiting after which the nodes of the cluster are look
 Places = dict[str, dict[str, float]]
 
 EXPORTS = 256  # functions kept exported to Ray
+EXPORTED_BYTES = 64 << 20  # what they may capture, all together
 
 
 def resource(party: str) -> str:
@@ -69,7 +71,8 @@ class RayBackend(Backend):
         self._fetcher = Fetcher(self._presence)
         self._pending = Pending()
         self._machines: list[weakref.ref[RayMachines]] = []
-        self._tasks: OrderedDict[bytes, Any] = OrderedDict()
+        self._tasks: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()  # latest last
+        self._exporting = threading.Lock()
 
     def call(
         self, party: str, what: str, fn: Callable[..., Any], call: Call, refs: Sequence[Ref]
@@ -144,16 +147,21 @@ class RayBackend(Backend):
         return made
 
     def _task(self, fn: Callable[..., Any], what: str) -> Any:
-        """The exported task of a function; exported again when what it captures has changed."""
+        """The exported task of a function; exported again when what it captures has changed.
+
+        The latest are kept, few where they capture much: Ray and this process hold copies of it.
+        """
         with _sending(what, "a party"):
-            payload = cloudpickle.dumps(fn)
-        if payload in self._tasks:
-            self._tasks.move_to_end(payload)
-        else:
-            self._tasks[payload] = task_of(fn, what)
-            if len(self._tasks) > EXPORTS:
-                self._tasks.popitem(last=False)
-        return self._tasks[payload]
+            content = cloudpickle.dumps(fn)
+        key = sha256(content).digest()
+        with self._exporting:
+            known = self._tasks.pop(key, None)
+            task, size = known if known is not None else (task_of(fn, what), len(content))
+            self._tasks[key] = task, size
+            held = sum(size for _, size in self._tasks.values())
+            while len(self._tasks) > 1 and (len(self._tasks) > EXPORTS or held > EXPORTED_BYTES):
+                held -= self._tasks.popitem(last=False)[1][1]
+        return task
 
     def _find_places(self) -> Places:
         """What to ask Ray for, for work of each party: a little of the resource of its nodes."""

@@ -8,6 +8,7 @@ import pytest
 import ray
 
 import spuvm as sf
+from spuvm.devices.session import current
 
 pytestmark = pytest.mark.ray
 
@@ -56,3 +57,15 @@ def test_what_cannot_be_pickled(ray_session):
     with pytest.raises(sf.errors.UsageError, match="returned cannot leave its process") as caught:
         sf.reveal(alice(threading.Lock)())
     assert caught.value.got == "lock: cannot pickle '_thread.lock' object"
+
+
+def test_functions_that_capture_much_are_not_kept(ray_session):
+    """As in a loop whose function captures the present weights."""
+    alice, backend = sf.PYU("alice"), current().backend
+    small = alice(lambda: 1)
+    for i in range(6):
+        weights = np.full(3 << 20, i)  # 24 MiB
+        assert sf.reveal(alice(lambda w=weights: int(w[0]))()) == i
+        assert sf.reveal(small()) == 1
+    assert sum(map(len, backend._tasks)) < 10_000
+    assert len([size for _, size in backend._tasks.values() if size > 1 << 20]) <= 2
