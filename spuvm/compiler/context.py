@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -54,6 +54,14 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class Inverse:
+    """make(n) is the value with n fraction bits, at most `most`; see inverses.py."""
+
+    make: Callable[[int], int]
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """The equation that made a value: its primitive, operands, parameters, shape of the result."""
 
@@ -71,6 +79,7 @@ class Lowering:
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
         made: equations of floats by the value they made; see rules/terms.py.
+        inverses: reciprocals and inverse roots, as they are made with more bits; see inverses.py.
         grown: values by which those are products of which they have e^x - 1.
         steep: the lines of powers below -1 of values that may be small, by value and power.
         bent: values of which terms of such powers were known as a derivative.
@@ -111,6 +120,7 @@ class Lowering:
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
         self.made: dict[int, Made] = {}
+        self.inverses: dict[int, Inverse] = {}
         self.grown: set[int] = set()
         self.steep: dict[tuple[int, int], str] = {}
         self.bent: set[int] = set()

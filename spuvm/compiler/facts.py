@@ -117,6 +117,15 @@ class Quotient:
 
 
 @dataclass(frozen=True, slots=True)
+class OverPower:
+    """The value is x / y^power; an x of None is 1."""
+
+    x: int | None
+    y: int
+    power: int
+
+
+@dataclass(frozen=True, slots=True)
 class Squared:
     """The value is a square ("whole"), or a sum of small parts of squares ("parts").
 
@@ -239,6 +248,7 @@ Fact = (
     | TwiceExponential
     | Product
     | Quotient
+    | OverPower
     | Squared
     | FineRoot
     | Logarithm

@@ -329,6 +329,29 @@ def test_bounded_while(largest: float) -> None:
     assert static_cost(made.program).rounds == static_cost(build(_halvings, X).program).rounds
 
 
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "max", "rem"])
+@pytest.mark.parametrize("first", ["secret", "public"])
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_a_public_column_beside_secret_rows(name: str, first: str, dtype: str) -> None:
+    """Operators of lax repeat axes of size 1, also of what differs between iterations."""
+    if dtype == "int32" and name == "pow":
+        pytest.skip("lax.pow has no integer base")
+    column = np.array([[1], [2], [3], [5]], dtype)
+    rows = (np.arange(12).reshape(4, 3) + 1).astype(dtype)
+    operator = getattr(lax, name)
+
+    def total(x: Any) -> Any:
+        def step(i: Any, v: Any) -> Any:
+            p = jnp.asarray(column) * i.astype(dtype) ** 2
+            return v + (operator(x, p) if first == "secret" else operator(p, x))
+
+        return lax.fori_loop(1, 3, step, jnp.zeros_like(x))
+
+    spec = SecretSpec((4, 3), dtype, "alice", 1, 12)
+    (got,) = run(build(total, spec), rows)
+    np.testing.assert_allclose(got, total(jnp.asarray(rows)), rtol=1e-4)
+
+
 def test_bounded_while_under_transformations() -> None:
     def root(a: Any) -> Any:  # Newton's iteration until it moves by less than 1e-3
         def move(c: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spuvm.bytecode.types import Type
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith, inverses, order
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.numeric.counts import by_table
 from spuvm.compiler.numeric.limits import plus
@@ -157,17 +157,19 @@ def _public(low: Lowering, c: Array, divisor: _Divisor, factor: int, inverse: in
     y = divisor.y
     least = np.floor(np.abs(np.ldexp(c, low.f + low.frac(y) - low.bits + 2)))
     if not c.size or least.max() < _smallest(low.type(y)):
-        made = _times(low, _scaled(low, factor, c), inverse, low.f)
-        if divisor.zero is None:
+        most = float(np.abs(c).max(initial=0)) * 2.0 ** low.frac(y)
+        made = _small(low, c, divisor, factor, inverse, low.f)
+        if not most:
             return made
-        step = low.emit("mul_ap", divisor.spread(divisor.missing), _most(low, np.sign(c)))
-        return low.emit("add_aa", made, step)
+        return inverses.note(
+            low, made, most, lambda frac: _small(low, c, divisor, factor, inverse, frac)
+        )
     least = np.where(c == 0, -1, least)  # 0 / y is 0, everywhere
     limit = low.constant(arith.ring_array(low, arith.uniform(least + 1), 0), low.frac(y))
     over = low.emit("sub_pa", limit, divisor.spread(divisor.size(low)))  # > 0
     over = order.negative(low, low.emit("neg_a", over))
     factor = order.times(low, order.negate(low, over), factor)
-    made = _times(low, _scaled(low, factor, c), inverse, low.f)
+    made = _times(low, _scaled(low, factor, c, low.f), inverse, low.f)
     negative = divisor.negative(low, False)
     assert not isinstance(over, bool)
     step = low.emit("b2a", over)
@@ -180,11 +182,21 @@ def _public(low: Lowering, c: Array, divisor: _Divisor, factor: int, inverse: in
     return low.emit("add_aa", made, step)
 
 
-def _most(low: Lowering, sign: Array) -> int:
-    """The largest numbers of public signs."""
+def _small(low: Lowering, c: Array, divisor: _Divisor, factor: int, inverse: int, frac: int) -> int:
+    """A quotient that only a divisor of 0 makes too large, with `frac` fraction bits."""
+    with low.unchecked():
+        made = _times(low, _scaled(low, factor, c, frac), inverse, frac)
+        if divisor.zero is None:
+            return made
+        step = low.emit("mul_ap", divisor.spread(divisor.missing), _most(low, np.sign(c), frac))
+        return low.emit("add_aa", made, step)
+
+
+def _most(low: Lowering, sign: Array, frac: int | None = None) -> int:
+    """The largest numbers of public signs, with the program's or `frac` fraction bits."""
     signs = arith.uniform(sign).astype(np.int64)  # a float would round the bound up
     large = signs.astype(object) * (low.bound - 1)
-    return low.constant(low.ring.array(np.asarray(large, object)), low.f)
+    return low.constant(low.ring.array(np.asarray(large, object)), frac or low.f)
 
 
 def _differ(low: Lowering, a: order.Bit, b: int) -> order.Bit:
@@ -278,13 +290,13 @@ def _largest(low: Lowering, over: order.Bit, sign: order.Bit) -> int:
     return low.emit("mul_ap", number, _most(low, np.ones(())))
 
 
-def _scaled(low: Lowering, factor: int, x: Array) -> int:
-    """factor * x for a public x, with the program's fraction bits."""
+def _scaled(low: Lowering, factor: int, x: Array, frac: int) -> int:
+    """factor * x for a public x, with `frac` fraction bits."""
     x = arith.uniform(x)
     if x.ndim == 0 and abs(np.frexp(x)[0]) == 0.5:
-        return arith.to_frac(low, arith.mul_public(low, factor, x), low.f)
+        return arith.to_frac(low, arith.mul_public(low, factor, x), frac)
     nothing = arith.retype(low, arith.sub(low, factor, factor), low.f)
-    return _times(low, low.emit("add_ap", nothing, arith.encode(low, x, low.f)), factor, low.f)
+    return _times(low, low.emit("add_ap", nothing, arith.encode(low, x, low.f)), factor, frac)
 
 
 def _bounded(low: Lowering, made: int, x: Type, y: Type, error: Fraction = Fraction(0)) -> int:

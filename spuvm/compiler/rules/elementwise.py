@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, facts, moments, order
+from spuvm.compiler import arith, facts, inverses, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric.sigmoid import silu, silu_bend
-from spuvm.compiler.rules import Out, rule
+from spuvm.compiler.rules import Out, fractions, rule
 from spuvm.compiler.values import (
     Array,
     Value,
@@ -117,32 +117,16 @@ def _mul(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
         b = operand(low, y, o.shape)
         if kind_of(o.dtype) == "int":
             return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
-        fraction = _fraction(low, out, x, y) or _fraction(low, out, y, x)
-        return fraction or Secret(_product(low, a, b), o.dtype)
+        return fractions.product(low, o, x, y) or Secret(_product(low, a, b), o.dtype)
     c = constant(low, y, o)
     if c.size and (c == 1).all():
         return Secret(a, o.dtype)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, _ring(low, arith.uniform(c))), o.dtype)
     part = moments.times(low, a, c)
-    made = arith.mul_public(low, a, c) if part is None else part
+    made = inverses.scaled(low, a, c, arith.mul_public(low, a, c) if part is None else part)
     low.facts.setdefault(facts.root(low, made), facts.Product(a, c))
     return Secret(made, o.dtype)
-
-
-def _fraction(low: Lowering, out: list[Out], x: Value, y: Secret) -> Secret | None:
-    """x y as (c y) / d where x is c / d, as derivatives of c y / d have it, and nothing else.
-
-    Where d and y are large no digits would be left of c / d.
-    """
-    fact = low.facts.get(facts.root(low, x.id))
-    if not isinstance(fact, facts.Quotient) or x.id not in low.spent or low.lines != "own":
-        return None
-    if low.shape(x.id) != out[0].shape or low.shape(y.id) != out[0].shape:
-        return None
-    from spuvm.compiler.rules.transcendental import div
-
-    return div(low, out, mul(low, out, fact.x, y), Secret(fact.y, y.dtype))
 
 
 def _product(low: Lowering, a: int, b: int) -> int:
@@ -162,7 +146,7 @@ def _product(low: Lowering, a: int, b: int) -> int:
         bend = silu_bend(low, v)
         return arith.mul(low, bend, g) if isinstance(g, int) else arith.mul_public(low, bend, g)
     v = facts.slope_source(low, a, b)
-    made = arith.mul(low, a, b)
+    made = inverses.times(low, a, b)
     fact = facts.Product(a, b) if v is None else facts.LogisticSlope(v)
     low.facts.setdefault(facts.root(low, made), fact)
     return made
@@ -187,6 +171,7 @@ def one_minus_square(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secr
 @rule("integer_pow")
 def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -> Secret:
     """x to a public integer power, by squaring; a negative power saturates."""
+    made: Secret | None = None
     if y < 0:
         from spuvm.compiler.numeric.limits import clamped
         from spuvm.compiler.rules.transcendental import reciprocal
@@ -197,10 +182,10 @@ def integer_pow(low: Lowering, out: list[Out], x: Secret, *, y: int, **_: Any) -
             end = low.config.fxp.max_float ** (-1 / y) * (1 - 2.0**-30)  # roundings stay below
             most = math.floor(math.ldexp(end, low.frac(inverse))) - 2
             inverse = clamped(low, inverse, -most, most)
-        return integer_pow(low, out, Secret(inverse, x.dtype), y=-y)
+        made = integer_pow(low, out, Secret(inverse, x.dtype), y=-y)
+        return fractions.note_power(low, x, made, -y)
     if y == 0:
         raise CompileError("power 0 has no secret part")
-    made: Secret | None = None
     base = x
     while y:
         if y & 1:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from spuvm.compiler import arith, means, moments, order
+from spuvm.compiler import arith, inverses, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.exponential import growth, log_of_double_exponential
 from spuvm.compiler.facts import (
@@ -80,6 +80,7 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         a = operand(low, x, o.shape)
         part = moments.times(low, a, factor) if (c != 0).all() else None
         made = means.divided(low, a, factor) if part is None else part
+        made = inverses.scaled(low, a, factor, made)
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
         return Secret(made, o.dtype)

@@ -42,6 +42,13 @@ def _sides(x: Value, y: Value) -> tuple[Secret, Varying]:
     return secret, p
 
 
+def _spread(p: Varying, shape: tuple[int, ...]) -> Varying:
+    """The one that varies, broadcast to the shape of the result (a scalar stays one)."""
+    if p.shape in ((), shape):
+        return p
+    return p.with_(np.broadcast_to(p.table, (*p.table.shape[: p.loops], *shape)))
+
+
 # --- arithmetic -------------------------------------------------------------------------------
 
 
@@ -62,7 +69,7 @@ def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
 
 def _sum(low: Lowering, o: Out, x: Secret, p: Varying, sign: int) -> Secret:
     """sign * x + p."""
-    a = operand(low, x, o.shape)
+    a, p = operand(low, x, o.shape), _spread(p, o.shape)
     if kind_of(o.dtype) == "float":
         return Secret(moments.plus(low, a, _float(low, p), sign), o.dtype)
     c = public_ring(low, p)
@@ -75,7 +82,7 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x * y."""
     (o,) = out
     secret, p = _sides(x, y)
-    a = operand(low, secret, o.shape)
+    a, p = operand(low, secret, o.shape), _spread(p, o.shape)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, public_ring(low, p)), o.dtype)
     made = moments.times(low, a, _float(low, p))
