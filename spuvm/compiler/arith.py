@@ -178,6 +178,15 @@ def finite(low: Lowering, c: Array) -> Array:
     return np.where(np.isinf(wide), np.copysign(top, wide), wide)
 
 
+def varying(low: Lowering, value: Varying) -> Varying:
+    """As finite; what is NaN in some iteration is 0, and a warning says so."""
+    table = np.asarray(value.table)
+    if np.isnan(table.astype(np.float64)).any():
+        low.warn("NaN cannot be represented: in iterations where this takes it, it counts as 0")
+        table = np.where(np.isnan(table.astype(np.float64)), np.zeros((), table.dtype), table)
+    return value.with_(finite(low, table))
+
+
 def saturated(low: Lowering, c: Array) -> Array:
     """A public float array for choices and comparisons: what is too large counts as infinite.
 

@@ -91,6 +91,7 @@ class Lowering:
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
         spent: operands of the equation being lowered that no other equation takes.
         averaged: whether all that happens to the sum being lowered is a division; see means.py.
+        vague: roots of values of which nothing was declared, which bounds them all the same.
         saturated: results that operands of known ranges can bring to the largest number.
         totals: sums that were divided by 2^s: s, and how large they may be before.
         least: squares of residuals below that end an iterative solver, 0 outside of one.
@@ -137,6 +138,7 @@ class Lowering:
         self.spent: set[int] = set()
         self.averaged = False
         self.least = 0.0
+        self.vague: set[int] = set()
         self.saturated: set[int] = set()
         self.totals: dict[int, tuple[int, int]] = {}
 
@@ -261,8 +263,7 @@ class Lowering:
         full = self.bound - (self.bound >> 6)
         if any(
             t.kind == "a"
-            and t.magnitude(self.bound) >= full >> max(0, self.f - t.frac)  # cut before a product
-            and not self._reached(a)
+            and self._undeclared(a, full >> max(0, self.f - t.frac))  # cut before a product
             for a, t in zip(args, types, strict=True)
         ):
             return  # nothing was declared: nothing is known to leave it
@@ -280,9 +281,15 @@ class Lowering:
             f"representable is |x| < {limit:g}",
         )
 
-    def _reached(self, value: int) -> bool:
-        """Whether operands of known ranges can saturate `value`, moved or repeated as it is."""
-        while value not in self.saturated:
+    def _undeclared(self, value: int, full: int) -> bool:
+        """Whether the bounds of `value`, from `full` on, are only what is representable."""
+        if self.magnitude(value) >= full:
+            return not self._moved(value, self.saturated)
+        return self._moved(value, self.vague)
+
+    def _moved(self, value: int, among: set[int]) -> bool:
+        """Whether `value` is one of those, moved or repeated as it is."""
+        while value not in among:
             made = self.builder.instruction(value)
             if made is None or made.op not in MOVES:
                 return False

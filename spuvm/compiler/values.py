@@ -112,7 +112,7 @@ def _lift_varying(low: Lowering, value: Varying, dtype: np.dtype[Any], kind: str
         return Secret(low.emit("xor_bp", zero, public_bits(low, value)), dtype)
     if kind == "int":
         return Secret(low.emit("add_ap", zero, public_ring(low, value)), dtype)
-    wide = value.with_(arith.finite(low, value.table))
+    wide = arith.varying(low, value)
     arith.vanishing(low, wide)
     frac = min(low.f, arith.fraction_bits(wide.table))
     zero = arith.retype(low, zero, frac)

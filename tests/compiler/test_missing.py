@@ -97,6 +97,8 @@ WHOLE: dict[str, Any] = {  # what is lowered as one function
     "arcsinh": lambda v, x: jnp.arcsinh(v),
     "sinc": lambda v, x: jnp.sinc(v),
 }
+WEIGHTS = np.float32([0.5, nan, 2, -1])
+COMPARISONS = (jnp.less, jnp.less_equal, jnp.greater, jnp.greater_equal, jnp.equal, jnp.not_equal)
 NOT_NUMBERS: dict[str, Any] = {  # public ones beside secrets
     "joined": lambda x: jnp.nanmean(jnp.concatenate([x, jnp.full((2, 4), nan)]), 0),
     "padded": lambda x: jnp.nansum(jnp.pad(x, 1, constant_values=nan), 0),
@@ -110,6 +112,13 @@ NOT_NUMBERS: dict[str, Any] = {  # public ones beside secrets
     "read at a secret place": lambda x: jnp.isnan(
         jnp.array([1.0, nan, 2.0])[(x[:, 0] > 0).astype(jnp.int32)]
     ),
+    "computed with": lambda x: jnp.nanmean(x * WEIGHTS + x / WEIGHTS - jnp.maximum(x, WEIGHTS), 0),
+    "computed with and not taken": lambda x: jnp.where(np.isnan(nan), x, x * np.float32(nan)),
+    "compared": lambda x: [f(x, WEIGHTS) for f in COMPARISONS],
+    "compared the other way": lambda x: [f(WEIGHTS, x) for f in COMPARISONS],
+    "compared with missing ones": lambda x: [
+        f(jnp.where(x > 0, x, nan), WEIGHTS) for f in COMPARISONS
+    ],
 }
 WARNED: dict[str, Any] = {  # right too, but where a column is missing: JAX has NaN there
     "nanmax": lambda x, m: jnp.nanmax(jnp.where(m, x, nan), 0),
@@ -215,6 +224,19 @@ def test_public_ones_beside_secrets(name: str, seed: int, ring: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", RangeWarning)
         compare(NOT_NUMBERS[name], data(seed)[0], ring=ring)
+
+
+def test_in_some_iterations_of_a_loop() -> None:
+    """Where it is not taken nothing is lost but the certainty, which a warning says."""
+
+    def fn(x: Any) -> Any:
+        def step(i: Any, v: Any) -> Any:
+            return jnp.where(i > 2, v * jnp.sqrt(i - 2.0), v)  # NaN at first, as in RAdam
+
+        return lax.fori_loop(0, 5, step, x)
+
+    with pytest.warns(RangeWarning, match="in iterations where this takes it"):
+        compare(fn, data(4)[0])
 
 
 @given(seed=SEEDS, ring=RINGS, size=st.integers(1, 11), part=st.floats(0, 1, width=16))

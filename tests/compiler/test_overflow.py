@@ -170,6 +170,8 @@ def test_a_carry_is_followed_to_the_last_iteration() -> None:
     [
         lambda x: x * x + jax.nn.relu(x) - jnp.abs(x),
         lambda x: x.mean() + x.sum(),
+        lambda x: jnp.linalg.norm(x) ** 2 / 4,
+        lambda x: jnp.polyfit(x, x * x, 1),
         lambda x: jnp.where(x > 1, x, -x) @ x,
         lambda n: n * n * n + 7,
         lambda n: n.astype(jnp.float32) * 2.0,

@@ -130,7 +130,7 @@ def lowered(
 ) -> Sequence[Value]:
     """The results of an equation by its rule, which knows nothing of what is missing."""
     name, given = eqn.primitive.name, operands
-    if _moves(name, operands):
+    if _keeps(name, operands):
         given = [_without_nan(public(x)) if _is_nan(x) else x for x in operands]
     with aside(low, operands if name in ELEMENTS else ()):
         made = rule(low, out, *given, **eqn.params)
@@ -144,6 +144,11 @@ def _moves(name: str, operands: Sequence[Value]) -> bool:
     return name in MOVES or name in _PLACED
 
 
+def _keeps(name: str, operands: Sequence[Value]) -> bool:
+    """Whether where the results are NaN is known, also for public operands that are."""
+    return name in ELEMENTS or name in COMPARISONS or _moves(name, operands)
+
+
 def _follow(
     low: Lowering, eqn: Any, operands: Sequence[Value], results: Sequence[Value]
 ) -> Sequence[Value]:
@@ -151,8 +156,8 @@ def _follow(
     name = eqn.primitive.name
     if name in CALLS or name in OWN or (name == "select_n" and isinstance(operands[0], Secret)):
         return results
-    moved = _moves(name, operands) and any(map(_is_nan, operands))
-    if not moved and not any(isinstance(x, Secret) and x.id in low.missing for x in operands):
+    public_nan = _keeps(name, operands) and any(map(_is_nan, operands))
+    if not public_nan and not any(isinstance(x, Secret) and x.id in low.missing for x in operands):
         return results
     if name in COMPARISONS:
         return [_compared(low, name, Out(tuple(eqn.outvars[0].aval.shape), BOOL), operands,
@@ -202,7 +207,8 @@ def _compared(low: Lowering, name: str, o: Out, operands: Sequence[Value], made:
     if name == "ne":
         made = RULES["or"](low, [o], made, there)
     else:
-        made = RULES["and"](low, [o], made, RULES["not"](low, [o], there))
+        there = RULES["not"](low, [o], there) if isinstance(there, Secret) else ~public(there)
+        made = RULES["and"](low, [o], made, there)
     return answered(low, made) if isinstance(made, Secret) else made
 
 

@@ -30,10 +30,6 @@ def _lifted(low: Lowering, name: str, out: list[Out], *args: Value, **params: An
     return RULES[name](low, out, *ready, **params)
 
 
-def _float(low: Lowering, value: Varying) -> Varying:
-    return value.with_(arith.finite(low, value.table))
-
-
 def _sides(x: Value, y: Value) -> tuple[Secret, Varying]:
     """The secret operand and the one that varies."""
     secret, p = (y, x) if isinstance(x, Varying) else (x, y)
@@ -71,7 +67,7 @@ def _sum(low: Lowering, o: Out, x: Secret, p: Varying, sign: int) -> Secret:
     """sign * x + p."""
     a, p = operand(low, x, o.shape), _spread(p, o.shape)
     if kind_of(o.dtype) == "float":
-        return Secret(moments.plus(low, a, _float(low, p), sign), o.dtype)
+        return Secret(moments.plus(low, a, arith.varying(low, p), sign), o.dtype)
     c = public_ring(low, p)
     made = low.emit("add_ap", a, c) if sign > 0 else low.emit("sub_pa", c, a)
     return Secret(made, o.dtype)
@@ -85,8 +81,10 @@ def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     a, p = operand(low, secret, o.shape), _spread(p, o.shape)
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, public_ring(low, p)), o.dtype)
-    made = moments.times(low, a, _float(low, p))
-    return Secret(arith.mul_public(low, a, _float(low, p)) if made is None else made, o.dtype)
+    made = moments.times(low, a, arith.varying(low, p))
+    return Secret(
+        arith.mul_public(low, a, arith.varying(low, p)) if made is None else made, o.dtype
+    )
 
 
 @public_rule("div")
@@ -129,7 +127,7 @@ def dot_general(
     if kind_of(o.dtype) == "int":
         made = apply(a, public_ring(low, b))
     else:
-        made = arith.linear(low, a, _float(low, b), apply, inner)
+        made = arith.linear(low, a, arith.varying(low, b), apply, inner)
     return Secret(low.reshape(made, o.shape), o.dtype)
 
 
