@@ -143,10 +143,11 @@ class FineRoot:
 
 @dataclass(frozen=True, slots=True)
 class Logarithm:
-    """The value is log(source), or log(1 + source)."""
+    """The value is log(source), or log(1 + source), or better than that (`refined`)."""
 
     source: int
     raised: bool = False
+    refined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,11 @@ def squared(low: Lowering, value: int) -> str:
 def refined(low: Lowering, values: Sequence[Any]) -> bool:
     """Whether one of the values is better than what its equation makes of its operands."""
     facts = [low.facts.get(root(low, v.id)) for v in values if isinstance(v, Secret)]
-    return any(isinstance(fact, Refined | RelativeEntropy) for fact in facts)
+    return any(
+        isinstance(fact, Refined | RelativeEntropy)
+        or (isinstance(fact, Logarithm) and fact.refined)
+        for fact in facts
+    )
 
 
 def mark(low: Lowering, value: int, fact: Fact) -> int:

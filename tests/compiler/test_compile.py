@@ -231,7 +231,7 @@ def test_errors_in_nested_calls_are_wrapped_once() -> None:
     [
         (lambda x: lax.while_loop(lambda v: v[0] < 1, lambda v: v + 1, x), "lax.fori_loop"),
         (lambda x: x if x[0] > 0 else -x, "jnp.where"),
-        (lambda x: x + jnp.nan, "NaN"),
+        (lambda x: x @ jnp.full(3, jnp.nan), "NaN"),
         (lambda x: x * 1e20, "out of range"),
         (lambda x: jnp.tanh(x + 1j), "x.real, x.imag"),
     ],

@@ -119,6 +119,8 @@ def _of_elements(
         return entropy.times_logarithm(low, name, out[0], jaxpr, args)
     if name == "_hypot":
         return _in_floats(low, out, _hypot, args)
+    if name == "logit":  # of x / (1 - x) few digits would be left for a small x
+        return _in_floats(low, out, lambda p: jnp.log(p) - jnp.log1p(-p), args)
     if name == "bessel_jn":
         return bessel.bessel_jn(low, out, jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:

@@ -37,7 +37,7 @@ from spuvm.compiler.numeric import (
     trigonometric,
 )
 from spuvm.compiler.numeric import reciprocal as division
-from spuvm.compiler.rules import Out, intdiv, powers, rule
+from spuvm.compiler.rules import Out, intdiv, logarithms, powers, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
 from spuvm.compiler.rules.special import MORE_BITS, finer_product, in_place
 from spuvm.compiler.values import Value, kind_of, lift
@@ -171,6 +171,9 @@ def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
             low, lambda v, _: log_of_double_exponential(v, low.f), source
         )
         return whole[0]
+    better = logarithms.log(low, x)
+    if better is not None:
+        return better
     made = logarithm.log(low, x.id)
     low.facts.setdefault(root(low, made), Logarithm(x.id))
     return Secret(made, x.dtype)
@@ -179,12 +182,19 @@ def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("log2")
 def log2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Logarithm to base 2; of JAX 0.12 and later, which before divides log by a constant."""
+    better = logarithms.log(low, x)
+    if better is not None:
+        value = arith.mul_public(low, better.id, np.asarray(1 / math.log(2)))
+        return Secret(mark(low, value, Refined()), x.dtype)
     return Secret(logarithm.log(low, x.id, function=np.log2), x.dtype)
 
 
 @rule("log1p")
 def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """log(1 + x), right to the last places in absolute terms."""
+    better = logarithms.log1p(low, x)
+    if better is not None:
+        return better
     made = logarithm.log1p(low, x.id)
     low.facts.setdefault(root(low, made), Logarithm(x.id, True))
     return Secret(made, x.dtype)
