@@ -99,11 +99,13 @@ def for_root(low: Lowering, x: int) -> int:
             f"gradients are below {2.0 ** (-low.f / 2):.1g} it is wrong; clip gradients to a range "
             "(optax.clip) and run the steps in one loop, or take Config(ring=128, frac_bits=40)"
         )
-    return (
-        arith.to_frac(low, x, min(low.frac(x), 2 * low.f + 4))
-        if fine(low, x)
-        else (arith.settle(low, x))
-    )
+    if fine(low, x):
+        return arith.to_frac(low, x, min(low.frac(x), 2 * low.f + 4))
+    if low.type(x).bounds is None or low.frac(x) <= low.f:
+        return arith.settle(low, x)
+    # Of what is known to be far below 1 as many bits as of what is not.
+    size = low.frac(x) - low.magnitude(x).bit_length()
+    return arith.to_frac(low, x, min(low.frac(x), low.f + max(0, min(size, low.f))))
 
 
 def partner_bits(low: Lowering, t: Type, known: tuple[int, int] | None) -> int:

@@ -95,6 +95,20 @@ def test_inverse_roots_in_products(data: st.DataObject) -> None:
     assert (np.abs(got - want) <= allowed).all()
 
 
+@pytest.mark.parametrize("bits", [64, 128])
+def test_roots_of_what_is_known_to_be_small(bits: int) -> None:
+    """Sums of squares of a declared small range have more bits than the program."""
+    x = np.float32(0.002 * RNG.normal(size=(4, 5)))
+    config = configuration(bits)
+    specs = [SecretSpec(x.shape, "float32", "owner", -0.01, 0.01)]
+    compiled = compile_function(lambda x: jnp.linalg.norm(x, axis=1), specs, config=config)
+    encoded = encode_all(compiled, [x], config)
+    (got,) = decode_all(compiled, run_plain(compiled.program, encoded, None, "ranges"), config)
+    clear = config.fxp.decode(encoded[0], "float64", config.fxp.frac_bits)
+    want = np.linalg.norm(clear, axis=1)
+    assert (np.abs(got - want) <= 4 * 2.0**-config.fxp.frac_bits).all()
+
+
 def test_of_zero_they_are_the_largest_numbers() -> None:
     zero = np.zeros(3, np.float32)
     config = configuration(64)
