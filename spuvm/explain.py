@@ -6,7 +6,8 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,9 @@ def explain(
         UsageError: a file, function or argument that does not exist or is not understood.
         CompileError: a function that cannot be lowered.
     """
-    fn = load(target)
-    args = [parse_spec(text) for text in specs]
-    f = sf.simulate(fn, config=config)
-    with warnings.catch_warnings(record=True) as caught:
+    with _importable(target), warnings.catch_warnings(record=True) as caught:
+        f = sf.simulate(load(target), config=config)
+        args = [parse_spec(text) for text in specs]
         warnings.simplefilter("always", RangeWarning)
         warnings.simplefilter("always", CostWarning)
         program, cost, opened = f.lower(*args), f.cost(*args), f.disclosures(*args)
@@ -55,6 +55,17 @@ def explain(
         console.print(f"warning: {warning.message}", markup=False)
 
 
+@contextmanager
+def _importable(target: str) -> Iterator[None]:
+    """Inside, what lies beside the file of FILE:FN is found first, as where python runs a file."""
+    folder = str(Path(target.rpartition(":")[0]).parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
 def load(target: str) -> Callable[..., Any]:
     """The function that FILE:FN names; FN may have dots."""
     file, _, name = target.rpartition(":")
@@ -66,7 +77,6 @@ def load(target: str) -> Callable[..., Any]:
         raise UsageError("not a Python file", got=file)
     found: Any = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, found)
-    sys.path.insert(0, str(path.parent.resolve()))  # for what lies beside it, as python does
     try:
         spec.loader.exec_module(found)
     except Exception as error:

@@ -28,7 +28,7 @@ for folder in ("conformance", "bytecode", "ml"):
         sys.path.insert(0, str(HERE / folder))
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile("quick", max_examples=10, deadline=None, suppress_health_check=slow)
+settings.register_profile("quick", max_examples=6, deadline=None, suppress_health_check=slow)
 many = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 settings.register_profile("fuzz", max_examples=many, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

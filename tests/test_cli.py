@@ -17,7 +17,9 @@ FUNCTIONS = "spuvm/functions.py"
 
 def test_explain(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
+    before = list(sys.path)
     assert cli.main(["explain", f"{FUNCTIONS}:average", "f32[3]+f32[3]"]) == 0
+    assert sys.path == before
     out = capsys.readouterr().out
     assert "program ring=64 frac=18" in out
     assert re.search(r"total\s*│\s*\d+", out)
