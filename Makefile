@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Processes that share the tests, file by file; each takes up to 6 GB. A third one uses what two leave idle.
+# Processes that share the tests, file by file; each takes up to 6 GB.
 WORKERS ?= 2
 
 .PHONY: demo test check lint types warm pytest fuzz ops-table ops-check test-net bench bench-peers clean

@@ -163,8 +163,8 @@ def test_every_draw_is_another_one():
 
     values = sampled(many)
     assert len(set(values)) == len(values)
-    run = sf.simulate(many)
-    first, second = run(0.0), run(0.0)
+    run = sf.simulate(many, config=sf.Config(ring=128, frac_bits=40))
+    first, second = run(0.0), run(0.0)  # of 50 numbers of 18 bits two are equal 1 time in 200
     together = [*first, *second]
     assert len(set(together)) == len(together)
     assert all(0 <= v < 1 for v in together)
