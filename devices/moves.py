@@ -166,7 +166,6 @@ def _handles_in(tree: Any) -> list[DeviceObject]:
 
 def _replaced(tree: Any, values: Mapping[int, Any]) -> Any:
     """The tree with values in the place of handles."""
-
     return map_leaves(lambda leaf: values.get(id(leaf), leaf), tree)
 
 
