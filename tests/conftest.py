@@ -11,6 +11,10 @@ import sys
 
 # Many small matrix products on a shared machine: threads of the linear algebra only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# References run once or twice: compiling them well took longer than running them.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -28,7 +32,7 @@ for folder in ("conformance", "bytecode", "ml"):
         sys.path.insert(0, str(HERE / folder))
 
 slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile("quick", max_examples=6, deadline=None, suppress_health_check=slow)
+settings.register_profile("quick", max_examples=4, deadline=None, suppress_health_check=slow)
 many = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 settings.register_profile("fuzz", max_examples=many, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

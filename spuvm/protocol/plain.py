@@ -58,7 +58,9 @@ class Plain:
     def signed(self, x: Array) -> Array:
         """Read as signed integers."""
         if x.dtype == object:
-            return self.made(x - (x >> self.ring.bits - 1) * self.ring.modulus)
+            made = self.made(x).copy()
+            made[made >= self.ring.modulus >> 1] -= self.ring.modulus
+            return made
         return self.ring.signed(x)
 
     def choices(self, bits: int, shape: tuple[int, ...]) -> Array:

@@ -13,7 +13,8 @@ from sweep import FRACS, POINTS, SIZES, Interval, Setting, errors, measure, oper
 
 from spuvm.ring import WIDTHS
 
-# An example is thousands of points, so that a third of the usual number will do.
+EXAMPLE = 512  # points of an example
+# An example is hundreds of points, so that a third of the usual number will do.
 FEW = settings(max_examples=max(2, settings.default.max_examples // 3))
 
 
@@ -40,7 +41,7 @@ def intervals(draw: Any, setting: Setting, function: Function) -> tuple[Interval
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
 def test_over_the_whole_domain(function: Function, ring: int, seed: int) -> None:
-    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])])
+    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])], size=EXAMPLE)
     worst, where = measure(function, setting, seed)
     assert worst <= setting.tolerance, (setting, where)
 
@@ -63,7 +64,7 @@ def test_with_declared_ranges(function: Function, data: st.DataObject) -> None:
     """What is left out where ranges are known changes nothing."""
     ring = data.draw(st.sampled_from(WIDTHS))
     plain = Setting(ring, FRACS[ring][0])
-    size = data.draw(st.sampled_from((POINTS, SIZES[1])))
+    size = data.draw(st.sampled_from((EXAMPLE, SIZES[1])))
     setting = Setting(ring, plain.frac, data.draw(intervals(plain, function)), size)
     worst, where = measure(function, setting, data.draw(st.integers(0, 2**32 - 1)))
     assert worst <= setting.tolerance, (setting, where)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.numeric.limits import minus, plus
@@ -23,6 +25,7 @@ GAIN = 21  # what brings the range that is left to one of length 2, in eighths
 FUZZ = 7  # a window may take a value for a power of two that is smaller by 2^-FUZZ
 COMPARE = {8: 6, 16: 12, 32: 25, 64: 51, 128: 102}  # bytes of a comparison by its bits
 ROUND = 3  # bytes per element that a round counts as, and 2^17 bytes in all
+NEVER = 1 << 60  # cost of what cannot be done
 COUNT = 24  # comparisons of one stage, at most
 Plan = tuple[tuple[int, int, int], ...]
 
@@ -269,7 +272,11 @@ def _plan(low: Lowering, x: int, frac: int, gain: int, parity: int) -> Plan:
     if top + gain.bit_length() <= low.bits - 2:
         room = span
     weight = ROUND + (1 << max(0, 17 - math.prod(low.shape(x)).bit_length()))
-    return cheapest(span, parity, top, low.bits, room, weight)[1]
+    if span <= SPAN:
+        return ()
+    plan = cheapest(parity, top, low.bits, room, weight)[span]
+    assert plan is not None, (span, parity, top, room)
+    return plan
 
 
 def _left(low: Lowering, x: int, plan: Plan) -> float:
@@ -279,26 +286,36 @@ def _left(low: Lowering, x: int, plan: Plan) -> float:
 
 
 @cache
-def cheapest(
-    span: int, parity: int, top: int, ring: int, room: int, weight: int
-) -> tuple[int, Plan]:
-    if span <= SPAN:
-        return 0, ()
-    found: list[tuple[int, Plan]] = []
-    for count in range(1, COUNT + 1):
-        for step in range(parity, span, parity):
-            if (count - 1) * step >= span - SPAN:
-                break
-            left = max(step, span - count * step)
-            if left <= SPAN and count * step > room:
-                break
-            need = min(top, count * step + FUZZ) + 1
-            width = next(w for w in COMPARE if need <= w or w == ring)
-            after, rest = cheapest(left, parity, top, ring, room, weight)
-            if count * step + sum(n * s for n, s, _ in rest) >= max(span, ring - 3):
-                continue  # powers of two of the largest shift must fit too
-            window = 0 if width > top else 20
-            rounds = 3 + width.bit_length() + (2 if window else 0)
-            cost = count * (COMPARE[width] + 24) + window + 30 + weight * rounds
-            found.append((cost + after, ((count, step, width), *rest)))
-    return min(found)
+def cheapest(parity: int, top: int, ring: int, room: int, weight: int) -> list[Plan | None]:
+    """For every span up to `top` the plan of least cost, shorter spans first; None: there is none.
+
+    The stage that a plan begins with leaves a span whose plan is known, so that one look at all
+    first stages is enough.
+    """
+    pairs = [(n, s) for n in range(1, COUNT + 1) for s in range(parity, top, parity)]
+    count, step = np.array(pairs, np.int64).reshape(-1, 2).T
+    reach = count * step
+    fitting = [next(w for w in COMPARE if n < w or w == ring) for n in range(top + 1)]
+    width = np.array(fitting)[np.minimum(top, reach + FUZZ)]
+    window = width <= top
+    rounds = 3 + np.array([w.bit_length() for w in width.tolist()]) + 2 * window
+    each = np.array([COMPARE[w] + 24 for w in width.tolist()])
+    cost = count * each + 20 * window + 30 + weight * rounds
+    plans: list[Plan | None] = [()] * (top + 1)
+    least = np.zeros(top + 1, np.int64)
+    reached = np.zeros(top + 1, np.int64)
+    for span in range(SPAN + 1, top + 1):
+        left = np.maximum(step, span - reach)
+        fits = (step < span) & (reach - step < span - SPAN) & ((left > SPAN) | (reach <= room))
+        left = np.where(fits, left, 0)
+        fits &= reach + reached[left] < max(span, ring - 3)  # the largest shift's powers of two fit
+        total = np.where(fits, cost + least[left], NEVER)
+        i = int(total.argmin()) if total.size else 0
+        rest = plans[left[i]] if total.size else None
+        least[span] = min(NEVER, total[i]) if total.size else NEVER
+        if rest is None or least[span] == NEVER:
+            plans[span], least[span] = None, NEVER
+            continue
+        plans[span] = ((int(count[i]), int(step[i]), int(width[i])), *rest)
+        reached[span] = reach[i] + reached[left[i]]
+    return plans
