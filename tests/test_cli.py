@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from spuvm import cli
+from spuvm import cli, digits
 from spuvm.errors import UsageError
 from spuvm.explain import load, parse_spec
 
@@ -99,6 +100,13 @@ def test_demo_in_process(capsys, monkeypatch):
     assert abs(secure - plain) <= 2 / 360
     assert 0 < difference < 1e-3
     assert any("Disclosures" in line for line in lines)
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    given = pytest.importorskip("sklearn.datasets").load_digits()
+    pixels, labels = digits._table()
+    np.testing.assert_array_equal(pixels, given.data)
+    np.testing.assert_array_equal(labels, given.target)
 
 
 @pytest.mark.ray

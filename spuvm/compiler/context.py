@@ -78,6 +78,7 @@ class Lowering:
         source: the user's line that is being lowered.
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
+        polynomials: values that are polynomials of others; see rules/polynomials.py.
         made: equations of floats by the value they made; see rules/terms.py.
         inverses: reciprocals and inverse roots, as they are made with more bits; see inverses.py.
         grown: values by which those are products of which they have e^x - 1.
@@ -120,6 +121,7 @@ class Lowering:
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
+        self.polynomials: dict[int, Any] = {}
         self.made: dict[int, Made] = {}
         self.inverses: dict[int, Inverse] = {}
         self.grown: set[int] = set()

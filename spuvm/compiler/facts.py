@@ -49,6 +49,13 @@ class LogisticSlope:
 
 
 @dataclass(frozen=True, slots=True)
+class TanhSoftplus:
+    """The value is tanh(log(1 + e^source))."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exponential:
     """The value is exp(source)."""
 
@@ -241,6 +248,7 @@ Fact = (
     | Logistic
     | Complement
     | LogisticSlope
+    | TanhSoftplus
     | Exponential
     | ExponentialLess1
     | BesselResidual
@@ -321,11 +329,13 @@ def above_whole(low: Lowering, x: int, y: int, made: int) -> int:
     return low.narrowed(made, math.floor(fact.least * unit), math.ceil(fact.most * unit))
 
 
-def silu_argument(low: Lowering, x: int, y: int) -> int | None:
-    """The value v where x and y are v and logistic(v), in any order."""
+def of_itself(
+    low: Lowering, x: int, y: int, kind: type[Logistic] | type[TanhSoftplus]
+) -> int | None:
+    """The value v where x and y are v and that function of v, in any order."""
     for v, factor in ((x, y), (y, x)):
         fact = low.facts.get(root(low, factor))
-        if isinstance(fact, Logistic) and root(low, fact.source) == root(low, v):
+        if isinstance(fact, kind) and root(low, fact.source) == root(low, v):
             return v
     return None
 

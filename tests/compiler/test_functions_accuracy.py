@@ -15,7 +15,7 @@ from spuvm.ring import WIDTHS
 
 EXAMPLE = 512  # points of an example
 # An example is hundreds of points, so that a third of the usual number will do.
-FEW = settings(max_examples=max(2, settings.default.max_examples // 3))
+FEW = settings(max_examples=max(1, settings.default.max_examples // 3))
 
 
 @st.composite

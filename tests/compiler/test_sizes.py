@@ -68,7 +68,8 @@ def test_few_elements_take_fewer_rounds() -> None:
 def test_stages_cover_the_range(span: int, parity: int, room: int, weight: int, ring: int) -> None:
     """All but 2^SPAN of the range, by no more than the range; the last stage has little room."""
     span = min(span, ring - 2)
-    _, plan = cheapest(span, parity, max(span, 1), ring, room, weight)
+    plan = cheapest(parity, max(span, 1), ring, room, weight)[span]
+    assert plan is not None
     left = span
     for count, step, _ in plan:
         assert step % parity == 0

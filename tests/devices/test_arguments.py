@@ -107,8 +107,7 @@ def test_revealed_trees_are_like_what_was_given(alice, x):
             sf.reveal(x, to=to)
 
 
-def test_keys_that_jax_cannot_sort(session, x):
-    spu = sf.SPU(["alice", "bob", "carol"])
+def test_keys_that_jax_cannot_sort(session, x, spu):
     mixed = {1: x, "a": x}
     fn = spu(lambda tree: tree[1])
     for use in (fn, fn.cost, lambda tree: sf.PYU("alice")(dict)(tree).to(spu).structure()):
@@ -125,8 +124,7 @@ def one_by_one():
 
 
 @pytest.mark.parametrize("fn", [later, one_by_one, functools.partial(later)])
-def test_functions_that_do_not_return_their_result(alice, fn):
-    spu = sf.SPU(["alice", "bob", "carol"])
+def test_functions_that_do_not_return_their_result(alice, fn, spu):
     for device in (alice, spu, sf.simulate):
         with pytest.raises(sf.errors.UsageError, match="return their result"):
             device(fn)
@@ -160,8 +158,7 @@ def test_a_long_text_of_an_error_is_cut(alice):
     assert len(str(caught.value)) < 5000
 
 
-def test_the_scripts_line_where_no_line_of_the_function_explains(alice):
-    spu = sf.SPU(["alice", "bob", "carol"])
+def test_the_scripts_line_where_no_line_of_the_function_explains(alice, spu):
     for failed in (
         lambda: sf.reveal(alice(lambda a: a)()),
         lambda: sf.reveal(sf.to(alice, np.nan).to(spu)),
@@ -185,9 +182,8 @@ def test_devices_belong_to_the_script(alice):
             sf.reveal(alice(use)())
 
 
-def test_what_is_opened_beside_a_failure_is_reported(alice, x):
+def test_what_is_opened_beside_a_failure_is_reported(alice, x, spu):
     """A reveal that fails tells what the driver got all the same, and not what it did not get."""
-    spu = sf.SPU(["alice", "bob", "carol"])
 
     def broken():
         raise KeyError

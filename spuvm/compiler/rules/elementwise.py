@@ -9,6 +9,7 @@ import numpy as np
 
 from spuvm.compiler import arith, facts, inverses, moments, order
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.mish import mish
 from spuvm.compiler.numeric.sigmoid import silu, silu_bend
 from spuvm.compiler.rules import Out, fractions, rule
 from spuvm.compiler.values import (
@@ -41,9 +42,10 @@ def constant(low: Lowering, value: Value, out: Out) -> Array:
 @rule("add", "add_any")
 def add(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x + y; integers modulo the ring."""
-    from spuvm.compiler.rules import powers
+    from spuvm.compiler.rules import polynomials, powers
 
-    return powers.total(low, out[0], x, y, _add(low, out, x, y))
+    made = polynomials.total(low, out[0], x, y, _add(low, out, x, y))
+    return powers.total(low, out[0], x, y, made)
 
 
 def _add(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
@@ -67,11 +69,12 @@ def _add(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
 @rule("sub")
 def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x - y; integers modulo the ring."""
-    from spuvm.compiler.rules import entropy
+    from spuvm.compiler.rules import entropy, polynomials
 
     (o,) = out
     known = entropy.difference(low, o, x, y)
-    return entropy.remainder(low, o, x, y, known or _sub(low, out, x, y))
+    made = entropy.remainder(low, o, x, y, known or _sub(low, out, x, y))
+    return polynomials.total(low, o, x, y, made, -1)
 
 
 def _sub(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
@@ -97,18 +100,24 @@ def _sub(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
 @rule("neg")
 def neg(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """-x."""
-    return Secret(arith.neg(low, x.id), x.dtype)
+    from spuvm.compiler.rules import polynomials
+
+    made = Secret(arith.neg(low, x.id), x.dtype)
+    return polynomials.product(low, out[0], x, np.asarray(-1.0), made)
 
 
 @rule("mul")
 def mul(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x * y; integers modulo the ring, floats as arith.mul and arith.mul_public say."""
-    from spuvm.compiler.rules import powers
+    from spuvm.compiler.rules import polynomials, powers
 
-    return powers.product(low, out[0], x, y, _mul(low, out, x, y))
+    made = polynomials.product(low, out[0], x, y, _mul(low, out, x, y))
+    return powers.product(low, out[0], x, y, made)
 
 
 def _mul(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
+    from spuvm.compiler.rules import polynomials
+
     (o,) = out
     if not isinstance(x, Secret):
         x, y = y, x
@@ -117,7 +126,10 @@ def _mul(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
         b = operand(low, y, o.shape)
         if kind_of(o.dtype) == "int":
             return Secret(low.emit("mul_aa", *sorted((a, b)), trunc=0, form="narrow"), o.dtype)
-        return fractions.product(low, o, x, y) or Secret(_product(low, a, b), o.dtype)
+        known = polynomials.beside(low, o, Secret(a, o.dtype), Secret(b, o.dtype))
+        if known is None and not polynomials.waits(low, x, y):
+            known = fractions.product(low, o, x, y)
+        return known or Secret(_product(low, a, b), o.dtype)
     c = constant(low, y, o)
     if c.size and (c == 1).all():
         return Secret(a, o.dtype)
@@ -137,19 +149,25 @@ def _product(low: Lowering, a: int, b: int) -> int:
     """
     if a == b:
         return facts.mark(low, arith.mul(low, a, b), facts.Squared("whole"))
-    v = facts.silu_argument(low, a, b)
+    v = facts.of_itself(low, a, b, facts.Logistic)
     if v is not None:
         return silu(low, v)
+    v = facts.of_itself(low, a, b, facts.TanhSoftplus)
+    if v is not None:
+        from spuvm.compiler.rules.special import in_place
+
+        (made,) = in_place(low, lambda x, _: mish(x, low.f), Secret(v, np.dtype(np.float32)))
+        return int(made.id)
     bent = facts.slope_times(low, a, b)
     if bent is not None:
         v, g = bent
         bend = silu_bend(low, v)
         return arith.mul(low, bend, g) if isinstance(g, int) else arith.mul_public(low, bend, g)
     v = facts.slope_source(low, a, b)
-    made = inverses.times(low, a, b)
+    product = inverses.times(low, a, b)
     fact = facts.Product(a, b) if v is None else facts.LogisticSlope(v)
-    low.facts.setdefault(facts.root(low, made), fact)
-    return made
+    low.facts.setdefault(facts.root(low, product), fact)
+    return product
 
 
 def _ring(low: Lowering, c: Array) -> int:

@@ -15,10 +15,13 @@ from spuvm.compiler.exponential import growth, log_of_double_exponential
 from spuvm.compiler.facts import (
     Exponential,
     ExponentialLess1,
+    LogAddExp,
     Logarithm,
     Logistic,
+    Product,
     Quotient,
     Refined,
+    TanhSoftplus,
     TwiceExponential,
     grown_by,
     mark,
@@ -37,10 +40,11 @@ from spuvm.compiler.numeric import (
     trigonometric,
 )
 from spuvm.compiler.numeric import reciprocal as division
-from spuvm.compiler.rules import Out, intdiv, logarithms, powers, rule
+from spuvm.compiler.rules import Out, intdiv, logarithms, polynomials, powers, rule
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
 from spuvm.compiler.rules.special import MORE_BITS, finer_product, in_place
 from spuvm.compiler.values import Value, kind_of, lift
+from spuvm.compiler.varying import Varying
 
 
 @rule("div")
@@ -51,7 +55,12 @@ def div(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
         return intdiv.quotient(low, o, x, y)
     made = _divided(low, o, x, y)
     if not isinstance(x, Secret):
-        return made
+        return polynomials.over(low, x, y, made)
+    if not isinstance(y, Secret | Varying):
+        by = constant(low, y, o)
+        polynomials.product(
+            low, o, x, np.divide(1.0, by, where=by != 0, out=np.zeros(by.shape)), made
+        )
     return powers.quotient(low, o, x, y, _growth(low, o, x, y, made))
 
 
@@ -83,6 +92,7 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         made = inverses.scaled(low, a, factor, made)
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
+        low.facts.setdefault(root(low, made), Product(a, factor))
         return Secret(made, o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
     made = division.divide(low, numerator, y.id, o.shape)
@@ -138,7 +148,7 @@ def exp(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     density = beta_density(low, out[0], x.id)
     if density is not None:
         return Secret(mark(low, density.id, Refined()), x.dtype)
-    made = exponential.exp(low, x.id)
+    made = exponential.exp(low, polynomials.within_exp(low, x.id))
     low.facts.setdefault(root(low, made), Exponential(x.id))
     return Secret(made, x.dtype)
 
@@ -211,13 +221,17 @@ def logistic(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("tanh")
 def tanh(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Hyperbolic tangent."""
-    return Secret(sigmoid.tanh(low, x.id), x.dtype)
+    made = sigmoid.tanh(low, polynomials.within_tanh(low, x.id))
+    fact = low.facts.get(root(low, x.id))
+    if isinstance(fact, LogAddExp) and fact.x is not None and fact.y is None:
+        mark(low, made, TanhSoftplus(fact.x))
+    return Secret(made, x.dtype)
 
 
 @rule("sqrt")
 def sqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Square root."""
-    return Secret(roots.sqrt(low, x.id), x.dtype)
+    return polynomials.root(low, x)
 
 
 @rule("rsqrt")
