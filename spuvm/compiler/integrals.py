@@ -118,12 +118,6 @@ def _log_above(size: Array) -> Array:
     return jnp.log(_above(size))
 
 
-def exp_neg_sq(x: Array, fxp: Fxp, sign: str) -> Array:
-    """exp(-x^2), which is below every unit from 8 on."""
-    size = jnp.minimum(_magnitude(x, sign), 8.0)
-    return jnp.exp(-(size * size))
-
-
 def ndtri(p: Array, fxp: Fxp, sign: str) -> Array:
     """Where the normal distribution's probability is p; as erf_inv beyond 0 and 1."""
     return np.sqrt(2.0) * lax.erf_inv(2 * p - 1)
@@ -272,7 +266,6 @@ FUNCTIONS: dict[str, Callable[[Array, Fxp, str], Array | tuple[Array, ...]]] = {
     "_erfcx": erfcx,
     "_dawsn": dawsn,
     "log_ndtr": log_ndtr,
-    "exp_neg_sq": exp_neg_sq,
     "_ndtri": ndtri,
     "_erfcinv": erfcinv,
     "fresnel": fresnel,

@@ -19,7 +19,7 @@ from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.refused import instead_of_call
-from spuvm.compiler.rules import Out, bessel, entropy, expm, missing
+from spuvm.compiler.rules import RULES, Out, bessel, entropy, expm, missing
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
 from spuvm.compiler.series import is_finer
@@ -121,6 +121,10 @@ def _of_elements(
         return _in_floats(low, out, _hypot, args)
     if name == "logit":  # of x / (1 - x) few digits would be left for a small x
         return _in_floats(low, out, lambda p: jnp.log(p) - jnp.log1p(-p), args)
+    if name == "exp_neg_sq":  # JAX 0.12 has the derivative of erf of it
+        x = _as_float(low, out[0], args[0])
+        square = RULES["square"](low, out, x)
+        return [RULES["exp"](low, out, RULES["neg"](low, out, square))]
     if name == "bessel_jn":
         return bessel.bessel_jn(low, out, jaxpr, args)
     if len(jaxpr.eqns) == len(LOGADDEXP) and _wiring(jaxpr) == LOGADDEXP:
