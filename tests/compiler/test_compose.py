@@ -155,7 +155,7 @@ def test_against_jax(name):
     outs = run_plain(compiled.program, encoded, np.random.default_rng(0), "ranges")
     with jax.enable_x64(True):
         plain = [config.fxp.decode(e, "float64", config.fxp.frac_bits) for e in encoded]
-        want = [np.asarray(w) for w in jax.tree.leaves(fn(*map(jnp.asarray, plain)))]
+        want = [np.asarray(w) for w in jax.tree.leaves(jax.jit(fn)(*map(jnp.asarray, plain)))]
     for got, expected in zip(decode_all(compiled, outs, config), want, strict=True):
         assert got.shape == expected.shape
         limit = 2.0**-12 * np.maximum(1, np.abs(expected))

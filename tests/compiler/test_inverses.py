@@ -64,7 +64,7 @@ def ran(
     outs = run_plain(compiled.program, encoded, np.random.default_rng(0), "ranges")
     clear = [config.fxp.decode(e, "float64", config.fxp.frac_bits) for e in encoded]
     with jax.enable_x64(True):
-        want = jax.tree.leaves(fn(*map(jnp.asarray, clear)))
+        want = jax.tree.leaves(jax.jit(fn)(*map(jnp.asarray, clear)))
     return decode_all(compiled, outs, config), [np.asarray(w) for w in want]
 
 
