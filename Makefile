@@ -5,13 +5,15 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Processes that share the tests, file by file; each takes up to 6 GB.
 WORKERS ?= 2
+# pip would compile thousands of modules that nobody imports: each is when it first is.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check lint types warm pytest fuzz ops-table ops-check test-net bench bench-peers clean
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spuvm needs Python 3.11 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c requirements.lock -e '.[dev]'
 	touch $@
 
 demo: $(STAMP)
