@@ -30,6 +30,14 @@ def kernel(fn: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
 
 
+def compiled_for(feature: str) -> bool:
+    """Whether kernels are compiled for a feature of processors, by LLVM's name: "avx2"."""
+    features = _settings.CPU_FEATURES
+    if features is None:  # a processor was named without its features
+        features = llvmlite.binding.get_host_cpu_features().flatten()
+    return f"+{feature}" in features.split(",")
+
+
 def bits_of(x: Any) -> int:
     """Bits of an element of `x`: in a kernel a constant, so that loops use lanes of that width."""
     return 8 * int(x.itemsize)

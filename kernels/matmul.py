@@ -11,11 +11,15 @@ from typing import Any
 import numba
 import numpy as np
 
-from spuvm.kernels.jit import kernel
+from spuvm.kernels.halves import TILE, matmul_halves
+from spuvm.kernels.jit import compiled_for, kernel
 
 BLOCK_K = 64
 BLOCK_J = 512
-LEAST_WORK = 1 << 23  # multiply-adds of a thread: 0.4 to 0.9 ms, against 0.05 or more to wake it
+LEAST_WORK = 1 << 23  # multiply-adds of a thread: 0.4 to 1.1 ms, against 0.05 or more to wake it
+
+HALVES = compiled_for("avx2") and not compiled_for("avx512dq")
+"""Whether `matmul_halves` is faster: no vector instruction multiplies 64 bits (vpmullq)."""
 
 
 @kernel
@@ -81,12 +85,14 @@ def matmul(x: Any, y: Any, out: Any) -> None:
     batch, rows, inner = x.shape
     columns = y.shape[2]
     work = rows * inner * columns
-    ways = max(1, min(processors(), rows // 2, work // LEAST_WORK))
-    step = max(2, -(-rows // (2 * ways)) * 2)  # two rows go together
+    function = _fastest(rows, inner, columns, x.dtype)
+    group = TILE if function is matmul_halves else 2  # rows that go together
+    ways = max(1, min(processors(), rows // group, work // LEAST_WORK))
+    step = max(group, -(-rows // (group * ways)) * group)
     for b in range(batch):
         left = np.require(x[b], requirements=["C", "W"])
-        function: Callable[..., None] = matmul_dots if columns < 8 else matmul_rows
-        right = np.require(y[b].T if columns < 8 else y[b], requirements=["C", "W"])
+        right = y[b].T if function is matmul_dots else y[b]
+        right = np.require(right, requirements=["C", "W"])
         shares = [
             _pool().submit(function, left[i : i + step], right, out[b, i : i + step])
             for i in range(step, rows, step)
@@ -94,6 +100,12 @@ def matmul(x: Any, y: Any, out: Any) -> None:
         function(left[:step], right, out[b, :step])
         for share in shares:
             share.result()
+
+
+def _fastest(rows: int, inner: int, columns: int, dtype: Any) -> Callable[..., None]:
+    if HALVES and dtype == np.uint64 and min(rows, inner) >= 2 * TILE and columns >= TILE:
+        return matmul_halves
+    return matmul_dots if columns < 8 else matmul_rows
 
 
 def processors() -> int:

@@ -13,14 +13,14 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from spuvm.kernels import arith, bits, fixed, matmul, scaling, tables, uint128, wide
+from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, uint128, wide
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
 
 RINGS = (np.dtype("<u4"), np.dtype("<u8"))
 WIDE = np.dtype("V16")
-MODULES = (arith, bits, fixed, matmul, scaling, tables, uint128, wide)
+MODULES = (arith, bits, fixed, halves, matmul, scaling, tables, uint128, wide)
 
 
 def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool:
@@ -121,6 +121,8 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     yield arith.bit_to_ring, (b, r, 1, r, r.copy())
     yield arith.add_bit, (b, r, 1, 1, r.copy())
     square = np.zeros((2, 2), ring)
+    if ring.itemsize == 8:
+        yield halves.matmul_halves, (square, square, square.copy())
     yield matmul.matmul_rows, (square, square, square.copy())
     yield matmul.matmul_dots, (square, square, square.copy())
     yield scaling.parted, (r, 1, b.copy(), r.copy(), r.copy())

@@ -9,11 +9,11 @@ from pathlib import Path
 import numba
 from cases import RECORDS, RINGS, variants
 
-from spuvm.kernels import arith, bits, fixed, matmul, scaling, tables, wide
+from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, wide
 from spuvm.kernels.warm import samples
 
 ROOT = Path(__file__).parents[2]
-MODULES = (arith, bits, fixed, matmul, scaling, tables, wide)
+MODULES = (arith, bits, fixed, halves, matmul, scaling, tables, wide)
 
 SCRIPT = """
 import json
@@ -23,7 +23,7 @@ from parties import Trio
 from variant import builder
 from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
-from spuvm.kernels import arith, bits, fixed, matmul, scaling, tables, wide
+from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, wide
 from spuvm.ring import Ring
 
 for width in RINGS:
@@ -72,7 +72,7 @@ for width in RINGS:
     trio.close()
 used = [
     [name, str(s)]
-    for module in (arith, bits, fixed, matmul, scaling, tables, wide)
+    for module in (arith, bits, fixed, halves, matmul, scaling, tables, wide)
     for name, f in vars(module).items()
     for s in getattr(f, "signatures", ())
 ]
