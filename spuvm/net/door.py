@@ -237,10 +237,13 @@ class Door:
 
     def _connect(self, peer: str) -> socket.socket:
         sock = socket.create_connection(self._settings.addresses[peer], timeout=5)
-        if sock.getsockname() == sock.getpeername():
+        try:
+            if sock.getsockname() == sock.getpeername():
+                raise ConnectionRefusedError("nobody listens")  # connected to itself
+            tune(sock)
+        except OSError:  # one that was reset at once has no peer any more
             sock.close()
-            raise ConnectionRefusedError("nobody listens")  # connected to itself
-        tune(sock)
+            raise
         return sock
 
     def _gone(self, link: Link) -> ChannelError:

@@ -29,6 +29,7 @@ class Relay:
         self._flowing = threading.Event()
         self._flowing.set()
         self._closed = False
+        self._guard = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -43,13 +44,14 @@ class Relay:
             except OSError:
                 near.close()
                 continue
-            if self._closed:
-                near.close()
-                far.close()
-                return
             far.settimeout(None)
-            self.connections += 1
-            self._pairs.append((near, far))
+            with self._guard:
+                if self._closed:
+                    near.close()
+                    far.close()
+                    return
+                self.connections += 1
+                self._pairs.append((near, far))
             for ends in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
@@ -81,7 +83,8 @@ class Relay:
 
     def cut(self) -> None:
         """Reset all connections: what is under way is lost."""
-        pairs, self._pairs = self._pairs, []
+        with self._guard:
+            pairs, self._pairs = self._pairs, []
         for pair in pairs:
             for sock in pair:
                 with contextlib.suppress(OSError):
@@ -98,7 +101,8 @@ class Relay:
 
     def close(self) -> None:
         """Cut for good."""
-        self._closed = True
+        with self._guard:
+            self._closed = True
         self._flowing.set()
         self._listener.close()
         self.cut()

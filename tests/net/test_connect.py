@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -38,6 +39,22 @@ def test_late_starters_are_waited_for() -> None:
             return int(channel.exchange({prv: [words(rank)]}, {nxt: [Spec(U64, 1)]})[nxt][0][0])
 
     assert run(*(lambda rank=rank: party(rank) for rank in range(3))) == [1, 2, 0]
+
+
+def test_a_connection_that_is_reset_at_once_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no peer any more, which is an error in the middle of making it."""
+    with listen() as listener:
+        sock = socket.create_connection(listener.getsockname()[:2])
+        there, _ = listener.accept()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: sock)
+    end = tcp_endpoints(NAMES)["alice"]
+    with pytest.raises(OSError):
+        end._door._connect("bob")
+    assert sock.fileno() == -1
 
 
 def test_a_party_counts_as_there_once_its_link_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
