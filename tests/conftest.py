@@ -38,6 +38,14 @@ settings.register_profile("fuzz", max_examples=many, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """What a file leaves is looked at once: pytest collects five times at the end of a run."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def trio() -> Iterator[Callable[[int], object]]:
     """trio(bits): the three machines of a ring, kept for the session; new ones after a failure."""

@@ -51,7 +51,7 @@ class Builder:
     def __init__(self, ring: Ring, fxp: Fxp) -> None:
         self.ring = ring
         self.fxp = fxp
-        self._types: list[Type] = []
+        self.types: list[Type] = []  # of every value so far
         self._inputs: list[Input] = []
         self._constants: list[npt.NDArray[Any]] = []
         self._constant_index: dict[tuple[Any, ...], int] = {}
@@ -62,7 +62,7 @@ class Builder:
 
     def type(self, value: int) -> Type:
         """Type of a value id."""
-        return self._types[value]
+        return self.types[value]
 
     def instruction(self, value: int) -> Instruction | None:
         """The instruction that made a value; None for inputs."""
@@ -76,15 +76,15 @@ class Builder:
 
     def __len__(self) -> int:
         """Number of values so far."""
-        return len(self._types)
+        return len(self.types)
 
     def input(self, type: Type, origin: str) -> int:
         """Add an input; all inputs come before the first instruction."""
         if self._instructions:
             raise VerifyError("inputs come before the first instruction")
         self._inputs.append(Input(type, origin))
-        self._types.append(type)
-        return len(self._types) - 1
+        self.types.append(type)
+        return len(self.types) - 1
 
     def constant(
         self, array: npt.NDArray[Any], frac: int = 0, width: int = 0, source: str = ""
@@ -115,7 +115,7 @@ class Builder:
             VerifyError: operands or attributes do not fit the instruction table.
         """
         clean = {name: clean_attr(value) for name, value in attrs.items()}
-        made = infer(self.ring.bits, op, [self._types[a] for a in args], clean)
+        made = infer(self.ring.bits, op, [self.types[a] for a in args], clean)
         return self._append(op, args, made, clean, source)
 
     def same(self, instruction: Instruction, args: tuple[int, ...]) -> int:
@@ -133,10 +133,10 @@ class Builder:
     def _again(
         self, old: Instruction, args: tuple[int, ...], attrs: Mapping[str, AttrValue]
     ) -> int:
-        result = len(self._types)
-        if old.results != (result,) or old.args != args or old.attrs != attrs:
+        result = len(self.types)
+        if old.results[0] != result or old.args != args or old.attrs is not attrs:
             old = Instruction(old.op, args, (result,), old.types, attrs, old.source)
-        self._types.append(old.types[0])
+        self.types.append(old.types[0])
         self._instructions.append(old)
         self._made_by.append(old)
         return result
@@ -150,7 +150,7 @@ class Builder:
             VerifyError: operands, attributes and body do not go together.
         """
         clean = {name: clean_attr(value) for name, value in attrs.items()}
-        made = infer_loop([self._types[a] for a in args], clean, body)
+        made = infer_loop([self.types[a] for a in args], clean, body)
         return self._append_all("loop", args, made, clean, source, body)
 
     def _append(
@@ -167,9 +167,9 @@ class Builder:
         source: str,
         body: Program | None,
     ) -> tuple[int, ...]:
-        first = len(self._types)
-        self._types.extend(made)
-        results = tuple(range(first, len(self._types)))
+        first = len(self.types)
+        self.types.extend(made)
+        results = tuple(range(first, len(self.types)))
         instruction = Instruction(op, tuple(args), results, made, attrs, source, body)
         self._instructions.append(instruction)
         self._made_by.extend([instruction] * len(results))

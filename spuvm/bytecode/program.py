@@ -66,12 +66,12 @@ class Program:
     outputs: tuple[Output, ...]
 
     @cached_property
-    def types(self) -> dict[int, Type]:
+    def types(self) -> list[Type]:
         """Type of every value id."""
-        table = {i: x.type for i, x in enumerate(self.inputs)}
+        made = [x.type for x in self.inputs]
         for instruction in self.instructions:
-            table.update(zip(instruction.results, instruction.types, strict=True))
-        return table
+            made += instruction.types
+        return made
 
     @cached_property
     def digest(self) -> str:

@@ -34,9 +34,10 @@ def dce(program: Program) -> Program:
         if not live.isdisjoint(instruction.results):
             kept.append(instruction)
             live.update(instruction.args)
+    types = program.types
     if len(kept) < len(program.instructions):
         program = replace(program, instructions=tuple(kept[::-1]))
-    return Rebuild(program).run(lambda r, i: None)
+    return Rebuild(program, types).run(lambda r, i: None)
 
 
 def rewritten(program: Program, rewrite: Rewrite, *ops: str) -> Program:
@@ -122,7 +123,7 @@ def fuse_truncation(program: Program) -> Program:
         args = [r.new[a] for a in product.args]
         bits = number(i, "bits")
         bound = 1 << (program.ring - 2)
-        worst = program.types[product.args[0]].shape[-1] if product.op == "dot_aa" else 1
+        worst = r.types[product.args[0]].shape[-1] if product.op == "dot_aa" else 1
         for a in args:
             worst *= r.builder.type(a).magnitude(bound)
         if worst >= bound:  # the range was proven by other means than by the operands
@@ -231,7 +232,7 @@ def split_rows(program: Program) -> Program:
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
         if i.attrs["axes"] != (0,):
             return None
-        shape = r.program.types[i.args[0]].shape
+        shape = r.types[i.args[0]].shape
         if not 2 <= shape[0] <= MOST_ROWS or i.types[0].size < LEAST_COLUMNS:
             return None
         flat = r.emit(

@@ -19,6 +19,9 @@ from spuvm.ring import Ring
 Rewrite = Callable[["Rebuild", Instruction], int | None]
 
 
+NONE: frozenset[Any] = frozenset()
+
+
 class Rebuild:
     """An old program, the new one being built, and the new id of every old value.
 
@@ -26,8 +29,10 @@ class Rebuild:
     of which all are is returned itself.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, types: list[Type] | None = None) -> None:
+        """`types` are those of all values where some of the program's ids are left out."""
         self.program = program
+        self.types = program.types if types is None else types
         self.ring = Ring(program.ring)
         self.builder = Builder(self.ring, Fxp(self.ring, program.frac_bits))
         self.new: dict[int, int] = {}
@@ -78,7 +83,7 @@ class Rebuild:
             args = (self._origin.get(args[0], args[0]),)
             if self.builder.type(args[0]).shape == tuple(attrs["shape"]):
                 return args[0]
-        key = (op, args, frozenset(attrs.items()))
+        key = (op, args, frozenset(attrs.items()) if attrs else NONE)
         if key not in self._known:
             self._known[key] = self.builder.emit(op, *args, source=source, **attrs)
             if op == "reshape":
@@ -90,24 +95,26 @@ class Rebuild:
         op = instruction.op
         if op == "const":
             return self._copy_constant(instruction)
-        args = tuple([self.new[a] for a in instruction.args])
-        types, made = self.program.types, self.builder.type
-        for new, old in zip(args, instruction.args, strict=True):
-            if made(new) is not types[old] and made(new) != types[old]:
+        new, types, made = self.new, self.types, self.builder.types
+        args = tuple([new[a] for a in instruction.args])
+        for a, old in zip(args, instruction.args):  # noqa: B905 -- as many by construction
+            if made[a] is not types[old] and made[a] != types[old]:
                 changed = True
                 break
         else:
             changed = op == "reshape" and (
-                args[0] in self._origin or made(args[0]).shape == instruction.types[0].shape
+                args[0] in self._origin or made[args[0]].shape == instruction.types[0].shape
             )
         if changed:
             return self.emit(op, *args, source=instruction.source, **instruction.attrs)
-        key = (op, args, frozenset(instruction.attrs.items()))
-        if key not in self._known:
-            self._known[key] = self.builder.same(instruction, args)
+        attrs = instruction.attrs
+        key = (op, args, frozenset(attrs.items()) if attrs else NONE)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self.builder.same(instruction, args)
             if op == "reshape":
-                self._origin[self._known[key]] = args[0]
-        return self._known[key]
+                self._origin[known] = args[0]
+        return known
 
     def _copy_constant(self, instruction: Instruction) -> int:
         t, index = instruction.types[0], _index(instruction)
@@ -164,7 +171,7 @@ class Rebuild:
 
     def scalar(self, value: int) -> bool:
         """An old value has shape ()."""
-        return self.program.types[value].shape == ()
+        return self.types[value].shape == ()
 
     def spread_along(self, value: int, axes: int) -> int | None:
         """New id of the values behind a broadcast that repeats along all but the first axes.
@@ -175,7 +182,7 @@ class Rebuild:
         if instruction is None:
             return None
         shape = instruction.types[0].shape
-        small = self.program.types[instruction.args[0]]
+        small = self.types[instruction.args[0]]
         dims = instruction.attrs["dims"]
         assert isinstance(dims, tuple)
         kept = {d: n for d, n in zip(dims, small.shape, strict=True) if n != 1}

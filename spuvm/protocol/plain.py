@@ -6,6 +6,7 @@ in object arrays; single bits are uint8, wider bit strings ring elements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from spuvm.wide import WIDE, elements
 
 Array = npt.NDArray[Any]
 Meaning = Callable[..., Array]
+FEW = 16  # elements, of which Python finds the largest sooner than numpy
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Plain:
         """Reduce modulo 2^bits."""
         if self.ring.bits == 128:
             return self.made(self.made(x) & (self.ring.modulus - 1))
-        return np.asarray(x).astype(self.ring.dtype)
+        return np.asarray(x).astype(self.ring.dtype, copy=False)
 
     def signed(self, x: Array) -> Array:
         """Read as signed integers."""
@@ -63,31 +65,41 @@ class Plain:
             return made
         return self.ring.signed(x)
 
+    def ends(self, x: Array) -> tuple[int, int]:
+        """Least and largest element, read as signed integers."""
+        if x.dtype != object and (x.size > FEW or self.ring.bits == 128):
+            value = self.ring.signed(x)
+            return int(np.minimum.reduce(value, None)), int(np.maximum.reduce(value, None))
+        half, whole = self.ring.modulus >> 1, self.ring.modulus
+        numbers = [v - whole if v >= half else v for v in x.ravel().tolist()]
+        return min(numbers), max(numbers)
+
     def choices(self, bits: int, shape: tuple[int, ...]) -> Array:
         """Numbers of `bits` bits that decide where truncations round to."""
         if self.rng is None:
             return np.full(shape, 1 << (bits - 1), object if bits > 62 else np.int64)
         if bits <= 62:
-            return np.asarray(self.rng.integers(0, 1 << bits, shape))
+            drawn = np.frombuffer(self.rng.bytes(8 * math.prod(shape)), np.uint64)
+            return (drawn >> np.uint64(64 - bits)).view(np.int64).reshape(shape)
         high, low = self.choices(bits - 62, shape), self.choices(62, shape)
         return self.made((high.astype(object) << 62) + low.astype(object))
 
     def trunc(self, x: Array, bits: int) -> Array:
         """floor((x + r) / 2^bits) of the signed value, r in [0, 2^bits): stochastic rounding."""
         if self.checks == "ranges" and x.size:
-            value = self.signed(x)
-            worst = max(abs(int(value.max())), abs(int(value.min())))
-            if worst >= self.ring.bound:
+            lo, hi = self.ends(x)
+            if max(-lo, hi) >= self.ring.bound:
                 raise ProtocolError(f"truncation of a value outside |x| < 2^{self.ring.bits - 2}")
         return self.rounded(x, bits)
 
-    def rounded(self, x: Array, bits: int, factor: Array | int = 1) -> Array:
+    def rounded(self, x: Array, bits: int, factor: Array | int | None = None) -> Array:
         """As trunc, for all values, times a factor below 2^(k-2-bits)."""
         value = self.signed(x)
         r = self.choices(bits, x.shape)
-        low = (value & ((1 << bits) - 1)) * factor  # split first, so that nothing can overflow
-        carry = (low + self.made(r.astype(value.dtype))) >> bits
-        return self.wrap((value >> bits) * factor + carry)
+        high, low = value >> bits, value & ((1 << bits) - 1)
+        if factor is not None:
+            high, low = high * factor, low * factor  # split first, so that nothing can overflow
+        return self.wrap(high + ((low + self.made(r.astype(value.dtype, copy=False))) >> bits))
 
 
 MEANING: dict[str, Meaning] = {}
@@ -129,13 +141,13 @@ def _run(plain: Plain, program: Program, inputs: Sequence[Array]) -> list[Array]
         if array.shape != given.type.shape:
             raise ProtocolError(f"input {i}: shape {given.type.shape} expected, got {array.shape}")
         values.append(plain.load(array))
-        _check(plain, f"input {i}", given.type, values[-1])
+        _check(plain, ("input", i), given.type, values[-1])
     types = program.types
     for number, instruction in enumerate(program.instructions):
         args = [values[a] for a in instruction.args]
         made = _results(plain, program, instruction, args, [types[a] for a in instruction.args])
         for t, value in zip(instruction.types, made, strict=True):
-            _check(plain, f"{number} {instruction.op}", t, value)
+            _check(plain, (number, instruction.op), t, value)
         values += made
     return [plain.store(values[out.value]) for out in program.outputs]
 
@@ -148,6 +160,8 @@ def _results(
     if instruction.op == "loop":
         return _loop(plain, instruction, [plain.store(x) for x in args])
     made = MEANING[instruction.op](plain, kinds, *args, **instruction.attrs)
+    if type(made) is np.ndarray:  # numpy returns bare numbers for arrays of no axes
+        return [made]
     return [np.asarray(made) if instruction.types[0].width == 1 else plain.made(made)]
 
 
@@ -166,14 +180,14 @@ def _loop(plain: Plain, instruction: Instruction, args: list[Array]) -> list[Arr
     return [plain.load(x) for x in (*carried, *stacked)]
 
 
-def _check(plain: Plain, what: str, t: Type, x: Array) -> None:
+def _check(plain: Plain, what: tuple[object, object], t: Type, x: Array) -> None:
     if x.shape != t.shape:
-        raise ProtocolError(f"{what}: shape {t.shape} expected, got {x.shape}")
-    if plain.checks == "off" or t.bounds is None or not x.size:
+        raise ProtocolError(f"{what[0]} {what[1]}: shape {t.shape} expected, got {x.shape}")
+    if plain.checks == "off" or t.lo is None or t.hi is None or not x.size:
         return
-    value = plain.signed(x)
-    if int(value.min()) < t.bounds[0] or int(value.max()) > t.bounds[1]:
-        raise ProtocolError(f"{what}: a value is outside its stated bounds {t.bounds}")
+    lo, hi = plain.ends(x)
+    if lo < t.lo or hi > t.hi:
+        raise ProtocolError(f"{what[0]} {what[1]}: a value is outside its stated bounds {t.bounds}")
 
 
 # --- shapes ----------------------------------------------------------------------------------
@@ -260,8 +274,10 @@ def _sub(p: Plain, types: Any, x: Array, y: Array) -> Array:
 @means("lincomb_a")
 def _lincomb(p: Plain, types: Any, *xs: Array, coefficients: Any) -> Array:
     number = int if p.ring.bits == 128 else p.ring.dtype.type
-    factors = [number(p.ring.wrap(c)) for c in coefficients]
-    return p.wrap(sum(x * c for x, c in zip(xs, factors, strict=True)))
+    terms = [
+        x if c == 1 else x * number(p.ring.wrap(c)) for x, c in zip(xs, coefficients, strict=True)
+    ]
+    return p.wrap(sum(terms[1:], terms[0]))
 
 
 @means("neg_a")
