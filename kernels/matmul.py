@@ -76,6 +76,16 @@ def matmul_dots(x: Any, yt: Any, out: Any) -> None:
             out[i, j] = total
 
 
+@kernel
+def row_dots(x: Any, y: Any, out: Any) -> None:
+    """out += the dot products of the rows of x and y, both (B,K)."""
+    for b in range(out.size):
+        total = out[b]
+        for k in range(x.shape[1]):
+            total += x[b, k] * y[b, k]
+        out[b] = total
+
+
 def matmul(x: Any, y: Any, out: Any) -> None:
     """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype, any strides.
 
@@ -84,6 +94,11 @@ def matmul(x: Any, y: Any, out: Any) -> None:
     """
     batch, rows, inner = x.shape
     columns = y.shape[2]
+    if rows == columns == 1 < batch:
+        left = np.require(x.reshape(batch, inner), requirements=["C", "W"])
+        right = np.require(y.reshape(batch, inner), requirements=["C", "W"])
+        row_dots(left, right, out.reshape(batch))
+        return
     work = rows * inner * columns
     function = _fastest(rows, inner, columns, x.dtype)
     group = TILE if function is matmul_halves else 2  # rows that go together

@@ -125,6 +125,7 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
         yield halves.matmul_halves, (square, square, square.copy())
     yield matmul.matmul_rows, (square, square, square.copy())
     yield matmul.matmul_dots, (square, square, square.copy())
+    yield matmul.row_dots, (square, square, r.copy())
     yield scaling.parted, (r, 1, b.copy(), r.copy(), r.copy())
     yield scaling.joined, (r, 1, 1, r.copy())
     offset = np.zeros(2, np.int64)

@@ -55,10 +55,17 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """make(n) is the value with n fraction bits, at most `most`; see inverses.py."""
+    """make(n) is the value with n fraction bits, at most `most`; see inverses.py.
+
+    Where there are divisors the value is factor * numerators / divisors, `repeated` along axes.
+    """
 
     make: Callable[[int], int]
     most: int
+    divisors: tuple[int, ...] = ()
+    factor: float | Array = 1.0
+    numerators: tuple[int, ...] = ()
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Lowering:
         public: public arrays by the id of shares that were made of them.
         facts: what rules know about values beyond their types; see facts.py.
         polynomials: values that are polynomials of others; see rules/polynomials.py.
+        squares: values that are sums of squares, and roots of them; see rules/squares.py.
         made: equations of floats by the value they made; see rules/terms.py.
         inverses: reciprocals and inverse roots, as they are made with more bits; see inverses.py.
         grown: values by which those are products of which they have e^x - 1.
@@ -122,6 +130,8 @@ class Lowering:
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}
         self.polynomials: dict[int, Any] = {}
+        self.squares: dict[int, Any] = {}
+        self.square_roots: dict[int, int] = {}
         self.made: dict[int, Made] = {}
         self.inverses: dict[int, Inverse] = {}
         self.grown: set[int] = set()

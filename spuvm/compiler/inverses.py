@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,32 @@ def note(low: Lowering, value: int, largest: float, make: Callable[[int], int]) 
     return value
 
 
+def divided_by(low: Lowering, made: int, x: int | arith.Array, *divisors: int) -> None:
+    """`made` is x over divisors that may be of any size: a product with it is divided late."""
+    if low.lines != "own" or not _undeclared(low, divisors[0]):
+        return
+    factor, before = _factor(low, x)
+    if not factor or any(low.shape(made) != low.shape(d) for d in (*before, *divisors)):
+        return
+    known = low.inverses.get(root(low, made), Inverse(lambda _: made, low.f))
+    low.inverses[root(low, made)] = Inverse(known.make, known.most, (*before, *divisors), factor)
+
+
+def _factor(low: Lowering, x: int | arith.Array) -> tuple[float, tuple[int, ...]]:
+    """(c, d) where x is c over the divisors d; a c of 0 if it is nothing of the kind."""
+    if isinstance(x, int):
+        known = _known(low, x)
+        if known is None or known.numerators or not known.divisors or np.ndim(known.factor):
+            return 0.0, ()
+        return float(known.factor), known.divisors
+    c = arith.uniform(np.asarray(x))
+    return float(c) if c.ndim == 0 else 0.0, ()
+
+
+def _undeclared(low: Lowering, x: int) -> bool:
+    return low.magnitude(x) >= low.bound - (low.bound >> 6)
+
+
 def scaled(low: Lowering, x: int, c: arith.Array | Varying, made: int) -> int:
     """`made`, which is x times public numbers."""
     known = _known(low, x)
@@ -44,19 +71,28 @@ def scaled(low: Lowering, x: int, c: arith.Array | Varying, made: int) -> int:
             return arith.retype(low, product, frac)
 
     most = known.most - max(0, math.ceil(math.log2(size)))
-    if most > low.f:
-        low.inverses.setdefault(root(low, made), Inverse(make, most))
+    if most > low.f or known.divisors:
+        inverse = Inverse(make, most)
+        if not isinstance(c, Varying):
+            inverse = replace(known, make=make, most=most, factor=known.factor * arith.uniform(c))
+        low.inverses.setdefault(root(low, made), inverse)
     return made
 
 
 def times(low: Lowering, x: int, y: int) -> int:
     """x * y for floats; where one of them is such a number it takes part with more bits."""
-    known = [_known(low, v) if low.lines == "own" else None for v in (x, y)]
-    if (known[0] is None) == (known[1] is None):
+    first, second = (_known(low, v) if low.lines == "own" else None for v in (x, y))
+    if first is not None and second is not None:  # what was multiplied already is a number as any
+        first, second = (None if k.numerators else k for k in (first, second))
+    if (first is None) == (second is None):
         return arith.mul(low, x, y)
-    z, value, inverse = (x, y, known[1]) if known[1] is not None else (y, x, known[0])
+    z, value, inverse = (x, y, second) if second is not None else (y, x, first)
     assert inverse is not None
     large = arith.settle(low, z)
+    if inverse.divisors and _undeclared(low, large):
+        late = _divided(low, large, inverse)
+        if late is not None:
+            return late
     wanted = low.f + (low.magnitude(large) >> low.frac(large)).bit_length() - SPARE
     wanted = min(wanted, inverse.most)
     if wanted <= low.f:
@@ -76,6 +112,33 @@ def times(low: Lowering, x: int, y: int) -> int:
     return arith.retype(low, made, low.f, -most, most)
 
 
+def _divided(low: Lowering, z: int, inverse: Inverse) -> int | None:
+    """z times an inverse of divisors of any size, which for large ones has no digits left.
+
+    Every divisor has a numerator if there are as many. One more, as derivatives bring them to what
+    was repeated for them, is multiplied first; None where nothing was repeated.
+    """
+    from spuvm.compiler.numeric.reciprocal import divide
+
+    above, below = [*inverse.numerators, z], inverse.divisors
+    if len(above) > len(below):
+        if not inverse.repeated:
+            return None
+        above = [*above[:-2], arith.settle(low, arith.mul(low, above[-2], z))]
+    made = None
+    for i, divisor in enumerate(below):
+        part = made if i >= len(above) else above[i]
+        assert part is not None
+        part = divide(low, part, divisor, low.shape(z), "representable")
+        made = part if made is None or i >= len(above) else arith.mul(low, made, part)
+    assert made is not None
+    made = arith.mul_public(low, made, np.asarray(inverse.factor))
+    if low.lines == "own":
+        late = Inverse(lambda _: made, low.f, below, inverse.factor, tuple(above))
+        low.inverses.setdefault(root(low, made), late)
+    return made
+
+
 def _known(low: Lowering, value: int) -> Inverse | None:
     """How to make a value with more bits, if it is such a number, moved or negated."""
     value = root(low, value)
@@ -87,4 +150,14 @@ def _known(low: Lowering, value: int) -> Inverse | None:
     inner = _known(low, made.args[0])
     if inner is None:
         return None
-    return Inverse(lambda n: low.emit(made.op, inner.make(n), **made.attrs), inner.most)
+
+    def moved(value: int) -> int:
+        return low.emit(made.op, value, **made.attrs)
+
+    if made.op == "neg_a":
+        return replace(inner, make=lambda n: moved(inner.make(n)), factor=-inner.factor)
+    if np.ndim(inner.factor):
+        return Inverse(lambda n: moved(inner.make(n)), inner.most)
+    by, numerators = (tuple(map(moved, v)) for v in (inner.divisors, inner.numerators))
+    again = inner.repeated or made.op == "broadcast"
+    return Inverse(lambda n: moved(inner.make(n)), inner.most, by, inner.factor, numerators, again)

@@ -18,7 +18,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import refined
 from spuvm.compiler.fresh import FRESH
 from spuvm.compiler.refused import REFUSED
-from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out, missing, terms
+from spuvm.compiler.rules import PUBLIC_RULES, RULES, STRUCTURED, Out, missing, squares, terms
 from spuvm.compiler.values import Value, lift
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError, SpuvmError, UnsupportedPrimitive
@@ -111,6 +111,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         results = missing.lowered(low, eqn, _rule(low, eqn, operands), out, operands)
         if len(results) == 1 and isinstance(results[0], Secret):
             terms.note(low, eqn.primitive.name, operands, eqn.params, results[0])
+            squares.note(low, eqn.primitive.name, out[0], operands, eqn.params, results[0])
         overflow.note_saturation(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen

@@ -182,6 +182,33 @@ def _as_dot(
     return r.shaped(made, total.types[0])
 
 
+def sums_of_products(program: Program) -> Program:
+    """A sum of products of two secrets is sent as the sum: batched dot products of rows."""
+
+    def rewrite(r: Rebuild, i: Instruction) -> int | None:
+        product = r.made(i.args[0], "mul_aa")
+        if product is None or product.attrs["trunc"] != 0 or r.uses[i.args[0]] != 1:
+            return None
+        shape, axes, count = product.types[0].shape, i.attrs["axes"], i.types[0].size
+        assert isinstance(axes, tuple)
+        inner = product.types[0].size // max(1, count)
+        if inner < 2:
+            return None
+        kept = [d for d in range(len(shape)) if d not in axes]
+        order, rows = (*kept, *axes), []
+        for a in product.args:
+            moved = r.new[a]
+            if order != tuple(range(len(shape))):
+                moved = r.emit("transpose", moved, source=product.source, permutation=order)
+            rows.append(moved)
+        left = r.emit("reshape", rows[0], source=product.source, shape=(count, 1, inner))
+        right = r.emit("reshape", rows[1], source=product.source, shape=(count, inner, 1))
+        made = r.emit("dot_aa", left, right, source=i.source, trunc=0, form="narrow")
+        return r.shaped(made, i.types[0])
+
+    return rewritten(program, rewrite, "sum_a")
+
+
 def fuse_sum_truncation(program: Program) -> Program:
     """A public combination that is only truncated is never stored: one instruction for both."""
 
@@ -368,6 +395,7 @@ PASSES: tuple[Pass, ...] = (
     drop_retypes,
     join_slices,
     weighted_sums,
+    sums_of_products,
     dce,
     split_rows,
     combine_sums,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,12 @@ from spuvm.compiler.numeric.scaling import normalise
 Array = npt.NDArray[Any]
 
 
-def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int:
+Quotients = Literal["any", "representable"]
+
+
+def divide(
+    low: Lowering, x: int | Array, y: int, shape: tuple[int, ...], quotients: Quotients = "any"
+) -> int:
     """x / y for all representable x, y, of the given shape, with the program's fraction bits.
 
     x is a value or a public array; both broadcast to `shape`, and what is done to y alone is done
@@ -36,7 +41,8 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
     x / y = (x c 2^(f-top)) (1 / u), where the first factor is no larger than the result.
 
     Saturates at the largest representable number of the quotient's sign: so x / 0 is that number
-    with the sign of x, and 0 / 0 is 0. Error: about 2^-22 relative plus 6 units.
+    with the sign of x, and 0 / 0 is 0. Error: about 2^-22 relative plus 6 units. Of a value x,
+    where `quotients` says that all are representable, nothing saturates, and x / 0 is 0.
     """
     g = internal_bits(low)
     with low.unchecked():
@@ -69,6 +75,8 @@ def divide(low: Lowering, x: int | Array, y: int, shape: tuple[int, ...]) -> int
         inverse, factor = spread(inverse), spread(factor)
         if not isinstance(x, int):
             return _public(low, np.broadcast_to(x, shape), divisor, factor, inverse)
+        if quotients == "representable":
+            return _times(low, _times(low, x, factor, low.f), inverse, low.f)
         made = _secret(low, x, divisor, factor, inverse)
         return _bounded(low, made, low.type(x), given) if normal.zero is None else made
 

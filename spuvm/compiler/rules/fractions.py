@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spuvm.compiler import arith, facts
+import numpy as np
+
+from spuvm.compiler import arith, facts, inverses
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import RULES, Out
 
@@ -20,6 +22,7 @@ def note_power(low: Lowering, x: Secret, made: Secret, power: int) -> Secret:
     """`made` is 1 / x^power."""
     if power in POWERS and low.lines == "own":
         facts.mark(low, made.id, facts.OverPower(None, x.id, power))
+        inverses.divided_by(low, made.id, np.ones(()), *[x.id] * power)
     return made
 
 

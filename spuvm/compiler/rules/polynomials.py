@@ -19,7 +19,7 @@ from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.numeric import roots
 from spuvm.compiler.numeric.limits import clamped, masked
 from spuvm.compiler.numeric.reciprocal import divide
-from spuvm.compiler.rules import RULES, Out
+from spuvm.compiler.rules import RULES, Out, squares
 from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
 
@@ -324,7 +324,8 @@ def root(low: Lowering, x: Secret) -> Secret:
     """sqrt(x); of v^2 + c it is |v| where c is nothing beside v^2, which may be out of range."""
     found = _parabola(low, x.id) if low.lines == "own" else None
     if found is None or found[1] or found[2] != 1.0 or found[3] <= 0:
-        return Secret(roots.sqrt(low, x.id), x.dtype)
+        whole = squares.root(low, x)
+        return Secret(roots.sqrt(low, x.id) if whole is None else whole, x.dtype)
     v, _, _, c = found
     far = math.ceil(math.ldexp(max(1.0, math.sqrt(c)), low.f // 2 + 3))
     wide = far * far >= low.bound >> low.f + 1

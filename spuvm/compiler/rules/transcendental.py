@@ -40,7 +40,7 @@ from spuvm.compiler.numeric import (
     trigonometric,
 )
 from spuvm.compiler.numeric import reciprocal as division
-from spuvm.compiler.rules import Out, intdiv, logarithms, polynomials, powers, rule
+from spuvm.compiler.rules import Out, intdiv, logarithms, polynomials, powers, rule, squares
 from spuvm.compiler.rules.elementwise import constant, integer_pow, mul, operand, toward_zero
 from spuvm.compiler.rules.special import MORE_BITS, finer_product, in_place
 from spuvm.compiler.values import Value, kind_of, lift
@@ -95,10 +95,13 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         low.facts.setdefault(root(low, made), Product(a, factor))
         return Secret(made, o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
-    made = division.divide(low, numerator, y.id, o.shape)
+    quotient = squares.over(low, o, numerator, y)
+    if quotient is None:
+        quotient = division.divide(low, numerator, y.id, o.shape)
+        inverses.divided_by(low, quotient, numerator, y.id)
     if low.shape(y.id) == o.shape and _sign_like(low, numerator):
-        low.facts.setdefault(root(low, made), Quotient(x, y.id))
-    return Secret(made, o.dtype)
+        low.facts.setdefault(root(low, quotient), Quotient(x, y.id))
+    return Secret(quotient, o.dtype)
 
 
 def _sign_like(low: Lowering, x: Any) -> bool:
@@ -181,7 +184,7 @@ def log(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
             low, lambda v, _: log_of_double_exponential(v, low.f), source
         )
         return whole[0]
-    better = logarithms.log(low, x)
+    better = logarithms.log(low, x) or squares.logarithm(low, out[0], x)
     if better is not None:
         return better
     made = logarithm.log(low, x.id)
@@ -202,7 +205,7 @@ def log2(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("log1p")
 def log1p(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """log(1 + x), right to the last places in absolute terms."""
-    better = logarithms.log1p(low, x)
+    better = logarithms.log1p(low, x) or squares.logarithm(low, out[0], x, 1.0)
     if better is not None:
         return better
     made = logarithm.log1p(low, x.id)
@@ -237,7 +240,8 @@ def sqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
 @rule("rsqrt")
 def rsqrt(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
     """Reciprocal square root."""
-    return Secret(roots.rsqrt(low, x.id), x.dtype)
+    better = squares.inverse_root(low, out[0], x)
+    return better or Secret(roots.rsqrt(low, x.id), x.dtype)
 
 
 @rule("cbrt")
@@ -271,9 +275,10 @@ def power(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Value:
             if isinstance(x, Secret):
                 made = integer_pow(low, out, x, y=n)
                 return Secret(low.spread(made.id, o.shape), made.dtype)
-        root = {0.5: roots.sqrt, -0.5: roots.rsqrt}.get(float(exponents[0]))
+        root = {0.5: sqrt, -0.5: rsqrt}.get(float(exponents[0]))
         if exponents.size == 1 and root is not None and isinstance(x, Secret):
-            return Secret(low.spread(root(low, x.id), o.shape), x.dtype)
+            of_x = root(low, [Out(low.shape(x.id), x.dtype)], x)
+            return Secret(low.spread(of_x.id, o.shape), x.dtype)
         if whole and isinstance(x, Secret) and exponents.min() >= 0 and exponents.max() <= 64:
             return _small_powers(low, o, x, np.asarray(y).astype(np.int64))
     if whole and isinstance(x, Secret):

@@ -1,0 +1,286 @@
+"""Sums of squares, of which roots, inverses and logarithms are right over the whole range.
+
+x^2 leaves the range where x and the norm are far inside of it, and has no digits left where x is
+small. So what is asked of such a sum is made of its root, and that of exact integers: the sums of
+the squares of x / 2^t for a few t, of which the first t = 0. The largest t whose sum is not small
+is taken, so that rounding x / 2^t does not show and nothing wraps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from spuvm.compiler import arith, facts, inverses, order
+from spuvm.compiler.arith import Array
+from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.numeric import roots
+from spuvm.compiler.numeric.reciprocal import divide
+from spuvm.compiler.rules import RULES, Out
+from spuvm.compiler.values import Value, kind_of
+from spuvm.compiler.varying import Varying
+
+MOVES = frozenset(["broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice"])
+SAME = frozenset(["convert_element_type", "copy", "copy_p", "stop_gradient"])
+NOTED = frozenset(["mul", "square", "integer_pow", "reduce_sum", "div", "add", "add_any"]) | MOVES
+Place = Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """The squares of `source`, added up and moved as `place` does; each result is of `count`."""
+
+    source: int
+    place: Place
+    count: int
+
+    def then(self, step: Place, count: int = 1) -> Term:
+        """The same, moved or added up once more."""
+        return Term(self.source, lambda v: step(self.place(v)), self.count * count)
+
+
+@dataclass(frozen=True, slots=True)
+class Squares:
+    """The value is scale * (the sum of the terms) + offset, scale > 0, offset >= 0."""
+
+    terms: tuple[Term, ...]
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """Squares in every result."""
+        return sum(term.count for term in self.terms)
+
+    def then(self, step: Place, count: int = 1) -> Squares:
+        """Every term moved or added up once more."""
+        offset = self.offset * count
+        return Squares(tuple(t.then(step, count) for t in self.terms), self.scale, offset)
+
+
+# --- how sums of squares are made -----------------------------------------------------------------
+
+
+def note(
+    low: Lowering,
+    name: str,
+    o: Out,
+    operands: Sequence[Value],
+    params: dict[str, Any],
+    made: Secret,
+) -> None:
+    """Remembers `made` if it is a sum of squares."""
+    if name not in NOTED or low.lines != "own" or kind_of(o.dtype) != "float":
+        return
+    found = _made(low, name, o, operands, params)
+    if found is not None and low.shape(made.id) == o.shape:
+        low.squares[facts.root(low, made.id)] = found
+
+
+def _made(
+    low: Lowering, name: str, o: Out, operands: Sequence[Value], params: dict[str, Any]
+) -> Squares | None:
+    x, y = operands[0], operands[-1]
+    if name == "square" or (name == "integer_pow" and params["y"] == 2):
+        y = x
+    if name in ("mul", "square", "integer_pow") and isinstance(x, Secret) and isinstance(y, Secret):
+        if low.shape(x.id) != o.shape or facts.root(low, x.id) != facts.root(low, y.id):
+            return None
+        return None if name == "integer_pow" and params["y"] != 2 else _square(x.id)
+    if name == "reduce_sum" or name in MOVES:
+        return _moved(low, name, o, x, params)
+    if name in ("add", "add_any"):
+        return _total(low, o, x, y)
+    if name == "mul" and not isinstance(x, Secret):
+        x, y = y, x
+    known = of(low, x)
+    factor = _public(y) if known is not None and low.shape(_id(x)) == o.shape else None
+    if known is None or factor is None or not 0 < factor < math.inf:
+        return None
+    factor = 1 / factor if name == "div" else factor
+    return replace(known, scale=known.scale * factor, offset=known.offset * factor)
+
+
+def _square(x: int) -> Squares:
+    return Squares((Term(x, lambda v: v, 1),))
+
+
+def of(low: Lowering, x: Value) -> Squares | None:
+    """How a value is a sum of squares, if it is known as one."""
+    return low.squares.get(facts.root(low, x.id)) if isinstance(x, Secret) else None
+
+
+def _id(x: Value) -> int:
+    assert isinstance(x, Secret)
+    return x.id
+
+
+def _public(x: Value) -> float | None:
+    """A public number that is the same for all elements."""
+    if isinstance(x, Secret | Varying):
+        return None
+    c = arith.uniform(np.asarray(x))
+    return float(c) if c.ndim == 0 and c.dtype.kind in "iuf" else None
+
+
+def _moved(low: Lowering, name: str, o: Out, x: Value, params: dict[str, Any]) -> Squares | None:
+    known = of(low, x)
+    if known is None:
+        return None
+    if name != "reduce_sum":
+        rule = RULES[name]
+        return known.then(lambda v: _id(rule(low, [o], Secret(v, o.dtype), **params)))
+    axes = tuple(int(a) for a in params["axes"])
+    count = math.prod(low.shape(_id(x))[a] for a in axes)
+    return known.then(lambda v: low.emit("sum_a", v, axes=axes), count)
+
+
+def _total(low: Lowering, o: Out, x: Value, y: Value) -> Squares | None:
+    if not isinstance(x, Secret):
+        x, y = y, x
+    first, second = of(low, x), of(low, y)
+    if first is None or low.shape(_id(x)) != o.shape:
+        return None
+    if second is not None:
+        if low.shape(_id(y)) != o.shape or first.scale != second.scale:
+            return None
+        return Squares((*first.terms, *second.terms), first.scale, first.offset + second.offset)
+    c = _public(y)
+    return None if c is None or not 0 <= c < math.inf else replace(first, offset=first.offset + c)
+
+
+# --- their roots ----------------------------------------------------------------------------------
+
+
+def wrapping(low: Lowering, x: Secret) -> Squares | None:
+    """The sum of squares that `x` is, if nothing proves that it stays in the range."""
+    known = of(low, x) if low.lines == "own" else None
+    if known is None or not known.count or low.magnitude(x.id) < low.bound - (low.bound >> 6):
+        return None
+    unit = math.ldexp(known.offset / known.scale, 2 * low.f)
+    return known if unit < low.bound >> 4 else None
+
+
+def root(low: Lowering, x: Secret) -> int | None:
+    """sqrt(x) where x may have left the range while it is a sum of squares, else None."""
+    known = wrapping(low, x)
+    if known is None:
+        return None
+    key = facts.root(low, x.id)
+    if key not in low.square_roots:
+        with low.unchecked():
+            low.square_roots[key] = _root(low, known, x.dtype)
+    return low.square_roots[key]
+
+
+def _root(low: Lowering, s: Squares, dtype: np.dtype[Any]) -> int:
+    sources = [arith.to_frac(low, arith.settle(low, t.source), low.f) for t in s.terms]
+    largest = max(low.magnitude(v) for v in sources)
+    shifts = steps(low, largest, s.count, digits(low, dtype))
+    sums = [_whole(low, s, sources, t) for t in shifts]
+    far: list[order.Bit] = []
+    chosen = sums[0]
+    for i in range(1, len(shifts)):
+        least = low.integer(-threshold(low, s.count, shifts[i] - shifts[i - 1]))
+        below = order.negative(low, low.emit("add_ap", sums[i], least))
+        far.append(order.negate(low, below))
+        chosen = order.choose(low, far[-1], sums[i], chosen)
+    even = low.f // 2 * 2
+    chosen = arith.retype(low, chosen, even, 0, low.bound - 1)
+    made = roots.sqrt(low, chosen)  # with low.f fraction bits: 2^half times that of the integer
+    half = low.f - even // 2
+    made = arith.to_frac(low, arith.mul_public(low, made, np.asarray(math.sqrt(s.scale))), low.f)
+    result = low.emit("trunc_a", made, bits=half)
+    result = arith.retype(low, result, low.f)
+    for bit, t in zip(far, shifts[1:], strict=True):
+        up = t - half
+        moved = low.emit("shl_a", made, bits=up, frac=low.f) if up > 0 else made
+        moved = low.emit("trunc_a", made, bits=-up) if up < 0 else moved
+        result = order.choose(low, bit, arith.retype(low, moved, low.f), result)
+    result = low.narrowed(result, 0, low.bound - 1)
+    low.vague.add(result)
+    return result
+
+
+def _whole(low: Lowering, s: Squares, sources: Sequence[int], shift: int) -> int:
+    """The sum of the squares of x / 2^shift as an integer; wrong where that is too large."""
+    most = math.isqrt((low.bound >> 1) // s.count)
+    total: int | None = None
+    for term, x in zip(s.terms, sources, strict=True):
+        part = low.emit("trunc_a", x, bits=shift) if shift else x
+        part = arith.retype(low, part, 0, -most, most)
+        square = low.emit("mul_aa", part, part, trunc=0, form="narrow")
+        placed = term.place(square)
+        total = placed if total is None else low.emit("add_aa", total, placed)
+    assert total is not None
+    unit = round(math.ldexp(s.offset / s.scale, 2 * low.f - 2 * shift))
+    return low.emit("add_ap", total, low.integer(unit)) if unit else total
+
+
+def digits(low: Lowering, dtype: np.dtype[Any]) -> int:
+    """Bits to which roots are right, of their own size."""
+    if low.f <= 8:
+        return 6
+    return (low.f - 6 if dtype == np.float64 else min(low.f - 6, 22)) + 2
+
+
+def steps(low: Lowering, largest: int, count: int, wanted: int) -> list[int]:
+    """The shifts t: the sum of `count` squares of x / 2^t fits for the last one of them.
+
+    From one to the next the root loses so few bits that `wanted` ones are left where the next one
+    is taken, and that the squares of the roundings, which all add up, stay below them as well.
+    """
+    last = 0
+    while count * ((largest >> last) + 1) ** 2 >= low.bound >> 1:
+        last += 1
+    kept = max(wanted, (wanted + math.ceil(math.log2(count))) // 2)
+    parts = -(-last // max(1, (low.bits - 2) // 2 - 2 - kept))
+    return [0, *(-(-last * i // parts) for i in range(1, parts + 1))]
+
+
+def threshold(low: Lowering, count: int, step: int) -> int:
+    """The least sum for x / 2^t; below it that for x / 2^(t - step) fits."""
+    slack = math.isqrt(count) + 1
+    return max(1, (math.isqrt(low.bound >> 1) - slack >> step) - slack) ** 2
+
+
+# --- what else is made of them --------------------------------------------------------------------
+
+
+def over(low: Lowering, o: Out, x: int | Array, y: Secret) -> int | None:
+    """x / y where y is such a sum: divided by its root twice."""
+    divisor = root(low, y)
+    if divisor is None:
+        return None
+    made = divide(low, divide(low, x, divisor, o.shape), divisor, o.shape)
+    inverses.divided_by(low, made, x, divisor, divisor)
+    return made
+
+
+def inverse_root(low: Lowering, o: Out, x: Secret) -> Secret | None:
+    """1 / sqrt(x) where x is such a sum."""
+    divisor = root(low, x)
+    if divisor is None:
+        return None
+    made = divide(low, np.ones(()), divisor, o.shape)
+    inverses.divided_by(low, made, np.ones(()), divisor)
+    return Secret(made, x.dtype)
+
+
+def logarithm(low: Lowering, o: Out, x: Secret, plus: float = 0.0) -> Secret | None:
+    """log(x + plus) where x is such a sum: twice that of the root."""
+    known = of(low, x)
+    if known is None or not plus + known.offset or wrapping(low, x) is None:
+        return None
+    if plus:
+        x = RULES["add"](low, [o], x, np.asarray(plus, o.dtype))
+        low.squares[facts.root(low, x.id)] = replace(known, offset=known.offset + plus)
+    size = root(low, x)
+    if size is None:
+        return None
+    made = RULES["log"](low, [o], Secret(size, o.dtype))
+    return Secret(arith.add(low, made.id, made.id), o.dtype)
