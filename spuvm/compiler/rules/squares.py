@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -178,32 +179,60 @@ def root(low: Lowering, x: Secret) -> int | None:
 
 
 def _root(low: Lowering, s: Squares, dtype: np.dtype[Any]) -> int:
-    sources = [arith.to_frac(low, arith.settle(low, t.source), low.f) for t in s.terms]
-    largest = max(low.magnitude(v) for v in sources)
-    shifts = steps(low, largest, s.count, digits(low, dtype))
-    sums = [_whole(low, s, sources, t) for t in shifts]
-    far: list[order.Bit] = []
-    chosen = sums[0]
-    for i in range(1, len(shifts)):
-        least = low.integer(-threshold(low, s.count, shifts[i] - shifts[i - 1]))
-        below = order.negative(low, low.emit("add_ap", sums[i], least))
-        far.append(order.negate(low, below))
-        chosen = order.choose(low, far[-1], sums[i], chosen)
+    chosen, far = _chosen(low, s, digits(low, dtype))
     even = low.f // 2 * 2
-    chosen = arith.retype(low, chosen, even, 0, low.bound - 1)
-    made = roots.sqrt(low, chosen)  # with low.f fraction bits: 2^half times that of the integer
-    half = low.f - even // 2
+    made = roots.sqrt(low, arith.retype(low, chosen, even, 0, low.bound - 1))
+    half = low.f - even // 2  # with low.f fraction bits this is 2^half times the integer's root
     made = arith.to_frac(low, arith.mul_public(low, made, np.asarray(math.sqrt(s.scale))), low.f)
-    result = low.emit("trunc_a", made, bits=half)
-    result = arith.retype(low, result, low.f)
-    for bit, t in zip(far, shifts[1:], strict=True):
-        up = t - half
-        moved = low.emit("shl_a", made, bits=up, frac=low.f) if up > 0 else made
-        moved = low.emit("trunc_a", made, bits=-up) if up < 0 else moved
-        result = order.choose(low, bit, arith.retype(low, moved, low.f), result)
-    result = low.narrowed(result, 0, low.bound - 1)
+    result = _put_back(low, made, far, lambda t: t - half)
     low.vague.add(result)
     return result
+
+
+def mean(low: Lowering, x: Secret, factor: float, made: int) -> int:
+    """`made` is x times a public factor; right where x is such a sum that may be too large."""
+    known = wrapping(low, x)
+    if known is None or known.count < 2 or not 0 < known.scale * factor < 1:
+        return made
+    with low.unchecked():
+        chosen, far = _chosen(low, known, digits(low, x.dtype))
+        chosen = arith.retype(low, chosen, low.f, 0, low.bound - 1)
+        part, less = math.frexp(known.scale * factor)  # the rest of the factor with the shifts
+        whole = arith.to_frac(low, arith.mul_public(low, chosen, np.asarray(part)), low.f)
+        return _put_back(low, whole, far, lambda t: 2 * t - low.f + less)
+
+
+Far = tuple[tuple[int, order.Bit], ...]  # shifts but the first, and whether at least that is taken
+
+
+def _chosen(low: Lowering, s: Squares, wanted: int) -> tuple[int, Far]:
+    """The sum over the scale as an integer, of x / 2^t for the t that is taken; which that is."""
+    sources = [arith.to_frac(low, arith.settle(low, t.source), low.f) for t in s.terms]
+    largest = max(low.magnitude(v) for v in sources)
+    shifts = steps(low, largest, s.count, wanted)
+    chosen = _whole(low, s, sources, 0)
+    far = []
+    for before, t in pairwise(shifts):
+        total = _whole(low, s, sources, t)
+        least = low.integer(-threshold(low, s.count, t - before))
+        below = order.negative(low, low.emit("add_ap", total, least))
+        far.append((t, order.negate(low, below)))
+        chosen = order.choose(low, far[-1][1], total, chosen)
+    return chosen, tuple(far)
+
+
+def _put_back(low: Lowering, made: int, far: Far, up: Callable[[int], int]) -> int:
+    """`made` times 2^up(t) for the t that was taken."""
+    result: int | None = None
+    for t, bit in ((0, True), *far):
+        by, moved = min(up(t), low.bits - 3), made  # by more nothing is representable
+        if by > 0:
+            moved = low.emit("shl_a", made, bits=by, frac=low.f)
+        elif by < 0:
+            moved = arith.retype(low, low.emit("trunc_a", made, bits=-by), low.f)
+        result = moved if result is None else order.choose(low, bit, moved, result)
+    assert result is not None
+    return low.narrowed(result, 0, low.bound - 1)
 
 
 def _whole(low: Lowering, s: Squares, sources: Sequence[int], shift: int) -> int:

@@ -89,6 +89,9 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         a = operand(low, x, o.shape)
         part = moments.times(low, a, factor) if (c != 0).all() else None
         made = means.divided(low, a, factor) if part is None else part
+        same = arith.uniform(factor)
+        if same.ndim == 0 and isinstance(x, Secret) and low.shape(x.id) == o.shape:
+            made = squares.mean(low, x, float(same), made)
         made = inverses.scaled(low, a, factor, made)
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
