@@ -97,7 +97,7 @@ def matmul(x: Any, y: Any, out: Any) -> None:
     if rows == columns == 1 < batch:
         left = np.require(x.reshape(batch, inner), requirements=["C", "W"])
         right = np.require(y.reshape(batch, inner), requirements=["C", "W"])
-        row_dots(left, right, out.reshape(batch))
+        row_dots(left, right, out[:, 0, 0])
         return
     work = rows * inner * columns
     function = _fastest(rows, inner, columns, x.dtype)
