@@ -31,6 +31,13 @@ def rms_norm(x):
     return x / jnp.sqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-3)
 
 
+def fast_norm(x):
+    """As the layers of networks in JAX have it."""
+    mean, square = jnp.mean(x, -1, keepdims=True), jnp.mean(jax.lax.square(x), -1, keepdims=True)
+    variance = jnp.maximum(0.0, square - jax.lax.square(mean))
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-6)
+
+
 def joined_norm(x):
     """As the norm over all leaves of a tree."""
     parts = x[:, :2], x[:, 2:]
@@ -45,13 +52,22 @@ ROWS = {
     "unit rows, by a power": lambda x: x * jnp.sum(x**2, axis=1, keepdims=True) ** -0.5,
     "layer norm": layer_norm,
     "rms norm": rms_norm,
+    "fast norm": fast_norm,
+    "standardize": jax.nn.standardize,
     "distances": lambda x: jnp.sqrt(jnp.sum((x[:, None] - x[None, :4]) ** 2, -1)),
     "norm of leaves": joined_norm,
     "variance": lambda x: jnp.var(x, axis=1),
     "mean square": lambda x: jnp.mean(x**2, axis=1),
     "columns": lambda x: jnp.linalg.norm(x.T, axis=0),
 }
-QUOTIENTS = ["unit rows", "unit rows, by a power", "layer norm", "rms norm"]
+QUOTIENTS = [
+    "unit rows",
+    "unit rows, by a power",
+    "layer norm",
+    "rms norm",
+    "standardize",
+    "fast norm",
+]
 SQUARES = ["mean square", "variance"]
 ELEMENTS = {
     "size": lambda x: jnp.sqrt(x * x),

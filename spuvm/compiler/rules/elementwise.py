@@ -69,10 +69,10 @@ def _add(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
 @rule("sub")
 def sub(low: Lowering, out: list[Out], x: Value, y: Value, **_: Any) -> Secret:
     """x - y; integers modulo the ring."""
-    from spuvm.compiler.rules import entropy, polynomials
+    from spuvm.compiler.rules import entropy, polynomials, squares
 
     (o,) = out
-    known = entropy.difference(low, o, x, y)
+    known = entropy.difference(low, o, x, y) or squares.deviation(low, o, x, y)
     made = entropy.remainder(low, o, x, y, known or _sub(low, out, x, y))
     return polynomials.total(low, o, x, y, made, -1)
 

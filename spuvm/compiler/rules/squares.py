@@ -26,8 +26,7 @@ from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
 
 MOVES = frozenset(["broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice"])
-SAME = frozenset(["convert_element_type", "copy", "copy_p", "stop_gradient"])
-NOTED = frozenset(["mul", "square", "integer_pow", "reduce_sum", "div", "add", "add_any"]) | MOVES
+NOTED = MOVES | {"mul", "square", "integer_pow", "reduce_sum", "div", "add", "add_any", "max"}
 Place = Callable[[int], int]
 
 
@@ -96,9 +95,12 @@ def _made(
         return _moved(low, name, o, x, params)
     if name in ("add", "add_any"):
         return _total(low, o, x, y)
-    if name == "mul" and not isinstance(x, Secret):
+    if name != "div" and not isinstance(x, Secret):
         x, y = y, x
     known = of(low, x)
+    if name == "max":  # with 0, as variances are kept from it
+        c = _public(y) if known is not None and low.shape(_id(x)) == o.shape else None
+        return None if c is None or c > 0 else known
     factor = _public(y) if known is not None and low.shape(_id(x)) == o.shape else None
     if known is None or factor is None or not 0 < factor < math.inf:
         return None
@@ -154,6 +156,51 @@ def _total(low: Lowering, o: Out, x: Value, y: Value) -> Squares | None:
     return None if c is None or not 0 <= c < math.inf else replace(first, offset=first.offset + c)
 
 
+def deviation(low: Lowering, o: Out, x: Value, y: Value) -> Secret | None:
+    """mean((v - mean v)^2) where x - y is mean(v^2) - mean(v)^2, which may leave the range."""
+    first, second = of(low, x), of(low, y)
+    if first is None or second is None or wrapping(low, Secret(_id(x), o.dtype)) is None:
+        return None
+    if len(first.terms) != 1 or second.count != 1 or first.offset or second.offset:
+        return None
+    (squares,), (centre,) = first.terms, second.terms
+    v, n = squares.source, squares.count
+    found = _mean_of(low, centre.source)
+    if found is None or facts.root(low, found[0]) != facts.root(low, v):
+        return None
+    axes, by = found[1:]
+    shape = low.shape(v)
+    kept = tuple(1 if d in axes else m for d, m in enumerate(shape))
+    close = (
+        abs(first.scale * n - 1) < 2.0**-20 and second.scale == 1.0 and abs(by / n - 1) < 2.0**-20
+    )
+    if not close or math.prod(kept) != math.prod(low.shape(centre.source)):
+        return None
+    with low.unchecked():
+        middle = low.spread(low.reshape(centre.source, kept), shape)
+        term = Term(arith.sub(low, v, middle), squares.place, n)
+        made = _mean(low, Squares((term,), first.scale), o.dtype)
+    low.squares[facts.root(low, made)] = Squares((term,), first.scale)
+    return Secret(made, o.dtype)
+
+
+def _mean_of(low: Lowering, value: int) -> tuple[int, tuple[int, ...], float] | None:
+    """(v, axes, n) where the value is the sum of v over axes divided by a public n."""
+    by = 0.0
+    while (made := low.made.get(facts.root(low, value))) is not None:
+        inner = made.operands[0]
+        if not isinstance(inner, Secret):
+            return None
+        if made.name == "reduce_sum":
+            return (inner.id, tuple(made.params["axes"]), by) if by else None
+        if made.name == "div" and not by:
+            by = _public(made.operands[1]) or 0.0
+        elif made.name not in MOVES or math.prod(low.shape(inner.id)) != math.prod(made.shape):
+            return None
+        value = inner.id
+    return None
+
+
 # --- their roots ----------------------------------------------------------------------------------
 
 
@@ -195,11 +242,15 @@ def mean(low: Lowering, x: Secret, factor: float, made: int) -> int:
     if known is None or known.count < 2 or not 0 < known.scale * factor < 1:
         return made
     with low.unchecked():
-        chosen, far = _chosen(low, known, digits(low, x.dtype))
-        chosen = arith.retype(low, chosen, low.f, 0, low.bound - 1)
-        part, less = math.frexp(known.scale * factor)  # the rest of the factor with the shifts
-        whole = arith.to_frac(low, arith.mul_public(low, chosen, np.asarray(part)), low.f)
-        return _put_back(low, whole, far, lambda t: 2 * t - low.f + less)
+        return _mean(low, replace(known, scale=known.scale * factor), x.dtype)
+
+
+def _mean(low: Lowering, s: Squares, dtype: np.dtype[Any]) -> int:
+    chosen, far = _chosen(low, s, digits(low, dtype))
+    chosen = arith.retype(low, chosen, low.f, 0, low.bound - 1)
+    part, less = math.frexp(s.scale)  # the rest of the factor with the shifts
+    whole = arith.to_frac(low, arith.mul_public(low, chosen, np.asarray(part)), low.f)
+    return _put_back(low, whole, far, lambda t: 2 * t - low.f + less)
 
 
 Far = tuple[tuple[int, order.Bit], ...]  # shifts but the first, and whether at least that is taken
