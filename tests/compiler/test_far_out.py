@@ -42,13 +42,13 @@ FUNCTIONS = {
 }
 
 
-def results(fn, x, bits, lo=None, hi=None):
+def results(fn, x, bits, lo=None, hi=None, checks="off"):
     """What the plaintext protocol makes of encoded numbers, and what JAX makes of them."""
     config = configuration(bits)
     spec = SecretSpec(x.shape, "float32", "a", lo, hi)
     made = compile_function(fn, [spec], config=config)
     encoded = np.asarray(config.fxp.encode(x))
-    (out,) = run_plain(made.program, [encoded], np.random.default_rng(0))
+    (out,) = run_plain(made.program, [encoded], np.random.default_rng(0), checks)
     frac = made.program.types[made.program.outputs[0].value].frac
     with jax.enable_x64(True):
         want = jax.jit(fn)(config.fxp.decode(encoded, "float64", config.fxp.frac_bits))

@@ -287,12 +287,10 @@ def _put_back(low: Lowering, made: int, far: Far, up: Callable[[int], int]) -> i
 
 
 def _whole(low: Lowering, s: Squares, sources: Sequence[int], shift: int) -> int:
-    """The sum of the squares of x / 2^shift as an integer; wrong where that is too large."""
-    most = math.isqrt((low.bound >> 1) // s.count)
+    """The sum of the squares of x / 2^shift as an integer; anything where that is too large."""
     total: int | None = None
     for term, x in zip(s.terms, sources, strict=True):
-        part = low.emit("trunc_a", x, bits=shift) if shift else x
-        part = arith.retype(low, part, 0, -most, most)
+        part = arith.retype(low, low.emit("trunc_a", x, bits=shift) if shift else x, 0)
         square = low.emit("mul_aa", part, part, trunc=0, form="narrow")
         placed = term.place(square)
         total = placed if total is None else low.emit("add_aa", total, placed)
