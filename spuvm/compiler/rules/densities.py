@@ -33,11 +33,30 @@ def beta_density(low: Lowering, o: Out, exponent: int) -> Secret | None:
     points, shapes = _found(low, exponent)
     if not points or not shapes:
         return None
-    for x, a, b in product(points, shapes, shapes):
-        operands: list[Value] = [Secret(v, o.dtype) if isinstance(v, int) else v for v in (a, b, x)]
-        if _exponent(low, o, operands) == _bare(low, exponent):
-            return of_many(low, lambda a, b, x: betas.density(a, b, x, low.f), o, *operands)
+    for a, b in product(shapes, shapes):
+        if not _added(low, o, a, b):
+            continue
+        for x in points:
+            operands = [_operand(o, v) for v in (a, b, x)]
+            if _exponent(low, o, operands) == _bare(low, exponent):
+                return of_many(low, betas.density, o, *operands, rest=(low.f,))
     return None
+
+
+def _operand(o: Out, found: Any) -> Value:
+    return Secret(found, o.dtype) if isinstance(found, int) else found
+
+
+def _added(low: Lowering, o: Out, a: Any, b: Any) -> bool:
+    """Whether lgamma(a + b) was taken, as in the exponent; seen far sooner than all of that."""
+    if not isinstance(a, int) and not isinstance(b, int):
+        return True
+    operands = [_operand(o, a), _operand(o, b)]
+    shapes = _shapes(low, o, operands)
+    with low.one_line(), low.unchecked():
+        (made,) = lower_closed(low, jax.make_jaxpr(lambda u, v: u + v)(*shapes), operands)
+    taken = {_bare(low, f.source) for f in low.facts.values() if isinstance(f, LogGamma)}
+    return _bare(low, made.id) in taken
 
 
 def _exponent(low: Lowering, o: Out, operands: list[Value]) -> int:
@@ -47,13 +66,17 @@ def _exponent(low: Lowering, o: Out, operands: list[Value]) -> int:
         norm = lax.lgamma(a) + lax.lgamma(b) - lax.lgamma(a + b)
         return (b - 1) * jnp.log1p(-x) + (a - 1) * jnp.log(x) - norm
 
-    shapes = [
-        jax.ShapeDtypeStruct(low.shape(v.id) if isinstance(v, Secret) else v.shape, o.dtype)
-        for v in operands
-    ]
+    shapes = _shapes(low, o, operands)
     with low.one_line(), low.unchecked():
         (made,) = lower_closed(low, jax.make_jaxpr(formula)(*shapes), operands)
     return _bare(low, low.spread(made.id, o.shape))
+
+
+def _shapes(low: Lowering, o: Out, operands: list[Value]) -> list[Any]:
+    return [
+        jax.ShapeDtypeStruct(low.shape(v.id) if isinstance(v, Secret) else v.shape, o.dtype)
+        for v in operands
+    ]
 
 
 def _bare(low: Lowering, value: int) -> int:

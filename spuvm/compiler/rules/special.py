@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -52,11 +53,31 @@ def finer_product(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     return Secret(made, x.dtype)
 
 
+@lru_cache(maxsize=512)
+def _traced(
+    function: Callable[..., Any],
+    shapes: tuple[tuple[int, ...], ...],
+    dtype: np.dtype[Any],
+    wide: bool,
+    *rest: int | str,
+) -> Any:
+    """The equations of a function of arrays and of `rest`; JAX makes others where it is `wide`."""
+    given = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    return jax.make_jaxpr(lambda *vs: function(*vs, *rest))(*given)
+
+
 def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> list[Any]:
     """The results of a JAX function of one array and its known sign, as one line of the user's."""
-    sign = "positive" if order.negative(low, x.id) is False else "any"
     shape = jax.ShapeDtypeStruct(low.shape(x.id), np.dtype(x.dtype))
-    closed = jax.make_jaxpr(lambda v: function(v, sign))(shape)
+    sign = _sign(low, x)
+    return _in_place(low, jax.make_jaxpr(lambda v: function(v, sign))(shape), x)
+
+
+def _sign(low: Lowering, x: Secret) -> str:
+    return "positive" if order.negative(low, x.id) is False else "any"
+
+
+def _in_place(low: Lowering, closed: Any, x: Secret) -> list[Any]:
     ready = Secret(arith.settle(low, x.id), x.dtype)
     with low.one_line(), low.unchecked():
         made = lower_closed(low, closed, [ready])
@@ -64,11 +85,17 @@ def in_place(low: Lowering, function: Callable[[Any, str], Any], x: Secret) -> l
 
 
 def of_many(
-    low: Lowering, function: Callable[..., Any], o: Out, *operands: Value, finer: int = 0
+    low: Lowering,
+    function: Callable[..., Any],
+    o: Out,
+    *operands: Value,
+    finer: int = 0,
+    rest: tuple[int, ...] | None = None,
 ) -> Secret:
     """A JAX function of arrays of one shape, traced for float64 so that public ones keep digits.
 
-    It is computed with up to `finer` more fraction bits.
+    It is computed with up to `finer` more fraction bits. One that takes `rest` as well is a
+    function of these alone, and traced once.
     """
     wide = np.dtype(np.float64)
     ready: list[Value] = []
@@ -78,8 +105,10 @@ def of_many(
         else:
             ready.append(np.broadcast_to(public(v).astype(wide), o.shape))
     with jax.enable_x64(True), low.one_line(), low.unchecked(), low.finer(finer):
-        shape = jax.ShapeDtypeStruct(o.shape, wide)
-        (made,) = lower_closed(low, jax.make_jaxpr(function)(*[shape for _ in ready]), ready)
+        shapes = tuple(tuple(o.shape) for _ in ready)
+        trace = _traced if rest is not None else _traced.__wrapped__
+        closed = trace(function, shapes, wide, True, *(rest or ()))
+        (made,) = lower_closed(low, closed, ready)
         result = lift(low, made, o.dtype).id
     return Secret(arith.settle(low, result), o.dtype)
 
@@ -97,7 +126,7 @@ def _rule_of_many(name: str) -> None:
     def lowered(low: Lowering, out: list[Out], *operands: Value, **_: Any) -> Secret:
         f = low.f
         finer = MORE_BITS if name == "regularized_incomplete_beta" else 0  # a and b are bounded
-        return of_many(low, lambda *vs: function(*vs, f), out[0], *operands, finer=finer)
+        return of_many(low, function, out[0], *operands, finer=finer, rest=(f,))
 
     lowered.__doc__ = function.__doc__
     rule(name)(lowered)
@@ -129,7 +158,10 @@ def _rule_of(name: str) -> None:
     function = special.FUNCTIONS[name]
 
     def lowered(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Any:
-        (made,) = in_place(low, lambda v, sign: function(v, low.f, sign), x)
+        wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+        shape, dtype = low.shape(x.id), np.dtype(x.dtype)
+        closed = _traced(function, (shape,), dtype, wide, low.f, _sign(low, x))
+        (made,) = _in_place(low, closed, x)
         if name == "lgamma":
             low.facts.setdefault(root(low, made.id), LogGamma(x.id))
         return made
