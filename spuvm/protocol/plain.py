@@ -6,7 +6,6 @@ in object arrays; single bits are uint8, wider bit strings ring elements.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,8 +78,7 @@ class Plain:
         if self.rng is None:
             return np.full(shape, 1 << (bits - 1), object if bits > 62 else np.int64)
         if bits <= 62:
-            drawn = np.frombuffer(self.rng.bytes(8 * math.prod(shape)), np.uint64)
-            return (drawn >> np.uint64(64 - bits)).view(np.int64).reshape(shape)
+            return np.asarray(self.rng.integers(0, 1 << bits, shape))
         high, low = self.choices(bits - 62, shape), self.choices(62, shape)
         return self.made((high.astype(object) << 62) + low.astype(object))
 
