@@ -57,7 +57,7 @@ class Missing:
 class Inverse:
     """make(n) is the value with n fraction bits, at most `most`; see inverses.py.
 
-    Where there are divisors the value is factor * numerators / divisors, `repeated` along axes.
+    Where there are divisors, norms of `sources`, the value is factor * numerators / divisors.
     """
 
     make: Callable[[int], int]
@@ -65,7 +65,7 @@ class Inverse:
     divisors: tuple[int, ...] = ()
     factor: float | Array = 1.0
     numerators: tuple[int, ...] = ()
-    repeated: bool = False
+    sources: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Lowering:
         facts: what rules know about values beyond their types; see facts.py.
         polynomials: values that are polynomials of others; see rules/polynomials.py.
         squares: values that are sums of squares, and roots of them; see rules/squares.py.
+        norms: such roots, and of what the squares are.
         made: equations of floats by the value they made; see rules/terms.py.
         inverses: reciprocals and inverse roots, as they are made with more bits; see inverses.py.
         grown: values by which those are products of which they have e^x - 1.
@@ -132,6 +133,7 @@ class Lowering:
         self.polynomials: dict[int, Any] = {}
         self.squares: dict[int, Any] = {}
         self.square_roots: dict[int, int] = {}
+        self.norms: dict[int, frozenset[int]] = {}
         self.made: dict[int, Made] = {}
         self.inverses: dict[int, Inverse] = {}
         self.grown: set[int] = set()

@@ -15,7 +15,7 @@ import numpy as np
 
 from spuvm.compiler import arith
 from spuvm.compiler.context import Inverse, Lowering
-from spuvm.compiler.facts import root
+from spuvm.compiler.facts import Product, root
 from spuvm.compiler.varying import Varying
 
 MOVES = frozenset(["broadcast", "reshape", "transpose", "slice", "neg_a"])
@@ -32,14 +32,17 @@ def note(low: Lowering, value: int, largest: float, make: Callable[[int], int]) 
 
 
 def divided_by(low: Lowering, made: int, x: int | arith.Array, *divisors: int) -> None:
-    """`made` is x over divisors that may be of any size: a product with it is divided late."""
-    if low.lines != "own" or not _undeclared(low, divisors[0]):
+    """`made` is x over norms, which may be of any size: a product with it is divided late."""
+    sources = low.norms.get(root(low, divisors[0]))
+    if low.lines != "own" or sources is None:
         return
     factor, before = _factor(low, x)
     if not factor or any(low.shape(made) != low.shape(d) for d in (*before, *divisors)):
         return
     known = low.inverses.get(root(low, made), Inverse(lambda _: made, low.f))
-    low.inverses[root(low, made)] = Inverse(known.make, known.most, (*before, *divisors), factor)
+    low.inverses[root(low, made)] = Inverse(
+        known.make, known.most, (*before, *divisors), factor, (), sources
+    )
 
 
 def _factor(low: Lowering, x: int | arith.Array) -> tuple[float, tuple[int, ...]]:
@@ -51,10 +54,6 @@ def _factor(low: Lowering, x: int | arith.Array) -> tuple[float, tuple[int, ...]
         return float(known.factor), known.divisors
     c = arith.uniform(np.asarray(x))
     return float(c) if c.ndim == 0 else 0.0, ()
-
-
-def _undeclared(low: Lowering, x: int) -> bool:
-    return low.magnitude(x) >= low.bound - (low.bound >> 6)
 
 
 def scaled(low: Lowering, x: int, c: arith.Array | Varying, made: int) -> int:
@@ -89,11 +88,10 @@ def times(low: Lowering, x: int, y: int) -> int:
     z, value, inverse = (x, y, second) if second is not None else (y, x, first)
     assert inverse is not None
     large = arith.settle(low, z)
-    if inverse.divisors and _undeclared(low, large):
-        late = _divided(low, large, inverse)
-        if late is not None:
-            return late
     wanted = low.f + (low.magnitude(large) >> low.frac(large)).bit_length() - SPARE
+    late = _divided(low, large, inverse) if wanted > inverse.most else None
+    if late is not None:
+        return late
     wanted = min(wanted, inverse.most)
     if wanted <= low.f:
         return arith.mul(low, x, y)
@@ -113,30 +111,52 @@ def times(low: Lowering, x: int, y: int) -> int:
 
 
 def _divided(low: Lowering, z: int, inverse: Inverse) -> int | None:
-    """z times an inverse of divisors of any size, which for large ones has no digits left.
+    """z times an inverse of norms of any size, which of large ones has no digits left.
 
-    Every divisor has a numerator if there are as many. One more, as derivatives bring them to what
-    was repeated for them, is multiplied first; None where nothing was repeated.
+    Every divisor has a numerator if there are as many. Where there is one more, and that is what
+    the norm is of, as in derivatives, it takes the place of the last: their quotient is at most 1.
     """
     from spuvm.compiler.numeric.reciprocal import divide
 
-    above, below = [*inverse.numerators, z], inverse.divisors
+    above, below, rest = [*inverse.numerators, z], inverse.divisors, []
+    if not below:
+        return None
     if len(above) > len(below):
-        if not inverse.repeated:
+        if not _is_source(low, z, inverse.sources):
             return None
-        above = [*above[:-2], arith.settle(low, arith.mul(low, above[-2], z))]
+        rest = [above.pop(-2)]
+    factor = np.asarray(inverse.factor)
+    if np.abs(factor).max() > 1:  # it would multiply the rounding of quotients
+        above[0], factor = arith.settle(low, arith.mul_public(low, above[0], factor)), np.ones(())
     made = None
     for i, divisor in enumerate(below):
         part = made if i >= len(above) else above[i]
         assert part is not None
-        part = divide(low, part, divisor, low.shape(z), "representable")
+        nowhere = (low.type(divisor).lo or 0) > 0  # 0: quotients need not saturate
+        part = divide(low, part, divisor, low.shape(z), "representable" if nowhere else "any")
         made = part if made is None or i >= len(above) else arith.mul(low, made, part)
-    assert made is not None
-    made = arith.mul_public(low, made, np.asarray(inverse.factor))
-    if low.lines == "own":
-        late = Inverse(lambda _: made, low.f, below, inverse.factor, tuple(above))
+    for part in rest:
+        made = arith.mul(low, _filled(made), part)
+    made = arith.mul_public(low, _filled(made), factor)
+    if low.lines == "own" and not rest:
+        late = replace(
+            inverse, make=lambda _: made, most=low.f, numerators=(*inverse.numerators, z)
+        )
         low.inverses.setdefault(root(low, made), late)
     return made
+
+
+def _filled(made: int | None) -> int:
+    assert made is not None
+    return made
+
+
+def _is_source(low: Lowering, z: int, sources: frozenset[int]) -> bool:
+    """Whether z is one of those, or public numbers times one."""
+    known = low.facts.get(root(low, z))
+    if isinstance(known, Product) and not isinstance(known.y, int):
+        z = known.x
+    return root(low, z) in sources
 
 
 def _known(low: Lowering, value: int) -> Inverse | None:
@@ -159,5 +179,4 @@ def _known(low: Lowering, value: int) -> Inverse | None:
     if np.ndim(inner.factor):
         return Inverse(lambda n: moved(inner.make(n)), inner.most)
     by, numerators = (tuple(map(moved, v)) for v in (inner.divisors, inner.numerators))
-    again = inner.repeated or made.op == "broadcast"
-    return Inverse(lambda n: moved(inner.make(n)), inner.most, by, inner.factor, numerators, again)
+    return replace(inner, make=lambda n: moved(inner.make(n)), divisors=by, numerators=numerators)

@@ -26,7 +26,18 @@ from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
 
 MOVES = frozenset(["broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice"])
-NOTED = MOVES | {"mul", "square", "integer_pow", "reduce_sum", "div", "add", "add_any", "max"}
+NOTED = MOVES | {
+    "mul",
+    "square",
+    "integer_pow",
+    "reduce_sum",
+    "div",
+    "add",
+    "add_any",
+    "max",
+    "pow",
+}
+MANY = 5  # squares; the mean of fewer is little smaller than their sum, and dearer this way
 Place = Callable[[int], int]
 
 
@@ -87,10 +98,12 @@ def _made(
     x, y = operands[0], operands[-1]
     if name == "square" or (name == "integer_pow" and params["y"] == 2):
         y = x
+    if name == "pow":
+        return _square(low, _id(x)) if isinstance(x, Secret) and _public(y) == 2 else None
     if name in ("mul", "square", "integer_pow") and isinstance(x, Secret) and isinstance(y, Secret):
         if low.shape(x.id) != o.shape or facts.root(low, x.id) != facts.root(low, y.id):
             return None
-        return None if name == "integer_pow" and params["y"] != 2 else _square(x.id)
+        return None if name == "integer_pow" and params["y"] != 2 else _square(low, x.id)
     if name == "reduce_sum" or name in MOVES:
         return _moved(low, name, o, x, params)
     if name in ("add", "add_any"):
@@ -108,7 +121,13 @@ def _made(
     return replace(known, scale=known.scale * factor, offset=known.offset * factor)
 
 
-def _square(x: int) -> Squares:
+def _square(low: Lowering, x: int) -> Squares | None:
+    """The square of a value, but for one that may have left the range itself."""
+    key = facts.root(low, x)
+    made = low.builder.instruction(key)
+    product = made is not None and made.op in ("mul_aa", "dot_aa")
+    if low.type(x).bounds is None and (product or key in low.squares):
+        return None
     return Squares((Term(x, lambda v: v, 1),))
 
 
@@ -213,6 +232,11 @@ def wrapping(low: Lowering, x: Secret) -> Squares | None:
     return known if unit < low.bound >> 4 else None
 
 
+def among(low: Lowering, values: Sequence[Value]) -> bool:
+    """Whether one of the values is such a sum, which need not be what its equation says."""
+    return any(isinstance(v, Secret) and wrapping(low, v) is not None for v in values)
+
+
 def root(low: Lowering, x: Secret) -> int | None:
     """sqrt(x) where x may have left the range while it is a sum of squares, else None."""
     known = wrapping(low, x)
@@ -232,14 +256,17 @@ def _root(low: Lowering, s: Squares, dtype: np.dtype[Any]) -> int:
     half = low.f - even // 2  # with low.f fraction bits this is 2^half times the integer's root
     made = arith.to_frac(low, arith.mul_public(low, made, np.asarray(math.sqrt(s.scale))), low.f)
     result = _put_back(low, made, far, lambda t: t - half)
+    least = math.floor(math.ldexp(math.sqrt(s.offset) * (1 - 2.0**-8), low.f)) - 8
+    result = low.narrowed(result, max(0, least), low.bound - 1)
     low.vague.add(result)
+    low.norms[facts.root(low, result)] = frozenset(facts.root(low, t.source) for t in s.terms)
     return result
 
 
 def mean(low: Lowering, x: Secret, factor: float, made: int) -> int:
     """`made` is x times a public factor; right where x is such a sum that may be too large."""
     known = wrapping(low, x)
-    if known is None or known.count < 2 or not 0 < known.scale * factor < 1:
+    if known is None or known.count < MANY or not 0 < known.scale * factor < 1:
         return made
     with low.unchecked():
         return _mean(low, replace(known, scale=known.scale * factor), x.dtype)
@@ -276,11 +303,11 @@ def _put_back(low: Lowering, made: int, far: Far, up: Callable[[int], int]) -> i
     """`made` times 2^up(t) for the t that was taken."""
     result: int | None = None
     for t, bit in ((0, True), *far):
-        by, moved = min(up(t), low.bits - 3), made  # by more nothing is representable
+        by = min(up(t), low.bits - 3)  # by more nothing is representable
         if by > 0:
             moved = low.emit("shl_a", made, bits=by, frac=low.f)
-        elif by < 0:
-            moved = arith.retype(low, low.emit("trunc_a", made, bits=-by), low.f)
+        else:
+            moved = arith.to_frac(low, arith.retype(low, made, low.f - by), low.f)
         result = moved if result is None else order.choose(low, bit, moved, result)
     assert result is not None
     return low.narrowed(result, 0, low.bound - 1)
@@ -334,6 +361,10 @@ def over(low: Lowering, o: Out, x: int | Array, y: Secret) -> int | None:
     divisor = root(low, y)
     if divisor is None:
         return None
+    above = root(low, Secret(x, o.dtype)) if isinstance(x, int) else None
+    if above is not None:
+        ratio = divide(low, above, divisor, o.shape)
+        return arith.mul(low, ratio, ratio)
     made = divide(low, divide(low, x, divisor, o.shape), divisor, o.shape)
     inverses.divided_by(low, made, x, divisor, divisor)
     return made
