@@ -13,6 +13,7 @@ from jax.scipy.stats import cauchy
 from reference import configuration
 from test_far_out import assert_right, numbers, results
 
+from spuvm import simulate
 from spuvm.compiler import SecretSpec, compile_function
 from spuvm.ring import WIDTHS
 from spuvm.vm.cost import static_cost
@@ -57,10 +58,13 @@ ROWS = {
     "distances": lambda x: jnp.sqrt(jnp.sum((x[:, None] - x[None, :4]) ** 2, -1)),
     "norm of leaves": joined_norm,
     "variance": lambda x: jnp.var(x, axis=1),
+    "mean square, scaled": lambda x: jnp.mean(x**2, axis=1) / 1e3 / 1e6,
+    "attraction": lambda x: x * (1000.0 / jnp.linalg.norm(x, axis=1))[:, None],
     "mean square": lambda x: jnp.mean(x**2, axis=1),
     "columns": lambda x: jnp.linalg.norm(x.T, axis=0),
 }
 QUOTIENTS = [
+    "attraction",
     "unit rows",
     "unit rows, by a power",
     "layer norm",
@@ -68,7 +72,12 @@ QUOTIENTS = [
     "standardize",
     "fast norm",
 ]
-SQUARES = ["mean square", "variance"]
+SIZES = {  # what has to be representable
+    "variance": lambda x: np.mean(x**2, 1),
+    "mean square": lambda x: np.mean(x**2, 1),
+    "mean square, scaled": lambda x: np.mean(x**2, 1) / 1e9,
+    "attraction": lambda x: 1000 * np.abs(x).max(1),
+}
 ELEMENTS = {
     "size": lambda x: jnp.sqrt(x * x),
     "pair": lambda x: jnp.sqrt(x**2 + (x / 3) ** 2),
@@ -97,8 +106,8 @@ def rows(config, n):
 def test_rows(name, bits, n):
     """Quotients add up the errors of two parts: twice the tolerance, from rows of 1/4 on."""
     x = rows(configuration(bits), n)
-    if name in SQUARES:
-        x = x[np.mean(x**2, 1) < 0.9 * configuration(bits).fxp.max_float]
+    largest = SIZES[name](x) if name in SIZES else np.zeros(len(x))
+    x = x[largest < 0.9 * configuration(bits).fxp.max_float]
     if name in QUOTIENTS:
         x = x[np.abs(x).max(1) >= 0.25]
     config, got, want = results(ROWS[name], x, bits, checks="ranges")
@@ -143,3 +152,20 @@ def test_a_sum_of_products_is_sent_as_a_sum():
     x = np.random.default_rng(1).uniform(-4, 4, (50, 40))
     config, got, want = results(lambda x: jnp.sum(x * x[:, ::-1], 1), x, 64, -4.0, 4.0)
     assert_right(config, got, want)
+
+
+def test_nothing_is_divided_by_a_norm_of_zero():
+    """The inverse is the largest number then, whatever it is multiplied with."""
+    x = np.array([[0.0, 0.0, 0.5], [3.0, 4.0, 0.5]])
+
+    def clipped(x):
+        return jnp.minimum(1.0, x[:, 2] * jax.lax.rsqrt(jnp.sum(x[:, :2] ** 2, 1)))
+
+    config, got, _ = results(clipped, x, 64)
+    assert_right(config, got, np.array([1.0, 0.1]))
+
+
+def test_watching_knows_what_sums_of_squares_are_for():
+    x = np.random.default_rng(0).normal(size=(4, 5)) * 1e7
+    norm = simulate(lambda x: jnp.linalg.norm(x, axis=1), check="shadow")
+    assert np.allclose(norm(x.astype(np.float32)), np.linalg.norm(x, axis=1), rtol=1e-3)
