@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -23,9 +24,7 @@ from ray import cloudpickle
 from spuvm.devices.actors import (
     UNPICKLABLE,
     Box,
-    MachineProcess,
     Resident,
-    deal_at_owner,
     explain,
     join_at_party,
     reason,
@@ -37,6 +36,7 @@ from spuvm.devices.calls import Call, Slot
 from spuvm.devices.checkpoints import LoadOrder, SaveOrder
 from spuvm.devices.failure import Failure, checked
 from spuvm.devices.host import OpenOrder, RunOrder
+from spuvm.devices.machineactor import MachineProcess, deal_at_owner
 from spuvm.devices.pending import Pending
 from spuvm.devices.presence import ABSENT, WAY_OUT, Presence
 from spuvm.errors import PartyError, UsageError
@@ -321,16 +321,30 @@ def start_ray(parties: Sequence[str], address: str | None, logs: str = "driver")
         "runtime_env": {"worker_process_setup_hook": _setup_hook(list(sys.path))},
     }
     if address is None:
-        ray.init(
-            address="local",
-            resources={resource(party): 1.0 for party in parties},
-            include_dashboard=False,
-            **habits,
-        )
+        with _no_idle_workers():
+            ray.init(
+                address="local",
+                resources={resource(party): 1.0 for party in parties},
+                include_dashboard=False,
+                **habits,
+            )
         log.info("Ray started on this machine; links between the parties are plain, on loopback")
     else:
         ray.init(address=address, **habits)
         log.warning("a Ray cluster is one trust domain; links between the parties are plain TCP")
+
+
+@contextmanager
+def _no_idle_workers() -> Iterator[None]:
+    """Ray would start a process per processor that nothing uses: its workers lack the hook."""
+    name = "RAY_prestart_worker_first_driver"
+    given = os.environ.get(name)
+    os.environ.setdefault(name, "0")
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[name]
 
 
 def _setup_hook(paths: list[str]) -> Callable[[], None]:

@@ -27,6 +27,7 @@ from spuvm.devices.session import BackendName, current
 from spuvm.digits import CLIENTS, Array, Digits, Weights, init_weights, load_digits, predict
 from spuvm.errors import UsageError
 from spuvm.functions import logistic_gradient, logistic_loss, weighted_average
+from spuvm.samples import tumours
 
 ROUNDS = 20
 COMPUTE = ("alice", "bob", "carol")
@@ -145,18 +146,14 @@ def _gradient(spu: sf.SPU) -> float:
 
 def tumour_features() -> Array:
     """Standardised features of scikit-learn's breast cancer data, [569, 30]."""
-    from sklearn.datasets import load_breast_cancer
-
-    x = load_breast_cancer().data
+    x = tumours()[0]
     scaled: Array = ((x - x.mean(0)) / x.std(0)).astype(np.float32)
     return scaled
 
 
 def tumour_labels() -> Array:
     """Their labels, 0 or 1, [569]."""
-    from sklearn.datasets import load_breast_cancer
-
-    labels: Array = load_breast_cancer().target.astype(np.float32)
+    labels: Array = tumours()[1].astype(np.float32)
     return labels
 
 

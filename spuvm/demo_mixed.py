@@ -21,6 +21,7 @@ from spuvm.devices.reporting import disclosed
 from spuvm.devices.session import BackendName
 from spuvm.ml import plain, worker
 from spuvm.paillier.keys import Safety
+from spuvm.samples import TUMOUR_NAMES, tumours
 
 PLACES = (("alice", "bob"), ("carol", "dave"))
 CUT = 284
@@ -78,20 +79,17 @@ def main(backend: BackendName = "ray", key_bits: int = 2048, safety: Safety = "s
 def features(block: int, first: int, last: int) -> Any:
     """Some columns of one half of the rows, as a DataFrame; standardised over all rows."""
     import pandas as pd
-    from sklearn.datasets import load_breast_cancer
 
-    data = load_breast_cancer()
-    x = (data.data - data.data.mean(0)) / data.data.std(0)
+    x, _ = tumours()
+    x = (x - x.mean(0)) / x.std(0)
     rows = slice(0, CUT) if block == 0 else slice(CUT, None)
-    names = [name.replace(" ", "_") for name in data.feature_names[first:last]]
+    names = [name.replace(" ", "_") for name in TUMOUR_NAMES[first:last]]
     return pd.DataFrame(x[rows, first:last], columns=names)
 
 
 def outcomes(block: int) -> Any:
     """Labels of one half of the rows."""
-    from sklearn.datasets import load_breast_cancer
-
-    target = load_breast_cancer().target
+    _, target = tumours()
     return target[:CUT] if block == 0 else target[CUT:]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+
+from spuvm import samples
 
 Array = npt.NDArray[Any]
 Weights = list[Any]
@@ -53,24 +53,10 @@ class Digits:
 
 def load_digits() -> tuple[Array, Array, Array, Array]:
     """Features in [0, 1] and labels: training and public test part."""
-    pixels, labels = _table()
+    pixels, labels = samples.digits()
     order = np.random.default_rng(0).permutation(len(labels))
     x, y = (pixels / 16).astype(np.float32)[order], labels.astype(np.int32)[order]
     return x[TEST:], y[TEST:], x[:TEST], y[:TEST]
-
-
-def _table() -> tuple[Array, Array]:
-    """Pixels from 0 to 16 and labels, from scikit-learn's file; importing it takes two seconds."""
-    found = importlib.util.find_spec("sklearn")
-    if found is not None and found.origin is not None:
-        file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
-        if file.is_file():
-            table = np.loadtxt(file, delimiter=",")
-            return table[:, :-1], table[:, -1]
-    from sklearn.datasets import load_digits as load
-
-    data = load()
-    return data.data, data.target
 
 
 def part_of(labels: Array, client: int) -> Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spuvm import cli, digits
+from spuvm import cli, samples
 from spuvm.errors import UsageError
 from spuvm.explain import load, parse_spec
 
@@ -102,11 +102,16 @@ def test_demo_in_process(capsys, monkeypatch):
     assert any("Disclosures" in line for line in lines)
 
 
-def test_the_digits_are_those_of_scikit_learn():
-    given = pytest.importorskip("sklearn.datasets").load_digits()
-    pixels, labels = digits._table()
-    np.testing.assert_array_equal(pixels, given.data)
-    np.testing.assert_array_equal(labels, given.target)
+def test_the_tables_are_those_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.datasets")
+    for ours, given in (
+        (samples.digits, theirs.load_digits()),
+        (samples.tumours, theirs.load_breast_cancer()),
+    ):
+        features, labels = ours()
+        np.testing.assert_array_equal(features, given.data)
+        np.testing.assert_array_equal(labels, given.target)
+    assert list(samples.TUMOUR_NAMES) == list(given.feature_names)
 
 
 @pytest.mark.ray
@@ -115,7 +120,7 @@ def test_demo_on_ray(tmp_path):
     pytest.importorskip("sklearn")
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "spuvm.cli", "demo", "--rounds", "2"],
+        [sys.executable, "-m", "spuvm.cli", "demo", "--rounds", "1"],
         capture_output=True,
         text=True,
         timeout=280,

@@ -94,6 +94,13 @@ def test_what_runs_inside_a_party_loads_little() -> None:
     assert not loaded & {"jax", "ray", "phe"}
 
 
+def test_a_process_of_functions_and_instances_on_ray_loads_little() -> None:
+    """Of a party: only who deals shares or hosts a machine needs kernels."""
+    loaded = modules_after("import spuvm.devices.actors")
+    assert "ray" in loaded
+    assert not loaded & {"jax", "numba", "scipy", "phe", "cryptography", "pandas"}
+
+
 def test_products_in_tests_take_one_thread() -> None:
     """Threads of the linear algebra that wait for a core spin: small products take 8 times as long.
 
