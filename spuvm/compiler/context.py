@@ -88,6 +88,7 @@ class Lowering:
         polynomials: values that are polynomials of others; see rules/polynomials.py.
         squares: values that are sums of squares, and roots of them; see rules/squares.py.
         norms: such roots, and of what the squares are.
+        answered: of what there are squares whose root or mean was not made of their sum.
         made: equations of floats by the value they made; see rules/terms.py.
         inverses: reciprocals and inverse roots, as they are made with more bits; see inverses.py.
         grown: values by which those are products of which they have e^x - 1.
@@ -134,6 +135,7 @@ class Lowering:
         self.squares: dict[int, Any] = {}
         self.square_roots: dict[int, int] = {}
         self.norms: dict[int, frozenset[int]] = {}
+        self.answered: set[int] = set()
         self.made: dict[int, Made] = {}
         self.inverses: dict[int, Inverse] = {}
         self.grown: set[int] = set()

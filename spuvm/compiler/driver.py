@@ -19,7 +19,7 @@ from spuvm.compiler.passes import PASSES, everywhere
 from spuvm.compiler.rules import missing, terms
 from spuvm.compiler.trace import Traced, trace
 from spuvm.compiler.values import Value, kind_of, lift, public_result, type_of_input
-from spuvm.compiler.watching import values_of
+from spuvm.compiler.watching import leave_out_squares, values_of
 
 
 def compile_function(
@@ -57,6 +57,7 @@ def compile_function(
     results = missing.opened(low, lower_closed(low, traced.closed, secrets))
     terms.doubt(low)
     specs = _outputs(low, traced, results)
+    leave_out_squares(low)
     watched = tuple(low.watched or ())
     values = values_of(watched)
     for value, dtype in values.items():

@@ -114,7 +114,7 @@ def _divided(low: Lowering, z: int, inverse: Inverse) -> int | None:
     """z times an inverse of norms of any size, which of large ones has no digits left.
 
     Every divisor has a numerator if there are as many. Where there is one more, and that is what
-    the norm is of, as in derivatives, it takes the place of the last: their quotient is at most 1.
+    the norm is of, as in derivatives, it takes the place of the last: no element is above a norm.
     """
     from spuvm.compiler.numeric.reciprocal import divide
 
@@ -132,8 +132,8 @@ def _divided(low: Lowering, z: int, inverse: Inverse) -> int | None:
     for i, divisor in enumerate(below):
         part = made if i >= len(above) else above[i]
         assert part is not None
-        nowhere = (low.type(divisor).lo or 0) > 0  # 0: quotients need not saturate
-        part = divide(low, part, divisor, low.shape(z), "representable" if nowhere else "any")
+        positive = (low.type(divisor).lo or 0) > 0  # then quotients need not saturate
+        part = divide(low, part, divisor, low.shape(z), "representable" if positive else "any")
         made = part if made is None or i >= len(above) else arith.mul(low, made, part)
     for part in rest:
         made = arith.mul(low, _filled(made), part)

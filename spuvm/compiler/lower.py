@@ -116,7 +116,6 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen
         other = inside or means.among(low, [*operands, *results]) or refined(low, results)
-        other = other or squares.among(low, [*operands, *results])
         if low.watched is not None and not other:
             low.watched.append(
                 Watched(eqn, debug_info, tuple(operands), tuple(results), low.source)

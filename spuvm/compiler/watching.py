@@ -14,6 +14,7 @@ import numpy as np
 
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.facts import root
 
 
 def values_of(watched: Iterable[Watched]) -> dict[int, np.dtype[Any]]:
@@ -23,8 +24,23 @@ def values_of(watched: Iterable[Watched]) -> dict[int, np.dtype[Any]]:
     }
 
 
+def leave_out_squares(low: Lowering) -> None:
+    """Watch no equation with a sum of squares whose root or mean was made in another way.
+
+    Such a sum may be out of range, and what is made of it is not what its equation says.
+    """
+
+    def asked(value: Any) -> bool:
+        known = low.squares.get(root(low, value.id)) if isinstance(value, Secret) else None
+        return known is not None and all(root(low, t.source) in low.answered for t in known.terms)
+
+    if low.watched is not None:
+        low.watched = [w for w in low.watched if not any(map(asked, (*w.operands, *w.results)))]
+
+
 def emit_rows(body: Lowering) -> None:
     """Let what is watched in a body leave it as rows, after its other results."""
+    leave_out_squares(body)
     for value, dtype in values_of(body.watched or ()).items():
         body.builder.output(value, str(dtype), "")
 

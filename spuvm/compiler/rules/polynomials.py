@@ -21,7 +21,6 @@ from spuvm.compiler.numeric.limits import clamped, masked
 from spuvm.compiler.numeric.reciprocal import divide
 from spuvm.compiler.rules import RULES, Out, squares
 from spuvm.compiler.values import Value, kind_of
-from spuvm.compiler.varying import Varying
 
 DEGREE = 3
 DEPTH = 6  # of products that are looked through for a factor
@@ -64,11 +63,9 @@ def of(low: Lowering, value: int) -> Polynomial:
 
 
 def _public(value: Value) -> float | None:
-    """A public number that is the same for all elements."""
-    if isinstance(value, Secret | Varying):
-        return None
-    c = arith.uniform(np.asarray(value))
-    return float(c) if c.ndim == 0 and c.dtype.kind in "iuf" and np.isfinite(c) else None
+    """A finite public number that is the same for all elements."""
+    c = squares.public_number(value)
+    return c if c is not None and math.isfinite(c) else None
 
 
 def _coefficients(low: Lowering, x: Value, y: Value) -> tuple[int, Any, Any] | None:

@@ -26,17 +26,8 @@ from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
 
 MOVES = frozenset(["broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice"])
-NOTED = MOVES | {
-    "mul",
-    "square",
-    "integer_pow",
-    "reduce_sum",
-    "div",
-    "add",
-    "add_any",
-    "max",
-    "pow",
-}
+MADE = frozenset(["mul", "square", "integer_pow", "pow", "reduce_sum", "add", "add_any"])
+NOTED = MOVES | MADE | {"div", "max"}
 MANY = 5  # squares; the mean of fewer is little smaller than their sum, and dearer this way
 Place = Callable[[int], int]
 
@@ -99,7 +90,7 @@ def _made(
     if name == "square" or (name == "integer_pow" and params["y"] == 2):
         y = x
     if name == "pow":
-        return _square(low, _id(x)) if isinstance(x, Secret) and _public(y) == 2 else None
+        return _square(low, _id(x)) if isinstance(x, Secret) and public_number(y) == 2 else None
     if name in ("mul", "square", "integer_pow") and isinstance(x, Secret) and isinstance(y, Secret):
         if low.shape(x.id) != o.shape or facts.root(low, x.id) != facts.root(low, y.id):
             return None
@@ -112,9 +103,9 @@ def _made(
         x, y = y, x
     known = of(low, x)
     if name == "max":  # with 0, as variances are kept from it
-        c = _public(y) if known is not None and low.shape(_id(x)) == o.shape else None
+        c = public_number(y) if known is not None and low.shape(_id(x)) == o.shape else None
         return None if c is None or c > 0 else known
-    factor = _public(y) if known is not None and low.shape(_id(x)) == o.shape else None
+    factor = public_number(y) if known is not None and low.shape(_id(x)) == o.shape else None
     if known is None or factor is None or not 0 < factor < math.inf:
         return None
     factor = 1 / factor if name == "div" else factor
@@ -141,7 +132,7 @@ def _id(x: Value) -> int:
     return x.id
 
 
-def _public(x: Value) -> float | None:
+def public_number(x: Value) -> float | None:
     """A public number that is the same for all elements."""
     if isinstance(x, Secret | Varying):
         return None
@@ -171,7 +162,7 @@ def _total(low: Lowering, o: Out, x: Value, y: Value) -> Squares | None:
         if low.shape(_id(y)) != o.shape or first.scale != second.scale:
             return None
         return Squares((*first.terms, *second.terms), first.scale, first.offset + second.offset)
-    c = _public(y)
+    c = public_number(y)
     return None if c is None or not 0 <= c < math.inf else replace(first, offset=first.offset + c)
 
 
@@ -213,7 +204,7 @@ def _mean_of(low: Lowering, value: int) -> tuple[int, tuple[int, ...], float] | 
         if made.name == "reduce_sum":
             return (inner.id, tuple(made.params["axes"]), by) if by else None
         if made.name == "div" and not by:
-            by = _public(made.operands[1]) or 0.0
+            by = public_number(made.operands[1]) or 0.0
         elif made.name not in MOVES or math.prod(low.shape(inner.id)) != math.prod(made.shape):
             return None
         value = inner.id
@@ -230,11 +221,6 @@ def wrapping(low: Lowering, x: Secret) -> Squares | None:
         return None
     unit = math.ldexp(known.offset / known.scale, 2 * low.f)
     return known if unit < low.bound >> 4 else None
-
-
-def among(low: Lowering, values: Sequence[Value]) -> bool:
-    """Whether one of the values is such a sum, which need not be what its equation says."""
-    return any(isinstance(v, Secret) and wrapping(low, v) is not None for v in values)
 
 
 def root(low: Lowering, x: Secret) -> int | None:
@@ -286,6 +272,7 @@ Far = tuple[tuple[int, order.Bit], ...]  # shifts but the first, and whether at 
 def _chosen(low: Lowering, s: Squares, wanted: int) -> tuple[int, Far]:
     """The sum over the scale as an integer, of x / 2^t for the t that is taken; which that is."""
     sources = [arith.to_frac(low, arith.settle(low, t.source), low.f) for t in s.terms]
+    low.answered.update(facts.root(low, t.source) for t in s.terms)
     largest = max(low.magnitude(v) for v in sources)
     shifts = steps(low, largest, s.count, wanted)
     chosen = _whole(low, s, sources, 0)
