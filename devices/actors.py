@@ -1,10 +1,10 @@
 """Party processes on Ray: tasks for functions, actors for instances.
 
-With machineactor.py, raybackend.py and presence.py the only module that imports Ray. A party's
-values are objects that its own process put into the object store: what comes back to the caller is
-a Box with a reference, because Ray would otherwise hand small results to the calling process.
-Nothing is ever restarted or retried. A process that neither deals shares nor hosts a machine
-imports this module alone, and with it no kernels.
+With machineactor.py, raybackend.py, raystart.py and presence.py the only module that imports Ray.
+A party's values are objects that its own process put into the object store: what comes back to the
+caller is a Box with a reference, because Ray would otherwise hand small results to the calling
+process. Nothing is ever restarted or retried. A process that neither deals shares nor hosts a
+machine imports this module alone, and with it no kernels.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def machine_named(name: str) -> Any:
     return ray.get_actor(name)
 
 
-@ray.remote(num_cpus=1, max_retries=0)
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)
 def deal_at_owner(
     party: str,
     what: str,
@@ -41,8 +41,11 @@ def deal_at_owner(
     name: str,
     machines: Sequence[tuple[str, str]],
     box: Any,
-) -> Any:
-    """Deal a value and give the machines their pieces; returns its public structure."""
+) -> tuple[Any, None]:
+    """Deal a value and give the machines their pieces; returns its public structure.
+
+    The second result says that this is done, to machines that need not load what the first is of.
+    """
     keep_large_blocks()  # who deals once deals in every round
     value = arrived(party, what, [box])
     structure, pieces = perform(party, what, deal, Call((Slot(0),), {}, 2), value)
@@ -52,8 +55,8 @@ def deal_at_owner(
         try:
             machine_named(machine).put.remote(name, mine)  # the machine's next step expects it
         except ValueError:  # Ray knows no actor of this name
-            return Failure(peer, what, PartyError("its virtual machine is gone"))
-    return structure
+            return Failure(peer, what, PartyError("its virtual machine is gone")), None
+    return structure, None
 
 
 # Values may arrive while a program runs; everything else is done one after another.

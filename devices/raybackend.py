@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 import uuid
@@ -39,6 +37,7 @@ from spuvm.devices.host import OpenOrder, RunOrder
 from spuvm.devices.machineactor import MachineProcess, deal_at_owner
 from spuvm.devices.pending import Pending
 from spuvm.devices.presence import ABSENT, WAY_OUT, Presence
+from spuvm.devices.raystart import resource, start_ray
 from spuvm.errors import PartyError, UsageError
 
 log = logging.getLogger("spuvm")
@@ -50,11 +49,6 @@ Places = dict[str, dict[str, float]]
 
 EXPORTS = 256  # functions kept exported to Ray
 EXPORTED_BYTES = 64 << 20  # what they may capture, all together
-
-
-def resource(party: str) -> str:
-    """Name of the Ray resource that the nodes of a party bring; the bare name does too."""
-    return f"party:{party}"
 
 
 class RayBackend(Backend):
@@ -216,10 +210,10 @@ class RayMachines(Machines):
 
     def feed(self, name: str, owner: str, what: str, deal: Callable[[Any], Any], ref: Ref) -> Ref:
         self._presence.require(owner)
-        task = deal_at_owner.options(resources=self._places[owner])
+        task: Any = deal_at_owner.options(resources=self._places[owner])
         with self._lock:
-            out = task.remote(owner, what, deal, name, self._who, ref.handle)
-            self._coming.append((name, out))
+            out, done = task.remote(owner, what, deal, name, self._who, ref.handle)
+            self._coming.append((name, done))
         self._presence.asked(owner, [out])
         return Ref(owner, what, out)
 
@@ -311,54 +305,6 @@ class RayMachines(Machines):
             if results > 1:
                 methods = [m.options(num_returns=results) for m in methods]
             return [m.remote(names, *args, *after) for m in methods]
-
-
-def start_ray(parties: Sequence[str], address: str | None, logs: str = "driver") -> None:
-    """Start Ray on this machine, with the resources of all parties, or join a cluster."""
-    habits: dict[str, Any] = {
-        "log_to_driver": logs == "driver",
-        "logging_level": logging.ERROR,
-        "runtime_env": {"worker_process_setup_hook": _setup_hook(list(sys.path))},
-    }
-    if address is None:
-        with _no_idle_workers():
-            ray.init(
-                address="local",
-                resources={resource(party): 1.0 for party in parties},
-                include_dashboard=False,
-                **habits,
-            )
-        log.info("Ray started on this machine; links between the parties are plain, on loopback")
-    else:
-        ray.init(address=address, **habits)
-        log.warning("a Ray cluster is one trust domain; links between the parties are plain TCP")
-
-
-@contextmanager
-def _no_idle_workers() -> Iterator[None]:
-    """Ray would start a process per processor that nothing uses: its workers lack the hook."""
-    name = "RAY_prestart_worker_first_driver"
-    given = os.environ.get(name)
-    os.environ.setdefault(name, "0")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[name]
-
-
-def _setup_hook(paths: list[str]) -> Callable[[], None]:
-    """What a worker does first: finds the script's modules, and keeps JAX quiet."""
-
-    def setup() -> None:
-        import os
-        import sys
-
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-        sys.path += [p for p in paths if os.path.isdir(p or ".") and p not in sys.path]
-
-    return setup
 
 
 @contextmanager

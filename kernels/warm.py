@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,14 @@ import numba
 import numpy as np
 
 from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, uint128, wide
+from spuvm.kernels.matmul import processors
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
 
 RINGS = (np.dtype("<u4"), np.dtype("<u8"))
 WIDE = np.dtype("V16")
+MOST_PROCESSES = 4  # each takes 300 MB
 MODULES = (arith, bits, fixed, halves, matmul, scaling, tables, uint128, wide)
 
 
@@ -27,9 +32,9 @@ def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool
     """Compile what is missing for a ring; True if anything was. Several processes may call at once.
 
     The rings of 32 and 64 bits are compiled together; the kernels of 128 bits only for who uses
-    that ring. The first caller compiles (half a minute, once per machine and version) while others
-    wait at a file lock; with a warm cache it returns at once without loading a kernel.
-    `progress(done, total)` is called after each kernel.
+    that ring. The first caller compiles (half a minute, once per machine and version), in a process
+    per processor, while others wait at a file lock; with a warm cache it returns at once without
+    loading a kernel. `progress(done, total)` is called after each kernel.
     """
     folder = Path(arith.cross_terms._cache.cache_path)  # type: ignore[attr-defined]
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,14 +46,60 @@ def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool
     with open(folder / "spuvm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [bits for bits in wanted if not marks[bits].exists()]
-        calls = [call for bits in missing for call in samples(bits)]
-        for done, (function, args) in enumerate(calls):
-            function(*args)
-            if progress is not None:
-                progress(done + 1, len(calls))
+        _compile(missing, progress or (lambda done, total: None))
         for bits in missing:
             marks[bits].touch()
     return bool(missing)
+
+
+def _compile(rings: Sequence[int], progress: Progress) -> None:
+    parts = min(processors(), MOST_PROCESSES)
+    total = sum(len(part) for part in shares(rings, 1))
+    if parts == 1 or total == 0:
+        compile_share(rings, 0, 1, lambda done: progress(done, total))
+        return
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
+        "import os; from spuvm.kernels.warm import compile_share\n"
+        f"compile_share({list(rings)}, int(sys.argv[1]), {parts}, lambda done: os.write(1, b'.'))"
+    )
+    reader, writer = os.pipe()
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(part)], stdin=subprocess.DEVNULL, stdout=writer
+        )
+        for part in range(parts)
+    ]
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as marks:
+        done = 0
+        while some := marks.read(1):  # until the last process has closed its end
+            done += len(some)
+            progress(done, total)
+    for part, process in enumerate(running):
+        if process.wait() != 0:  # whatever kept it from it: here the error is the caller's
+            compile_share(rings, part, parts, lambda _: None)
+
+
+def shares(rings: Sequence[int], parts: int) -> list[list[Call]]:
+    """The calls of all rings, parted; all calls of a kernel in one part.
+
+    Its dtypes are numbered in one file of the cache, which two processes would overwrite.
+    """
+    by_kernel: dict[Any, list[Call]] = {}
+    for call in (call for ring in rings for call in samples(ring)):
+        by_kernel.setdefault(call[0], []).append(call)
+    parted: list[list[Call]] = [[] for _ in range(parts)]
+    for calls in sorted(by_kernel.values(), key=len, reverse=True):
+        min(parted, key=len).extend(calls)
+    return parted
+
+
+def compile_share(rings: Sequence[int], part: int, parts: int, tell: Callable[[int], Any]) -> None:
+    """Compile one of `parts` shares of the rings' kernels; tell(how many are done) after each."""
+    for done, (function, args) in enumerate(shares(rings, parts)[part]):
+        function(*args)
+        tell(done + 1)
 
 
 def _fingerprint() -> str:

@@ -99,6 +99,7 @@ def test_a_process_of_functions_and_instances_on_ray_loads_little() -> None:
     loaded = modules_after("import spuvm.devices.actors")
     assert "ray" in loaded
     assert not loaded & {"jax", "numba", "scipy", "phe", "cryptography", "pandas"}
+    assert not modules_after("import spuvm.devices.machineactor") & {"jax", "phe", "pandas"}
 
 
 def test_products_in_tests_take_one_thread() -> None:

@@ -13,7 +13,7 @@ def ray_started():
     ray = pytest.importorskip("ray")
     started = not ray.is_initialized()
     if started:
-        from spuvm.devices.raybackend import start_ray
+        from spuvm.devices.raystart import start_ray
 
         start_ray(PARTIES, None)
     yield

@@ -1,7 +1,11 @@
 """What is particular to Ray: where values are, and what travels."""
 
+import importlib
+import os
 import pickle
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +31,21 @@ def test_the_driver_gets_references_only(ray_session):
         assert np.float64(1234567.0).tobytes() not in held
         assert np.float32(1234567.0).tobytes() not in held
         assert len(held) < 700
+    if sys.platform == "linux":  # what is dealt is described by JAX's trees, at its owner only
+        for pid in spu.machines.pids().values():
+            libraries = Path(f"/proc/{pid}/maps").read_text()
+            assert "llvmlite" in libraries
+            assert "jaxlib" not in libraries
+
+
+def test_processes_find_the_modules_of_the_script(ray_session):
+    """As the tests' own, whose folder conftest.py added; the driver's environment stays."""
+
+    def at_party():
+        return importlib.import_module("uniformity").__name__, os.environ["JAX_PLATFORMS"]
+
+    assert sf.reveal(sf.PYU("dave")(at_party)()) == ("uniformity", "cpu")
+    assert "RAY_prestart_worker_first_driver" not in os.environ
 
 
 def test_saved_shares(ray_session, tmp_path):
