@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend import core, source_info_util
 
 from spuvm.compiler import means, overflow, varying
+from spuvm.compiler.by_numpy import by_numpy
 from spuvm.compiler.config import Watched
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import refined
@@ -202,10 +203,11 @@ def _where(low: Lowering, eqn: Any) -> str:
 
 
 def evaluate(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any]:
-    """An equation on public operands, by JAX itself."""
+    """An equation on public operands, as JAX computes it."""
     if eqn.primitive.name == "broadcast_in_dim" and len(operands) == 1:
         return (_broadcast(np.asarray(operands[0]), **eqn.params),)  # a view, not a copy
-    return _by_jax(eqn, operands, debug_info)
+    made = by_numpy(eqn, operands)
+    return _by_jax(eqn, operands, debug_info) if made is None else (made,)
 
 
 def _by_jax(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any]:
