@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import spuvm as sf
-from tests.devices.sessions import PARTIES, ray_session, ray_started
+from tests.devices.sessions import PARTIES, ray_session, ray_spu, ray_started
 
-__all__ = ["ray_session", "ray_started"]
+__all__ = ["ray_session", "ray_spu", "ray_started"]
 
 pytestmark = pytest.mark.ray
 
 
-def test_weighted_averages(ray_session):
+def test_weighted_averages(ray_spu):
     names = PARTIES[:3]
     pyus = [sf.PYU(name) for name in names]
     rng = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def test_weighted_averages(ray_session):
     for one in (
         sf.aggregation.PlainAggregator(sf.PYU("server")),
         sf.aggregation.SecureAggregator(sf.PYU("server"), pyus),
-        sf.aggregation.SPUAggregator(sf.SPU(names)),
+        sf.aggregation.SPUAggregator(ray_spu),
     ):
         got = sf.reveal(one.average(values, weights=weights))
         for name in ("w", "b"):
@@ -31,14 +31,13 @@ def test_weighted_averages(ray_session):
             np.testing.assert_allclose(got[name], want, atol=1e-4)
 
 
-def test_what_is_on_its_way_survives_its_devices(ray_session):
+def test_what_is_on_its_way_survives_its_devices(ray_spu):
     """The instances behind a HEU and a masked sum end no earlier than what they hold is used."""
     pyus = [sf.PYU(name) for name in PARTIES[:3]]
-    spu = sf.SPU(PARTIES[:3])
 
     def encrypted():
         heu = sf.HEU(PARTIES[0], PARTIES[1:2], key_bits=512, safety="insecure")
-        return sf.to(pyus[0], np.arange(3.0)).to(heu).to(pyus[1]).to(spu)
+        return sf.to(pyus[0], np.arange(3.0)).to(heu).to(pyus[1]).to(ray_spu)
 
     def summed():
         values = [sf.to(p, np.full(2, float(i))) for i, p in enumerate(pyus)]

@@ -48,6 +48,12 @@ def ray_session(ray_started):
 
 
 @pytest.fixture(scope="module")
+def ray_spu(ray_session):
+    """An SPU of the first three parties, each machine in a process of its own."""
+    return sf.SPU(PARTIES[:3])
+
+
+@pytest.fixture(scope="module")
 def spu(session):
     """An SPU of the first three parties."""
     return sf.SPU(PARTIES[:3])

@@ -17,9 +17,9 @@ from spuvm.devices.session import current
 pytestmark = pytest.mark.ray
 
 
-def test_the_driver_gets_references_only(ray_session):
+def test_the_driver_gets_references_only(ray_spu):
     """Small results too: Ray by itself would hand them to the driver's process."""
-    spu = sf.SPU(["alice", "bob", "carol"])
+    spu = ray_spu
     x = sf.PYU("dave")(lambda: {"marker": np.full(3, 1234567.0)})()
     secret = x.to(spu)
     sf.wait(secret)
@@ -48,9 +48,9 @@ def test_processes_find_the_modules_of_the_script(ray_session):
     assert "RAY_prestart_worker_first_driver" not in os.environ
 
 
-def test_saved_shares(ray_session, tmp_path):
+def test_saved_shares(ray_spu, tmp_path):
     """Written and read by the parties' own processes."""
-    spu = sf.SPU(["alice", "bob", "carol"])
+    spu = ray_spu
     x = sf.PYU("alice")(lambda: {"w": np.array([1.5, -2.0], "float32")})().to(spu)
     spu.dump(x, tmp_path / "model")
     assert len(list(tmp_path.iterdir())) == 3
