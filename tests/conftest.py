@@ -8,14 +8,16 @@ import gc
 import os
 import re
 import sys
+from importlib import metadata
 
 # Many small matrix products on a shared machine: threads of the linear algebra only wait.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# References run once or twice: compiling them well took longer than running them.
+# References run once or twice: compiling them well took longer than running them. JAX ends where it
+# does not know a flag.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + " --xla_cpu_use_fusion_emitters=false" * metadata.version("jaxlib").startswith("0.10."),
 )
 
 from collections.abc import Callable, Generator, Iterator
