@@ -19,7 +19,7 @@ from spuvm.compiler.facts import LogAddExp, root
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.numeric import sigmoid
 from spuvm.compiler.refused import instead_of_call
-from spuvm.compiler.rules import RULES, Out, bessel, entropy, expm, missing
+from spuvm.compiler.rules import RULES, Out, bessel, correlation, entropy, expm, missing
 from spuvm.compiler.rules.integer import mantissa_and_exponent
 from spuvm.compiler.rules.special import MORE_BITS, in_place
 from spuvm.compiler.series import is_finer
@@ -54,6 +54,8 @@ def known(
     made = expm.backward(low, out, jaxpr, consts, args)
     if made is not None:
         return made
+    if name == "corrcoef" and not consts:
+        return correlation.corrcoef(low, jaxpr, args)
     special = _special(jaxpr)
     if special == "sinc":
         if not sinc.is_known(jaxpr):
