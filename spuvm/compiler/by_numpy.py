@@ -23,8 +23,9 @@ def by_numpy(eqn: Any, operands: Sequence[Any]) -> Any:
     avals = [atom.aval for atom in (*eqn.invars, *eqn.outvars)]
     if not all(_plain(aval.dtype) for aval in avals):
         return None
+    given = [np.asarray(x, atom.aval.dtype) for x, atom in zip(operands, eqn.invars, strict=True)]
     with np.errstate(all="ignore"):
-        made = rule([np.asarray(x) for x in operands], eqn.params)
+        made = rule(given, eqn.params)
     out = eqn.outvars[0].aval
     return None if made is None else np.asarray(made, out.dtype).reshape(out.shape)
 

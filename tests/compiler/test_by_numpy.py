@@ -119,9 +119,17 @@ def test_choices(data):
     which, x, y = (data.draw(arrays(dtype)) for dtype in ("bool", "float32", "float32"))
     same_as_in_jax(lambda w, x, y: lax.select_n(w, x, y), "select_n", which, x, y)
     same_as_in_jax(
-        lambda w, x, y: lax.select_n(w, x, y, x), "select_n", which.astype("int32"), x, y,
+        lambda w, x, y, z: lax.select_n(w, x, y, z), "select_n", which.astype("int32"), x, y, -x,
         found=False,
     )  # fmt: skip
+
+
+def test_literals_have_the_dtype_of_the_equation():
+    """As Python's floats they would bring digits that JAX does not have."""
+    (eqn,) = jax.make_jaxpr(lambda x: x * 0.3)(np.float32(1)).eqns
+    got = by_numpy(eqn, [np.float32(3), 0.3])
+    assert got == np.float32(3) * np.float32(0.3)
+    assert got != np.float32(3 * 0.3)
 
 
 def test_other_dtypes_are_left_to_jax():
