@@ -63,11 +63,15 @@ ROWS = {
     "attraction": lambda x: x * (1000.0 / jnp.linalg.norm(x, axis=1))[:, None],
     "mean square": lambda x: jnp.mean(x**2, axis=1),
     "columns": lambda x: jnp.linalg.norm(x.T, axis=0),
+    "rows with themselves": lambda x: jnp.sqrt(jnp.einsum("ij,ij->i", x, x)),
+    "vectors with themselves": jax.vmap(lambda r: jnp.sqrt(jnp.vdot(r, r))),
+    "unit rows, by products": jax.vmap(lambda r: r / jnp.sqrt(r @ r)),
 }
 QUOTIENTS = [
     "attraction",
     "unit rows",
     "unit rows, by a power",
+    "unit rows, by products",
     "layer norm",
     "rms norm",
     "standardize",

@@ -26,7 +26,9 @@ from spuvm.compiler.values import Value, kind_of
 from spuvm.compiler.varying import Varying
 
 MOVES = frozenset(["broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "slice"])
-MADE = frozenset(["mul", "square", "integer_pow", "pow", "reduce_sum", "add", "add_any"])
+MADE = frozenset(
+    ["mul", "square", "integer_pow", "pow", "reduce_sum", "dot_general", "add", "add_any"]
+)
 NOTED = MOVES | MADE | {"div", "max"}
 MANY = 5  # squares; the mean of fewer is little smaller than their sum, and dearer this way
 Place = Callable[[int], int]
@@ -97,6 +99,8 @@ def _made(
         return None if name == "integer_pow" and params["y"] != 2 else _square(low, x.id)
     if name == "reduce_sum" or name in MOVES:
         return _moved(low, name, o, x, params)
+    if name == "dot_general":
+        return _with_itself(low, x, y, params["dimension_numbers"])
     if name in ("add", "add_any"):
         return _total(low, o, x, y)
     if name != "div" and not isinstance(x, Secret):
@@ -120,6 +124,26 @@ def _square(low: Lowering, x: int) -> Squares | None:
     if low.type(x).bounds is None and (product or key in low.squares):
         return None
     return Squares((Term(x, lambda v: v, 1),))
+
+
+def _with_itself(low: Lowering, x: Value, y: Value, dimensions: Any) -> Squares | None:
+    """x @ x, row by row: every dimension is summed over or kept."""
+    (summed, also_summed), (kept, also_kept) = (map(tuple, pair) for pair in dimensions)
+    if not isinstance(x, Secret) or not isinstance(y, Secret):
+        return None
+    if (summed, kept) != (also_summed, also_kept) or facts.root(low, x.id) != facts.root(low, y.id):
+        return None
+    shape = low.shape(x.id)
+    square = _square(low, x.id)
+    if square is None or len(summed) + len(kept) != len(shape):
+        return None
+    order_of = tuple(sorted(kept).index(d) for d in kept)
+
+    def place(v: int) -> int:
+        total = low.emit("sum_a", v, axes=summed)
+        return total if order_of == tuple(range(len(kept))) else low.transpose(total, order_of)
+
+    return square.then(place, math.prod(shape[d] for d in summed))
 
 
 def of(low: Lowering, x: Value) -> Squares | None:
