@@ -51,7 +51,7 @@ def _for_processes_of_this_machine() -> dict[str, str]:
     per processor ahead, most of them for nothing.
     """
     theirs = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths = [os.path.abspath(p) for p in sys.path if os.path.isdir(p or ".")]
+    paths = [os.path.abspath(p) for p in sys.path if os.path.exists(p or ".")]
     own = [p for p in paths if not p.startswith(tuple(theirs))]
     given = {**QUIET_JAX, "RAY_prestart_worker_first_driver": "0"}
     return {**given, **os.environ, "PYTHONPATH": os.pathsep.join(own)}

@@ -46,14 +46,14 @@ def ensure_compiled(progress: Progress | None = None, *, ring: int = 64) -> bool
     with open(folder / "spuvm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [bits for bits in wanted if not marks[bits].exists()]
-        _compile(missing, progress or (lambda done, total: None))
+        _compile(missing, progress or (lambda done, total: None), lock.fileno())
         for bits in missing:
             marks[bits].touch()
     return bool(missing)
 
 
-def _compile(rings: Sequence[int], progress: Progress) -> None:
-    parts = min(processors(), MOST_PROCESSES)
+def _compile(rings: Sequence[int], progress: Progress, lock: int) -> None:
+    parts = min(processors(), MOST_PROCESSES) if sys.executable else 1
     total = sum(len(part) for part in shares(rings, 1))
     if parts == 1 or total == 0:
         compile_share(rings, 0, 1, lambda done: progress(done, total))
@@ -66,7 +66,10 @@ def _compile(rings: Sequence[int], progress: Progress) -> None:
     reader, writer = os.pipe()
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(part)], stdin=subprocess.DEVNULL, stdout=writer
+            [sys.executable, "-c", code, str(part)],
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            pass_fds=(lock,),  # theirs too: nobody else begins before the last one has ended
         )
         for part in range(parts)
     ]

@@ -2,15 +2,17 @@
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numba
+import pytest
 from cases import RECORDS, RINGS, variants
 
-from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, wide
-from spuvm.kernels.warm import samples
+from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, warm, wide
+from spuvm.kernels.warm import samples, shares
 
 ROOT = Path(__file__).parents[2]
 MODULES = (arith, bits, fixed, halves, matmul, scaling, tables, wide)
@@ -101,3 +103,29 @@ def test_runs_use_nothing_else() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     used = {(name, signature) for name, signature in json.loads(done.stdout)}
     assert used - compiled_ahead() == set()
+
+
+def test_a_kernel_is_compiled_in_one_process() -> None:
+    """Two would number its dtypes in one file of the cache alike."""
+    calls = [*samples(), *samples(128)]
+    for parts in (1, 2, 3, 4):
+        parted = shares([64, 128], parts)
+        assert len(parted) == parts
+        assert sum(map(len, parted)) == len(calls)
+        kernels = [{f for f, _ in part} for part in parted]
+        assert sum(map(len, kernels)) == len(set.union(*kernels))
+        assert all(kernels)
+
+
+@pytest.mark.parametrize(("program", "here"), [("true", []), ("false", [0, 1, 2])])
+def test_what_other_processes_did_not_compile_is_compiled_here(
+    program: str, here: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    calls = [(made.append, (0,)), (lambda i: made.append(i), (1,)), (made.append, (2,))]
+    monkeypatch.setattr(warm, "samples", lambda ring: iter(calls))
+    monkeypatch.setattr(warm, "processors", lambda: 2)
+    monkeypatch.setattr(sys, "executable", shutil.which(program))
+    with open(tmp_path / "lock", "w") as lock:
+        warm._compile([64], lambda done, total: None, lock.fileno())
+    assert sorted(made) == here

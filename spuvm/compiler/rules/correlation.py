@@ -19,7 +19,9 @@ from spuvm.compiler.values import Value
 def corrcoef(low: Lowering, jaxpr: Any, args: Sequence[Value]) -> list[Value] | None:
     """The correlations, if the body computes them of whole tables; None for a derivative."""
     avals = [v.aval for v in jaxpr.invars]
-    if len(jaxpr.outvars) != 1 or not 1 <= len(avals) <= 2 or any(a.ndim > 2 for a in avals):
+    if len(jaxpr.outvars) != 1 or not 1 <= len(avals) <= 2:
+        return None
+    if any(a.ndim > 2 or np.dtype(a.dtype).kind not in "iuf" for a in avals):
         return None
     for columns in (False, True):
         form = partial(_of_unit_rows, columns)
