@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Processes that share the tests, file by file; each takes up to 6 GB.
+# Processes that share the tests, file by file; each takes up to 3 GB.
 WORKERS ?= 2
 # pip would compile thousands of modules that nobody imports: each is when it first is.
 export PYTHONDONTWRITEBYTECODE :=

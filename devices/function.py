@@ -94,6 +94,14 @@ class SPUFunction:
         public += [f"kwargs[{name!r}] (static)" for name, _ in named]
         return [*found, *map(_public_argument, public)]
 
+    def unproven(self, *args: Any, **kwargs: Any) -> list[str]:
+        """The lines that make floats of which nothing shows that they stay representable.
+
+        A text each, ``model.py:12 in loss: dot_general, mul``. They are right as long as they do;
+        Config(on_overflow="error") refuses them, sf.assume_range or input_range proves them.
+        """
+        return list(self._look(args, kwargs)[0].unproven)
+
     def lower(self, *args: Any, **kwargs: Any) -> Program:
         """The program; str() of it is its text."""
         return self._look(args, kwargs)[0].program

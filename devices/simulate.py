@@ -131,6 +131,14 @@ class Simulated:
         """Everything that is opened: the results, to the caller, and any deliberate leak."""
         return list(self._look(args, kwargs)[0].disclosures)
 
+    def unproven(self, *args: Any, **kwargs: Any) -> list[str]:
+        """The lines that make floats of which nothing shows that they stay representable.
+
+        A text each, ``model.py:12 in loss: dot_general, mul``. They are right as long as they do;
+        Config(on_overflow="error") refuses them, sf.assume_range or input_range proves them.
+        """
+        return list(self._look(args, kwargs)[0].unproven)
+
     def lower(self, *args: Any, **kwargs: Any) -> Program:
         """The program; str() of it is its text, `.digest` its identity."""
         return self._look(args, kwargs)[0].program

@@ -26,7 +26,7 @@ _DTYPES = {"f": "float", "i": "int", "u": "uint"}
 def explain(
     target: str, specs: Sequence[str], config: sf.Config | None = None, width: int | None = None
 ) -> None:
-    """Print program, cost, openings and range warnings of FILE:FN for arguments like f32[3,4].
+    """Print program, cost, openings, ranges and warnings of FILE:FN for arguments like f32[3,4].
 
     Raises:
         UsageError: a file, function or argument that does not exist or is not understood.
@@ -38,6 +38,7 @@ def explain(
         warnings.simplefilter("always", RangeWarning)
         warnings.simplefilter("always", CostWarning)
         program, cost, opened = f.lower(*args), f.cost(*args), f.disclosures(*args)
+        unproven = f.unproven(*args)
     console = Console(width=width)
     console.print(str(program), markup=False, highlight=False, soft_wrap=True)
     table = Table("instruction", "rounds", "bytes by party", "line", title="Cost")
@@ -51,6 +52,12 @@ def explain(
         array = f"{one.dtype}{list(one.shape)}"
         table.add_row(one.what, one.to, ", ".join(one.origins), array, one.source)
     console.print(table)
+    if unproven:
+        largest = (config or sf.Config()).fxp.max_float
+        table = Table(f"nothing shows that |x| < {largest:g} here", title="Ranges")
+        for line in unproven:
+            table.add_row(line)
+        console.print(table)
     for warning in caught:
         console.print(f"warning: {warning.message}", markup=False)
 

@@ -25,9 +25,12 @@ def test_explain(capsys, monkeypatch):
     assert "program ring=64 frac=18" in out
     assert re.search(r"total\s*│\s*\d+", out)
     assert "output out" in out
+    assert "nothing shows that" in out
     args = ["f32[2,3]", "--ring", "32", "--input-range", "-4", "4"]
     assert cli.main(["explain", f"{FUNCTIONS}:softplus", *args]) == 0
-    assert "ring=32" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "ring=32" in out
+    assert "nothing shows that" not in out
 
 
 def test_explain_says_what_is_wrong(capsys):

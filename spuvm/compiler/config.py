@@ -61,6 +61,7 @@ class Compiled:
     out_specs         (shape, dtype) per output, in the order of the program's outputs.
     warnings          one text per place where a range leaves the representable numbers.
     notes             one text per loop that always runs as often as it ever may.
+    unproven          one text per line with floats that nothing shows to stay representable.
     disclosures       everything that will be opened, outputs included.
     public_arguments  names of the arguments that were taken as public constants.
     constants         public floats in the order in which they met secrets, as float64.
@@ -78,3 +79,4 @@ class Compiled:
     watched: tuple[Watched, ...] = ()
     watched_values: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()

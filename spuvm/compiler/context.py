@@ -89,6 +89,7 @@ class Lowering:
         squares: values that are sums of squares, and roots of them; see rules/squares.py.
         norms: such roots, and of what the squares are.
         answered: of what there are squares whose root or mean was not made of their sum.
+        unproven: what nothing shows to be representable; see overflow.py.
         made: equations of floats by the value they made; see rules/terms.py.
         inverses: reciprocals and inverse roots, as they are made with more bits; see inverses.py.
         grown: values by which those are products of which they have e^x - 1.
@@ -128,6 +129,7 @@ class Lowering:
         self.checked = "wrapping"
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.unproven: list[Any] = []
         self.inputs: list[Type] = []
         self.public: dict[int, Array] = {}
         self.facts: dict[int, Any] = {}

@@ -15,6 +15,7 @@ from spuvm.compiler.config import CompileConfig, Compiled
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.overflow import by_line, unproven
 from spuvm.compiler.passes import PASSES, everywhere
 from spuvm.compiler.rules import missing, terms
 from spuvm.compiler.trace import Traced, trace
@@ -81,6 +82,7 @@ def compile_function(
         watched=watched,
         watched_values=tuple(values),
         notes=tuple(low.notes),
+        unproven=by_line(unproven(low)),
     )
 
 

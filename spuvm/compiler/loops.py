@@ -9,7 +9,7 @@ proves them for itself; otherwise nothing is known of them. Integers are carried
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from spuvm.bytecode.types import Type
 from spuvm.compiler import arith, facts, growth, moments, varying, watching
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.overflow import unproven
 from spuvm.compiler.public import PublicPart, public_part
 from spuvm.compiler.rules.missing import lost
 from spuvm.compiler.rules.terms import doubt, through
@@ -109,6 +110,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     doubt(body.low)
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
     low.notes += [n for n in body.low.notes if n not in low.notes]
+    low.unproven += [replace(one, value=-1) for one in unproven(body.low)]
     made = iter(
         low.builder.loop(
             operands, body.program, low.source,

@@ -1,4 +1,4 @@
-"""on_overflow="error": what is not proven to stay representable is refused, equation by equation.
+"""What is not proven to stay representable: listed line by line, or refused by on_overflow="error".
 
 Warnings come from known ranges alone (Lowering.doubt): where nothing was declared there is nothing
 to warn of. Who asks for errors asks for a proof, so that there a missing range is one.
@@ -7,11 +7,14 @@ to warn of. Who asks for errors asks for a proof, so that there a missing range 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from spuvm.compiler import facts
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.watching import asked_otherwise
 
 # Results may be larger than every operand; the rest shrinks, chooses or saturates.
 _GROWING = """
@@ -43,29 +46,59 @@ def note_saturation(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A float result of a growing primitive that nothing shows to be representable."""
+
+    value: int
+    line: str
+    name: str
+
+
 def prove(low: Lowering, name: str, operands: Sequence[Any], results: Sequence[Any]) -> None:
-    """Nothing, or the error that a float result of a growing primitive has no proven range.
+    """Remember a float result of a growing primitive that has no proven range, or refuse it.
 
     Raises:
         CompileError: on_overflow="error", and nothing shows that the result is representable.
     """
-    if low.config.on_overflow != "error" or low.checked != "float" or name not in GROWING:
+    if low.checked != "float" or name not in GROWING:
         return
-    if name == "mul" and any(_at_most_one(x) for x in operands):
+    doubtful = [r for r in results if isinstance(r, Secret) and _may_leave(low, r.id)]
+    if not doubtful or (name == "mul" and any(_at_most_one(x) for x in operands)):
         return
-    for result in results:
-        if isinstance(result, Secret) and low.type(result.id).kind == "a":
-            if result.id in low.totals:
-                continue
-            t = low.type(result.id)
-            if t.size and (t.bounds is None or _largest(low, result.id) > low.bound):
-                low.doubt(
-                    "nothing proves that a value stays in the representable range",
-                    "no range of the operands is known"
-                    if t.bounds is None
-                    else f"values up to {_largest(low, result.id) / 2.0**low.f:g} are possible",
-                    f"representable is |x| < {low.config.fxp.max_float:g}",
-                )
+    if low.config.on_overflow != "error":
+        low.unproven += [Unproven(facts.root(low, r.id), low.source, name) for r in doubtful]
+        return
+    t = low.type(doubtful[0].id)
+    low.doubt(
+        "nothing proves that a value stays in the representable range",
+        "no range of the operands is known"
+        if t.bounds is None
+        else f"values up to {_largest(low, doubtful[0].id) / 2.0**low.f:g} are possible",
+        f"representable is |x| < {low.config.fxp.max_float:g}",
+    )
+
+
+def _may_leave(low: Lowering, value: int) -> bool:
+    t = low.type(value)
+    if t.kind != "a" or not t.size or value in low.totals:
+        return False
+    return t.bounds is None or _largest(low, value) > low.bound
+
+
+def unproven(low: Lowering) -> list[Unproven]:
+    """What was remembered, but for sums of squares whose root or mean is made in another way."""
+    return [one for one in low.unproven if not asked_otherwise(low, one.value)]
+
+
+def by_line(found: Sequence[Unproven]) -> tuple[str, ...]:
+    """``model.py:12 in loss: dot_general, mul``: a text per line, in the order of the program."""
+    names: dict[str, list[str]] = {}
+    for one in found:
+        line = names.setdefault(one.line or "unknown line", [])
+        if one.name not in line:
+            line.append(one.name)
+    return tuple(f"{line}: {', '.join(all_of_it)}" for line, all_of_it in names.items())
 
 
 def _largest(low: Lowering, value: int) -> int:

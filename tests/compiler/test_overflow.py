@@ -216,6 +216,26 @@ def test_what_is_proven_without_declarations_passes(fn: Any) -> None:
     strictly(fn, X)
 
 
+def test_lines_of_which_nothing_is_known_are_listed() -> None:
+    """Once per line, also in loops; not what is proven, nor squares whose root is asked for."""
+
+    def fn(x: Any) -> Any:
+        centred = x - x.mean()
+        size = jnp.sqrt(jnp.mean(centred**2))
+        known = jnp.clip(x, -9, 9) ** 3
+        cubes = centred**3 - centred
+        return size, known, cubes, lax.fori_loop(0, 3, lambda i, v: v * v, x)
+
+    first = fn.__code__.co_firstlineno
+    inside = "in test_lines_of_which_nothing_is_known_are_listed.<locals>.fn"
+    assert compile_function(fn, [X], config=configuration(64)).unproven == (
+        f"test_overflow.py:{first + 1} {inside}: reduce_sum, sub",
+        f"test_overflow.py:{first + 4} {inside}: integer_pow, sub",
+        f"test_overflow.py:{first + 5} {inside}.<locals>.<lambda>: mul",
+    )
+    assert compile_function(fn, [within(1)], config=configuration(64)).unproven == ()
+
+
 def dense(x: Any, layers: Any) -> Any:
     for w, b in layers[:-1]:
         x = jax.nn.relu(x @ w + b)
