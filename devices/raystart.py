@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,10 @@ def start_ray(parties: Sequence[str], address: str | None, logs: str = "driver")
         "logging_level": logging.ERROR,
     }
     if address is None:
-        with _environment(_for_processes_of_this_machine()):
+        early, late = script_paths()
+        if late:
+            habits["runtime_env"] = {"worker_process_setup_hook": _setup_hook(late)}
+        with _environment(_for_processes_of_this_machine(early)):
             ray.init(
                 address="local",
                 resources={resource(party): 1.0 for party in parties},
@@ -44,17 +48,34 @@ def start_ray(parties: Sequence[str], address: str | None, logs: str = "driver")
 QUIET_JAX = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "1"}
 
 
-def _for_processes_of_this_machine() -> dict[str, str]:
+def script_paths() -> tuple[list[str], list[str]]:
+    """Where this process finds modules and another Python does not, before its own ones and after.
+
+    What the script inserted comes before the standard library there too; what it appended must not,
+    nor what a site's configuration adds, which the other Python knows by itself.
+    """
+    here = [os.path.abspath(p) for p in sys.path if os.path.exists(p or ".")]
+    library = sysconfig.get_path("stdlib")
+    if not sys.executable or library not in here:
+        return [], here
+    code = "import sys; print(*sys.path, sep=chr(10))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    theirs = {os.path.abspath(p) for p in done.stdout.splitlines() if p}
+    middle = here.index(library)
+    parts = here[:middle], here[middle:]
+    early, late = ([p for p in part if p not in theirs] for part in parts)
+    return early, late
+
+
+def _for_processes_of_this_machine(paths: list[str]) -> dict[str, str]:
     """What a Ray of our own hands on: where the script's modules are, a quiet JAX.
 
     A hook, which running clusters need, makes Ray start each process twice. And it would start one
     per processor ahead, most of them for nothing.
     """
-    theirs = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    paths = [os.path.abspath(p) for p in sys.path if os.path.exists(p or ".")]
-    own = [p for p in paths if not p.startswith(tuple(theirs))]
     given = {**QUIET_JAX, "RAY_prestart_worker_first_driver": "0"}
-    return {**given, **os.environ, "PYTHONPATH": os.pathsep.join(own)}
+    before = [p for p in [os.environ.get("PYTHONPATH", "")] if p]
+    return {**given, **os.environ, "PYTHONPATH": os.pathsep.join([*paths, *before])}
 
 
 @contextmanager
@@ -70,7 +91,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _setup_hook(paths: list[str]) -> Callable[[], None]:
-    """What a worker of a running cluster does first: finds the script's modules, quiets JAX."""
+    """What a process does first: it finds the script's modules, and JAX is quiet."""
     quiet = QUIET_JAX
 
     def setup() -> None:

@@ -12,6 +12,7 @@ import pytest
 import ray
 
 import spuvm as sf
+from spuvm.devices.raystart import script_paths
 from spuvm.devices.session import current
 
 pytestmark = pytest.mark.ray
@@ -56,6 +57,17 @@ def test_saved_shares(ray_spu, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     got = sf.reveal(spu(lambda m: m["w"] * 2)(spu.load(tmp_path / "model")))
     np.testing.assert_allclose(got, [3, -4], atol=1e-4)
+
+
+def test_only_what_was_inserted_comes_before_the_standard_library(tmp_path, monkeypatch):
+    first, last = tmp_path / "first", tmp_path / "last"
+    before = script_paths()
+    for folder in (first, last):
+        folder.mkdir()
+    monkeypatch.setattr(sys, "path", [str(first), *sys.path, str(last), "/nowhere"])
+    early, late = script_paths()
+    assert early == [str(first), *before[0]]
+    assert late == [*before[1], str(last)]
 
 
 def test_what_cannot_be_pickled(ray_session):
