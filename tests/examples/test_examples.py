@@ -1,9 +1,6 @@
-"""The examples, on both backends; one of them as a user runs it."""
+"""The examples, on both backends."""
 
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,21 +58,6 @@ def test_public_counts(session, secure):
 def test_gradient_on_split_data(session, secure):
     ours, plain = load("logistic_gradient")["run"](secure)
     np.testing.assert_allclose(ours, plain, atol=2.0**-12)
-
-
-@pytest.mark.ray
-def test_as_a_script(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "logistic_gradient.py")],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "largest difference" in done.stdout
 
 
 def columns_of_three_parties(folder, scores, epochs):
