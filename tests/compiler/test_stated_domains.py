@@ -42,6 +42,8 @@ FUNCTIONS = {
 }
 
 
+# JAX 0.12 makes the slope of erfcx otherwise: two warnings, of a coefficient and of a range.
+@pytest.mark.filterwarnings("ignore::spuvm.errors.RangeWarning")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_at_the_ends(name: str) -> None:
     fn, ends = FUNCTIONS[name]
