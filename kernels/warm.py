@@ -24,7 +24,7 @@ Call = tuple[Any, tuple[Any, ...]]
 
 RINGS = (np.dtype("<u4"), np.dtype("<u8"))
 WIDE = np.dtype("V16")
-MOST_PROCESSES = 4  # each takes 300 MB
+MOST_PROCESSES = 4
 MODULES = (arith, bits, fixed, halves, matmul, scaling, tables, uint128, wide)
 
 

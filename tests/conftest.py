@@ -1,7 +1,7 @@
 """Hypothesis profiles, test helpers, machines for all tests.
 
 HYPOTHESIS_PROFILE is quick or fuzz; FUZZ_EXAMPLES says how many examples of each property the
-latter draws. Time grows with it: all tests took 27 minutes on 2 busy cores with 25.
+latter draws. Time grows with it: all but Ray's took 27 minutes on 2 busy cores with 25.
 """
 
 import gc
@@ -54,7 +54,7 @@ def frozen() -> Iterator[None]:
 def one_context() -> None:
     """Functions that JAX compiles share a context of MLIR, a hundred each.
 
-    Making one for each takes a quarter of the time, and 2 MB for as long as JAX keeps the function.
+    Making one for each takes a fifth of the time, and 1 MB for as long as JAX keeps the function.
     """
     from jax._src.interpreters import mlir
 

@@ -90,3 +90,12 @@ class Program:
         from spuvm.bytecode.text import to_text
 
         return to_text(self)
+
+
+def live_values(program: Program) -> set[int]:
+    """Ids of what some output depends on."""
+    live = {out.value for out in program.outputs}
+    for instruction in reversed(program.instructions):
+        if not live.isdisjoint(instruction.results):
+            live.update(instruction.args)
+    return live

@@ -68,6 +68,7 @@ def compile_function(
     if watch == "equations":
         tree = jax.tree_util.treedef_tuple((tree, jax.tree.structure(list(values))))
     program = low.builder.build()
+    doubtful = by_line(unproven(low, program))
     for run_pass in PASSES:
         program = everywhere(run_pass, program)
     program = with_origins(verify(program))
@@ -82,7 +83,7 @@ def compile_function(
         watched=watched,
         watched_values=tuple(values),
         notes=tuple(low.notes),
-        unproven=by_line(unproven(low)),
+        unproven=doubtful,
     )
 
 

@@ -110,7 +110,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     doubt(body.low)
     low.warnings += [w for w in body.low.warnings if w not in low.warnings]
     low.notes += [n for n in body.low.notes if n not in low.notes]
-    low.unproven += [replace(one, value=-1) for one in unproven(body.low)]
+    low.unproven += [replace(u, value=None) for u in unproven(body.low, body.program)]
     made = iter(
         low.builder.loop(
             operands, body.program, low.source,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from spuvm.bytecode.program import Program, live_values
 from spuvm.compiler import facts
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.watching import asked_otherwise
 
 # Results may be larger than every operand; the rest shrinks, chooses or saturates.
 _GROWING = """
@@ -48,9 +48,12 @@ def note_saturation(
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """A float result of a growing primitive that nothing shows to be representable."""
+    """A float result of a growing primitive that nothing shows to be representable.
 
-    value: int
+    `value` is None for one inside of a loop.
+    """
+
+    value: int | None
     line: str
     name: str
 
@@ -86,9 +89,10 @@ def _may_leave(low: Lowering, value: int) -> bool:
     return t.bounds is None or _largest(low, value) > low.bound
 
 
-def unproven(low: Lowering) -> list[Unproven]:
-    """What was remembered, but for sums of squares whose root or mean is made in another way."""
-    return [one for one in low.unproven if not asked_otherwise(low, one.value)]
+def unproven(low: Lowering, program: Program) -> list[Unproven]:
+    """What was remembered and is computed: of what is made in another way nothing depends on it."""
+    live = live_values(program)
+    return [one for one in low.unproven if one.value is None or one.value in live]
 
 
 def by_line(found: Sequence[Unproven]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
-from spuvm.bytecode.program import Instruction, Program
+from spuvm.bytecode.program import Instruction, Program, live_values
 from spuvm.bytecode.types import Type
 from spuvm.compiler.rebuild import Rebuild, Rewrite
 
@@ -28,15 +28,11 @@ def everywhere(run_pass: Pass, program: Program) -> Program:
 
 def dce(program: Program) -> Program:
     """Leave out what no output depends on, constants included; join equal instructions."""
-    live = {out.value for out in program.outputs}
-    kept: list[Instruction] = []
-    for instruction in reversed(program.instructions):
-        if not live.isdisjoint(instruction.results):
-            kept.append(instruction)
-            live.update(instruction.args)
+    live = live_values(program)
+    kept = tuple(i for i in program.instructions if not live.isdisjoint(i.results))
     types = program.types
     if len(kept) < len(program.instructions):
-        program = replace(program, instructions=tuple(kept[::-1]))
+        program = replace(program, instructions=kept)
     return Rebuild(program, types).run(lambda r, i: None)
 
 

@@ -24,12 +24,6 @@ def values_of(watched: Iterable[Watched]) -> dict[int, np.dtype[Any]]:
     }
 
 
-def asked_otherwise(low: Lowering, value: int) -> bool:
-    """Whether a value is a sum of squares of which another sum was made for who asked for it."""
-    known = low.squares.get(value)
-    return known is not None and all(root(low, t.source) in low.answered for t in known.terms)
-
-
 def leave_out_squares(low: Lowering) -> None:
     """Watch no equation with a sum of squares whose root or mean was made in another way.
 
@@ -37,7 +31,8 @@ def leave_out_squares(low: Lowering) -> None:
     """
 
     def asked(value: Any) -> bool:
-        return isinstance(value, Secret) and asked_otherwise(low, root(low, value.id))
+        known = low.squares.get(root(low, value.id)) if isinstance(value, Secret) else None
+        return known is not None and all(root(low, t.source) in low.answered for t in known.terms)
 
     if low.watched is not None:
         low.watched = [w for w in low.watched if not any(map(asked, (*w.operands, *w.results)))]

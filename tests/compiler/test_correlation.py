@@ -40,6 +40,13 @@ def test_every_magnitude(name, bits):
         np.testing.assert_allclose(got, theirs(x.astype("float64")), atol=tolerance)
 
 
+def test_columns_of_a_long_table():
+    """Of which the correlations of the rows would not fit in memory."""
+    x = np.random.default_rng(0).normal(size=(200_000, 2)).astype("float32")
+    got = simulate(lambda x: jnp.corrcoef(x, rowvar=False)).lower(x)
+    assert got.types[got.outputs[0].value].shape == (2, 2)
+
+
 def test_integers():
     x = np.random.default_rng(0).integers(-128, 128, (3, 20))
     got = simulate(jnp.corrcoef)(x.astype("int8"))

@@ -223,17 +223,26 @@ def test_lines_of_which_nothing_is_known_are_listed() -> None:
         centred = x - x.mean()
         size = jnp.sqrt(jnp.mean(centred**2))
         known = jnp.clip(x, -9, 9) ** 3
-        cubes = centred**3 - centred
-        return size, known, cubes, lax.fori_loop(0, 3, lambda i, v: v * v, x)
+        product = centred * x - centred
+        return size, known, product, lax.fori_loop(0, 3, lambda i, v: v * v, x)
 
     first = fn.__code__.co_firstlineno
     inside = "in test_lines_of_which_nothing_is_known_are_listed.<locals>.fn"
     assert compile_function(fn, [X], config=configuration(64)).unproven == (
         f"test_overflow.py:{first + 1} {inside}: reduce_sum, sub",
-        f"test_overflow.py:{first + 4} {inside}: integer_pow, sub",
+        f"test_overflow.py:{first + 4} {inside}: mul, sub",
         f"test_overflow.py:{first + 5} {inside}.<locals>.<lambda>: mul",
     )
     assert compile_function(fn, [within(1)], config=configuration(64)).unproven == ()
+
+
+def test_a_sum_of_squares_that_is_a_result_too_is_listed() -> None:
+    def both(x: Any) -> Any:
+        total = jnp.sum(x**2)
+        return total, jnp.sqrt(total)
+
+    (line,) = compile_function(both, [X], config=configuration(64)).unproven
+    assert line.endswith(": integer_pow, reduce_sum")
 
 
 def dense(x: Any, layers: Any) -> Any:

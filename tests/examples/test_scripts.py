@@ -15,6 +15,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_as_a_script(ray_started, monkeypatch, capsys):
     path = EXAMPLES / "logistic_gradient.py"
     monkeypatch.setattr(sys, "argv", [str(path)])
-    runpy.run_path(str(path), run_name="__main__")
-    sf.shutdown()
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        sf.shutdown()
     assert "largest difference" in capsys.readouterr().out
