@@ -54,7 +54,7 @@ def known(
     made = expm.backward(low, out, jaxpr, consts, args)
     if made is not None:
         return made
-    if name == "corrcoef" and not consts:
+    if name == "corrcoef" and not consts and _numpy_name(jaxpr) == name:
         return correlation.corrcoef(low, jaxpr, args)
     special = _special(jaxpr)
     if special == "sinc":
@@ -265,10 +265,15 @@ def _rising(low: Lowering, o: Out, jaxpr: Any, args: Sequence[Value]) -> list[Va
 _NUMPY = r"(\w+) at .*jax._src.numpy.(?:ufuncs|lax_numpy)\.py"
 
 
+def _numpy_name(jaxpr: Any) -> str | None:
+    """The name of the function of jax.numpy whose body it is, or whose derivative's."""
+    m = re.match(_NUMPY, jaxpr.debug_info.func_src_info)
+    return m[1] if m else None
+
+
 def _is_jax_own(jaxpr: Any, name: str) -> bool:
     """Whether the body is what JAX makes of its own function of this name, also inside of vmap."""
-    m = re.match(_NUMPY, jaxpr.debug_info.func_src_info)
-    if m is None or m[1] != name:
+    if _numpy_name(jaxpr) != name:
         return False
     if name == "gcd":  # of integers there is no derivative; its loop is another one inside of vmap
         return True
