@@ -158,7 +158,7 @@ class Server:
         ranges = self._flat_ranges()
         start = time.perf_counter()
         dealt = [
-            io.deal(self._fxp.encode(x, input_range=r), self._ring)
+            io.deal(self._fxp.encoding(x, input_range=r), self._ring)
             for x, r in zip(self._leaves, ranges, strict=True)
         ]
         made = time.perf_counter()

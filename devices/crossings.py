@@ -71,7 +71,7 @@ class Dealer:
         for path, leaf in paths:
             name = self.what + jax.tree_util.keystr(path)
             array, spec = as_array(leaf, name, self.widest)
-            encoded = self.fxp.encode(array, name=name, input_range=self.input_range)
+            encoded = self.fxp.encoding(array, name=name, input_range=self.input_range)
             width = 1 if spec.dtype == "bool" else 0
             for mine, one in zip(
                 pieces, deal(encoded, self.fxp.ring, width=width, owner=self.rank), strict=True

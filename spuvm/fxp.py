@@ -59,6 +59,26 @@ class Fxp:
             ValueRangeError: NaN, infinity, a float or integer out of range (the message names the
                 array and counts the elements, and shows no value).
         """
+        made = self.encoding(values, name=name, input_range=input_range)
+        if not isinstance(made, Encoding):
+            return made
+        out = self.ring.empty(made.size)
+        made.write(slice(0, made.size), out)
+        made.check()
+        return elements(out.reshape(made.shape))
+
+    def encoding(
+        self,
+        values: npt.ArrayLike,
+        *,
+        name: str = "value",
+        input_range: tuple[float, float] | None = None,
+    ) -> RingArray | Encoding:
+        """What `encode` gives, floats still to be encoded: for who needs them a piece at a time.
+
+        Raises:
+            ValueRangeError: as `encode`; what is wrong with floats only `Encoding.check` tells.
+        """
         x = np.asarray(values)
         if x.dtype == np.bool_:
             return np.asarray(x, order="C").view(np.uint8) & np.uint8(1)
@@ -77,42 +97,7 @@ class Fxp:
                 f"{name}: cannot share values of dtype {x.dtype}",
                 expected="bool, an integer type or a float type",
             )
-        return self._encode_floats(x, name, input_range)
-
-    def _encode_floats(
-        self, x: npt.NDArray[Any], name: str, input_range: tuple[float, float] | None
-    ) -> RingArray:
-        # Only owners encode: who just compiles does not load the kernels.
-        from spuvm.kernels.fixed import encode_floats, encode_wide
-
-        native = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
-        flat = np.require(native, requirements=["C", "W"]).reshape(-1)
-        out = np.empty(flat.size, self.ring.dtype)
-        signed, run = out, encode_wide
-        if self.ring.bits < 128:
-            signed, run = self.ring.signed(out), encode_floats
-        lo, hi = input_range if input_range is not None else (-np.inf, np.inf)
-        scale = float(1 << self.frac_bits)
-        limit = (self.ring.bound - 0.5) / scale  # what is not rounded up to the bound itself
-        strange, large, outside = run(flat, scale, limit, float(lo), float(hi), signed)
-        if strange:
-            raise ValueRangeError(
-                f"{name}: elements are NaN or infinite",
-                got=f"{strange} of {x.size} elements",
-                expected="finite numbers; the ring cannot represent NaN or infinity",
-                next="clean the data at its owner (numpy.nan_to_num, or drop the rows)",
-            )
-        if large:
-            raise ValueRangeError(
-                f"{name}: elements are out of range",
-                got=f"{large} of {x.size} elements",
-                expected=f"|x| < {self.max_float:g} for ring={self.ring.bits}, "
-                f"frac_bits={self.frac_bits}",
-                next="scale the data, or take fewer fraction bits",
-            )
-        if outside:
-            _raise_outside(outside, x.size, (lo, hi), name)
-        return elements(out.reshape(x.shape))
+        return Encoding(self, x, name, input_range)
 
     def decode(self, encoded: RingArray, dtype: str, frac: int) -> npt.NDArray[Any]:
         """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype."""
@@ -131,6 +116,63 @@ class Fxp:
         else:
             decode_floats(self.ring.signed(flat), 2.0**-frac, out)
         return out.reshape(encoded.shape).astype(target, copy=False)
+
+
+class Encoding:
+    """Floats on their way to ring elements; each is written once, then `check` says what was wrong.
+
+    What cannot be encoded is written as 0, so that a piece at a time needs no look at the whole.
+    """
+
+    def __init__(
+        self, fxp: Fxp, x: npt.NDArray[Any], name: str, input_range: tuple[float, float] | None
+    ) -> None:
+        native = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+        self._flat = np.require(native, requirements=["C", "W"]).reshape(-1)
+        self._fxp, self._name = fxp, name
+        self._range = input_range if input_range is not None else (-np.inf, np.inf)
+        self._strange = self._large = self._outside = 0
+        self.shape, self.size, self.dtype = x.shape, x.size, fxp.ring.dtype
+
+    def write(self, s: slice, out: RingArray) -> None:
+        """Encode the elements `s`, in order of the array, into the flat `out`."""
+        # Only owners encode: who just compiles does not load the kernels.
+        from spuvm.kernels.fixed import encode_floats, encode_wide
+
+        ring = self._fxp.ring
+        signed, run = (out, encode_wide) if ring.bits == 128 else (ring.signed(out), encode_floats)
+        scale = float(1 << self._fxp.frac_bits)
+        limit = (ring.bound - 0.5) / scale  # what is not rounded up to the bound itself
+        lo, hi = map(float, self._range)
+        strange, large, outside = run(self._flat[s], scale, limit, lo, hi, signed)
+        self._strange += strange
+        self._large += large
+        self._outside += outside
+
+    def check(self) -> None:
+        """Refuse if anything written so far could not be encoded.
+
+        Raises:
+            ValueRangeError: NaN, infinity or out of range; the text shows no value.
+        """
+        fxp, name, size = self._fxp, self._name, self.size
+        if self._strange:
+            raise ValueRangeError(
+                f"{name}: elements are NaN or infinite",
+                got=f"{self._strange} of {size} elements",
+                expected="finite numbers; the ring cannot represent NaN or infinity",
+                next="clean the data at its owner (numpy.nan_to_num, or drop the rows)",
+            )
+        if self._large:
+            raise ValueRangeError(
+                f"{name}: elements are out of range",
+                got=f"{self._large} of {size} elements",
+                expected=f"|x| < {fxp.max_float:g} for ring={fxp.ring.bits}, "
+                f"frac_bits={fxp.frac_bits}",
+                next="scale the data, or take fewer fraction bits",
+            )
+        if self._outside:
+            _raise_outside(self._outside, size, self._range, name)
 
 
 def _refuse_outside(

@@ -18,11 +18,22 @@ from typing import Any
 import numpy as np
 
 from spuvm.errors import ChannelError, UsageError
+from spuvm.fxp import Encoding
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.fixed import subtract_masks
 from spuvm.protocol.aby3.lazy import HeldShare, Source, Store
 from spuvm.protocol.aby3.prss import Stream, expand
-from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, Share, flat, pieces
+from spuvm.protocol.aby3.share import (
+    PIECE,
+    Array,
+    AShare,
+    BShare,
+    Reader,
+    Share,
+    flat,
+    pieces,
+    reader,
+)
 from spuvm.protocol.base import Party
 from spuvm.ring import Ring
 from spuvm.wide import cast, elements, empty, zeros
@@ -104,12 +115,13 @@ def form_of(
 
 
 def deal(
-    encoded: Array, ring: Ring, *, width: int = 0, owner: int | None = None
+    encoded: Array | Encoding, ring: Ring, *, width: int = 0, owner: int | None = None
 ) -> tuple[Dealt, Dealt, Dealt]:
     """Split encoded values into what each of the three parties gets.
 
     Args:
-        encoded: ring elements (width 0), or unsigned integers of any dtype, below 2^width.
+        encoded: ring elements (width 0), floats that become some on the way, or unsigned integers
+            of any dtype, below 2^width.
         owner: rank of the owner when it is one of the three parties, else None.
 
     Sends: 16 bytes per seed and holder, and the full component to its holders (once when the owner
@@ -118,19 +130,20 @@ def deal(
     Raises:
         UsageError: another dtype, a width or owner that does not exist, or bits above the width
             (they would travel without a mask).
+        ValueRangeError: floats that cannot be encoded.
     """
     _check_dealing(encoded, ring, width, owner)
-    values = flat(encoded)
-    if width:
-        values = cast(values, small_dtype(width))
-    dtype, size = values.dtype, values.size
     seeded, full = _SPLIT[owner]
     seeds = {c: os.urandom(SEED_BYTES) for c in seeded}
-    if width:
-        masks = [expand(seed, dtype, size) for seed in seeds.values()]
+    if isinstance(encoded, Encoding):
+        rest = masked(_encoded(encoded), encoded.size, encoded.dtype, list(seeds.values()))
+        encoded.check()
+    elif width:
+        values = cast(flat(encoded), small_dtype(width))
+        masks = [expand(seed, values.dtype, values.size) for seed in seeds.values()]
         rest = values ^ (reduce(operator.xor, masks) & ((1 << width) - 1))
     else:
-        rest = masked(np.require(values, requirements="W"), list(seeds.values()))
+        rest = masked(reader(encoded), encoded.size, encoded.dtype, list(seeds.values()))
     dealt = []
     for rank in range(3):
         held = (rank, (rank + 1) % 3)
@@ -138,7 +151,7 @@ def deal(
             Dealt(
                 rank,
                 encoded.shape,
-                dtype.str,
+                rest.dtype.str,
                 width,
                 {c: s for c, s in seeds.items() if c in held},
                 {full: np.asarray(rest)} if full in held else {},
@@ -156,26 +169,29 @@ _SPLIT: dict[int | None, tuple[tuple[int, ...], int]] = {
 }
 
 
-def _check_dealing(encoded: Array, ring: Ring, width: int, owner: int | None) -> None:
+def _check_dealing(encoded: Array | Encoding, ring: Ring, width: int, owner: int | None) -> None:
     if owner not in _SPLIT or not 0 <= width <= ring.bits:
         raise UsageError(
             "cannot deal so",
             got=f"owner={owner!r}, width={width!r}",
             expected=f"owner 0, 1, 2 or None, width 0 to {ring.bits}",
         )
-    if encoded.dtype.kind not in "uV" if width else encoded.dtype != ring.dtype:
+    if isinstance(encoded, Encoding):
+        fits = not width and encoded.dtype == ring.dtype
+    else:
+        fits = encoded.dtype.kind in "uV" if width else encoded.dtype == ring.dtype
+    if not fits:
         raise UsageError(
             "cannot deal values that are not encoded",
             got=str(encoded.dtype),
             expected="unsigned integers" if width else str(ring.dtype),
         )
-    if width and (elements(encoded) >> width).any():
+    if width and not isinstance(encoded, Encoding) and (elements(encoded) >> width).any():
         raise UsageError(f"values to deal as {width} bits have more than {width} bits")
 
 
-def masked(values: Array, seeds: Sequence[bytes]) -> Array:
+def masked(read: Reader, size: int, dtype: np.dtype[Any], seeds: Sequence[bytes]) -> Array:
     """values - expand(seed) - ..., for one seed or two, piece by piece; flat."""
-    size, dtype = values.size, values.dtype
     out, nothing = empty(size, dtype), zeros(min(size, PIECE), dtype)
     buffers = [empty(min(size, PIECE), dtype) for _ in seeds]
     streams = [Stream(seed) for seed in seeds]
@@ -185,8 +201,20 @@ def masked(values: Array, seeds: Sequence[bytes]) -> Array:
         for stream, mask in zip(streams, masks, strict=True):
             stream.fill(memoryview(mask).cast("B"), s.start * dtype.itemsize // 16)
         first, second = (*masks, nothing[:count])[:2]
-        subtract_masks(values[s], first, second, out[s])
+        subtract_masks(read(s), first, second, out[s])
     return out
+
+
+def _encoded(encoding: Encoding) -> Reader:
+    """Pieces of floats as ring elements, each valid until the next one is read."""
+    buffer = empty(min(encoding.size, PIECE), encoding.dtype)
+
+    def read(s: slice) -> Array:
+        piece = buffer[: s.stop - s.start]
+        encoding.write(s, piece)
+        return piece
+
+    return read
 
 
 def accept(dealt: Dealt) -> AShare | BShare:
