@@ -8,29 +8,48 @@ import numpy as np
 
 from spuvm.kernels.jit import kernel
 
+_BLOCK = 1024
+_ONE_AND_A_HALF = 1.5 * 2.0**52
+_ITS_BITS = 0x4338000000000000
+
 
 @kernel
 def encode_floats(x: Any, scale: Any, limit: Any, lo: Any, hi: Any, out: Any) -> Any:
     """out = round(x * scale) as signed integers, ties to even, where x is usable.
 
     Returns counts: (NaN or infinite, |x| >= limit, outside lo..hi); such elements encode to 0.
+
+    Most processors convert one float at a time to 64 bits. A float below 2^51 in size that is added
+    to 1.5 * 2^52 is rounded so, and the sum's bits are those of the integer and of the constant.
     """
     strange = 0
     large = 0
     outside = 0
-    for i in range(out.size):
-        v = np.float64(x[i])
-        fine = abs(v) < limit  # false for NaN
-        inside = (v >= lo) & (v <= hi)
-        good = fine & inside
-        out[i] = np.int64(np.rint((v if good else 0.0) * scale))
-        if not good:
-            if not np.isfinite(v):
-                strange += 1
-            elif not fine:
-                large += 1
-            else:
-                outside += 1
+    for start in range(0, out.size, _BLOCK):
+        part = x[start : start + _BLOCK]
+        made = out[start : start + _BLOCK]
+        simple = True
+        for i in range(made.size):
+            v = np.float64(part[i])
+            simple &= (abs(v) < limit) & (v >= lo) & (v <= hi) & (abs(v) * scale < 2.0**51)
+        if simple:
+            for i in range(made.size):
+                rounded = np.float64(np.float64(part[i]) * scale + _ONE_AND_A_HALF)
+                made[i] = rounded.view(np.int64) - np.int64(_ITS_BITS)
+            continue
+        for i in range(made.size):
+            v = np.float64(part[i])
+            fine = abs(v) < limit  # false for NaN
+            inside = (v >= lo) & (v <= hi)
+            good = fine & inside
+            made[i] = np.int64(np.rint((v if good else 0.0) * scale))
+            if not good:
+                if not np.isfinite(v):
+                    strange += 1
+                elif not fine:
+                    large += 1
+                else:
+                    outside += 1
     return strange, large, outside
 
 

@@ -202,7 +202,7 @@ class Machine:
             return pack_bits(part & 1)
         if isinstance(value, BShare):
             return np.asarray(part & ((1 << value.width) - 1))
-        return np.asarray(part.astype(small_dtype(bits)))
+        return np.asanyarray(part.astype(small_dtype(bits), copy=False))
 
     def describe(self, name: str) -> tuple[tuple[int, ...], int]:
         """(shape, width) of a value; width 0 for arithmetic shares."""

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spuvm.errors import ValueRangeError
@@ -25,6 +25,19 @@ def test_round_half_even(bits: int, values: list[float]) -> None:
         back = np.empty(x.size, np.float64)
         decode_floats(out, 2.0**-8, back)
         assert back.tolist() == [v / 256 for v in out.tolist()]
+
+
+@given(st.lists(st.floats(-(2.0**43), 2.0**43) | st.floats(-4, 4), min_size=1, max_size=9))
+@example([2.0**33, -(2.0**33), 2.0**33 - 2.0**-19, 2.0**-19, -(2.0**-19), 3 * 2.0**-19])
+def test_floats_of_every_size_in_blocks_of_both_kinds(values: list[float]) -> None:
+    """From 2^51 on rounding takes another way, for the block of such a float."""
+    for dtype in (np.float32, np.float64):
+        x = np.full(3000, 0.25, dtype)
+        for place in (0, 1500, 3000):
+            x[max(place - len(values), 0) :][: len(values)] = values
+        out = np.empty(x.size, np.int64)
+        assert encode_floats(x, 2.0**18, 2.0**44, -np.inf, np.inf, out) == (0, 0, 0)
+        assert out.tolist() == [round(Fraction(float(v)) * 2**18) for v in x]
 
 
 def test_counts() -> None:

@@ -8,8 +8,10 @@ from parties import RANKS, arrays_of, check_replicated, share, value_of
 from uniformity import View, findings, sign_columns
 
 from spuvm.bytecode.types import Type
-from spuvm.errors import UsageError
+from spuvm.errors import UsageError, ValueRangeError
+from spuvm.fxp import DEFAULT_FRAC_BITS, Fxp
 from spuvm.protocol.aby3.io import accept, deal, reconstruct, share_bytes
+from spuvm.protocol.aby3.share import PIECE
 from spuvm.ring import Ring
 from spuvm.vm.cost import share_cost
 from spuvm.wide import cast, elements
@@ -44,6 +46,26 @@ def test_round_trip_and_bytes(bits: int, width: int, owner: int | None) -> None:
         assert sent == share_bytes(x.size, ring, width=width, owner=owner)
         kind = Type("b", shape, 0, width) if width else Type("a", shape)
         assert str(sent) in share_cost(kind, ring, owner=owner).what
+
+
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_floats_are_encoded_on_the_way(bits: int) -> None:
+    """The same values as of what is encoded first, and the same refusals."""
+    fxp = Fxp(Ring(bits), DEFAULT_FRAC_BITS[bits])
+    rng = np.random.default_rng(0)
+    for shape in ((), (0,), (3, 5), (2 * PIECE + 3, 2)):
+        x = rng.normal(size=shape)
+        for owner in OWNERS:
+            shares = [accept(d) for d in deal(fxp.encoding(x), fxp.ring, owner=owner)]
+            assert shares[0].shape == shape
+            assert np.array_equal(value_of(shares), fxp.encode(x))
+    for wrong, why in ((np.nan, "NaN"), (fxp.max_float, "out of range"), (9.0, "declared range")):
+        bad = rng.uniform(-1, 1, 2 * PIECE + 3)
+        bad[[0, -1]] = wrong
+        for make in (fxp.encoding, fxp.encode):
+            with pytest.raises(ValueRangeError, match=why) as caught:
+                deal(make(bad, name="x", input_range=(-8, 8)), fxp.ring)
+            assert f"2 of {bad.size} elements" in str(caught.value)
 
 
 @pytest.mark.parametrize("owner", OWNERS)

@@ -1,12 +1,14 @@
 """Shares that are made on demand: the same components as those that are made at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from parties import RANKS, share, value_of
 
-from spuvm.protocol.aby3.lazy import HeldShare, JoinedShare, Store, sum_of_seeds
+from spuvm.protocol.aby3.io import accept, deal
+from spuvm.protocol.aby3.lazy import HeldShare, JoinedShare, Store, expanded
 from spuvm.protocol.aby3.local import concat, reshape
 from spuvm.protocol.aby3.product import LONG_ROW, matrix
 from spuvm.protocol.aby3.prss import expand
@@ -28,26 +30,57 @@ def plain(shares: list[Any]) -> list[AShare]:
 
 
 @pytest.mark.parametrize("bits", RINGS)
-def test_a_sum_of_seeds_is_the_sum_of_what_they_expand_to(bits: int) -> None:
-    dtype, seeds = Ring(bits).dtype, (b"a" * 16, b"b" * 16)
-    for size in (0, 1, 3, PIECE, 2 * PIECE + 5):
-        first, second = (expand(seed, dtype, size) for seed in seeds)
-        assert np.array_equal(sum_of_seeds(*seeds, dtype, size), first + second)
+def test_pieces_of_a_sum_of_seeds(bits: int) -> None:
+    dtype, seeds, size = Ring(bits).dtype, (b"a" * 16, b"b" * 16), 101
+    first, second = (expand(seed, dtype, size) for seed in seeds)
+    for s in (slice(0, size), slice(0, 0), slice(7, 9), slice(33, 33), slice(94, size)):
+        assert np.array_equal(expanded(seeds, dtype)(s), (first + second)[s])
+        assert np.array_equal(expanded(seeds[:1], dtype)(s), first[s])
 
 
 @pytest.mark.parametrize("owner", OWNERS)
 @pytest.mark.parametrize("bits", RINGS)
 def test_dealt_in_pieces_and_summed_in_pieces(bits: int, owner: int | None) -> None:
+    """However often and in which order it is read, before it is kept and after."""
     ring = Ring(bits)
     x = values(ring, PIECE + 7)
-    shares = share(x, ring, 0, owner)
-    for rank, s in zip(RANKS, shares, strict=True):
+    dealt = deal(x, ring, owner=owner)
+    steps = (slice(0, PIECE), slice(PIECE - 3, PIECE + 7), slice(1, 6))
+
+    def check(reads: Sequence[Any], wanted: Sequence[Any]) -> None:
+        for s in steps:
+            for read, want in zip(reads, wanted, strict=True):
+                assert np.array_equal(read(s), want[s])
+
+    for rank, one in zip(RANKS, dealt, strict=True):
+        whole, s = accept(one), accept(one)
         assert isinstance(s, HeldShare)
-        total = sum(s.summands()[1:], s.summands()[0])
-        assert len(s.summands()) == (1 if (owner, rank) in ((None, 0), (0, 2)) else 2)
-        assert np.array_equal(total, s.x0 + s.x1)
-        assert np.array_equal(reshape(Party(rank, ring, None), s, shape=(1, x.size)).x1[0], s.x1)
-    assert np.array_equal(value_of(shares), x)
+        x0, x1 = whole.x0, whole.x1
+        single = (owner, rank) in ((None, 0), (0, 2))
+        assert len(s.summands()) == (1 if single else 2)
+        for _ in range(3):
+            check(s.summands(), [x0 + x1] if single else [x0, x1])
+            check(s.readers(), [x0, x1])
+            check([s.sum_reader()], [x0 + x1])
+        assert np.array_equal(s.total(), x0 + x1)
+        assert np.array_equal(s.x0, x0)
+        assert np.array_equal(s.x1, x1)
+        check([*s.readers(), s.sum_reader()], [x0, x1, x0 + x1])
+        assert np.array_equal(reshape(Party(rank, ring, None), s, shape=(1, x.size)).x1[0], x1)
+    assert np.array_equal(value_of([accept(d) for d in dealt]), x)
+
+
+def test_what_is_read_once_is_not_kept() -> None:
+    size, dtype = 4 * PIECE, np.dtype("<u8")
+    store = Store((b"a" * 16, b"b" * 16), dtype, size)
+    held = HeldShare(store, (size,), dtype)
+    for share_of in (held.sum_reader, lambda: held.readers()[0], lambda: held.readers()[1]):
+        kept = []
+        for _ in range(3):
+            read = share_of()
+            pieces = [read(slice(i, i + PIECE)) for i in (0, PIECE)]
+            kept.append(all(piece.base is not None and piece.base.size >= size for piece in pieces))
+        assert kept == [False, True, True]
 
 
 def test_a_held_share_shows_nothing() -> None:

@@ -58,14 +58,19 @@ class _Lazy(AShare):
 
 
 class Store(Redacted):
-    """The two components that a party was dealt, flat, and what has been made of them so far."""
+    """The two components that a party was dealt, flat, and what has been made of them so far.
 
-    __slots__ = ("_dtype", "_size", "_sources", "_sum")
+    A pass over a seed makes its elements a piece at a time and keeps none: that takes less time
+    than writing a large array to new memory. What is passed over a second time is kept.
+    """
+
+    __slots__ = ("_dtype", "_passed", "_size", "_sources", "_sum")
 
     def __init__(self, sources: tuple[Source, Source], dtype: np.dtype[np.generic], size: int):
         self._sources = list(sources)
         self._dtype, self._size = dtype, size
         self._sum: Array | None = None
+        self._passed: set[int | None] = set()  # components, None for their sum
 
     def __repr__(self) -> str:
         return f"Store(size={self._size}, dtype={self._dtype}, redacted)"
@@ -80,28 +85,68 @@ class Store(Redacted):
         self._sources[which] = source
         return source
 
-    def summands(self) -> list[Array]:
-        """Arrays that add up to the sum of both components: one where both are still seeds."""
-        first, second = self._sources
-        if self._sum is None and isinstance(first, bytes) and isinstance(second, bytes):
-            self._sum = sum_of_seeds(first, second, self._dtype, self._size)
+    def reader(self, which: int) -> Reader:
+        """Pieces of a component."""
+        source = self._sources[which]
+        if isinstance(source, bytes):
+            return self._pass(which, (source,))
+        return self.component(which).__getitem__
+
+    def summands(self) -> list[Reader]:
+        """Pieces of what adds up to the sum of both components: one where both are still seeds."""
+        seeds = self._seeds()
         if self._sum is not None:
-            return [self._sum]
-        return [self.component(0), self.component(1)]
+            return [self._sum.__getitem__]
+        return [self._pass(None, seeds)] if seeds else [self.reader(0), self.reader(1)]
+
+    def total(self) -> Array:
+        """The sum of both components; made once where both are still seeds."""
+        seeds = self._seeds()
+        if self._sum is None and not seeds:
+            return np.asanyarray(self.component(0) + self.component(1))
+        if self._sum is None:
+            self._sum, read = empty(self._size, self._dtype), expanded(seeds, self._dtype)
+            for s in pieces(self._size):
+                self._sum[s] = read(s)
+        return self._sum
+
+    def _seeds(self) -> tuple[bytes, ...]:
+        """Both seeds while there are two."""
+        seeds = tuple(source for source in self._sources if isinstance(source, bytes))
+        return seeds if len(seeds) == 2 else ()
+
+    def _pass(self, what: int | None, seeds: tuple[bytes, ...]) -> Reader:
+        """A reader that decides at its first piece whether the elements are kept."""
+        read: Reader | None = None
+
+        def piece(s: slice) -> Array:
+            nonlocal read
+            if read is None:
+                once = what not in self._passed and self._size > PIECE
+                self._passed.add(what)
+                kept = None if once else self.total() if what is None else self.component(what)
+                read = expanded(seeds, self._dtype) if kept is None else kept.__getitem__
+            return read(s)
+
+        return piece
 
 
-def sum_of_seeds(first: bytes, second: bytes, dtype: np.dtype[np.generic], size: int) -> Array:
-    """expand(first) + expand(second), made piece by piece: only the sum is ever stored."""
-    out, piece = empty(size, dtype), empty(min(size, PIECE), dtype)
-    streams = Stream(first), Stream(second)
-    for s in pieces(size):
-        target = out[s]
-        other = piece[: target.size]
-        place = s.start * dtype.itemsize // 16
-        for stream, into in zip(streams, (target, other), strict=True):
-            stream.fill(memoryview(into).cast("B"), place)
-        target += other
-    return out
+def expanded(seeds: Sequence[bytes], dtype: np.dtype[np.generic]) -> Reader:
+    """Pieces of the sum of what seeds expand to; nothing is stored."""
+    streams = [Stream(seed) for seed in seeds]
+    in_a_block = 16 // dtype.itemsize
+
+    def piece(s: slice) -> Array:
+        block, before = divmod(s.start, in_a_block)
+        total = empty(s.stop - s.start + before, dtype)
+        streams[0].fill(memoryview(total).cast("B"), block)
+        for stream in streams[1:]:
+            more = empty(total.size, dtype)
+            stream.fill(memoryview(more).cast("B"), block)
+            total += more
+        return total[before:]
+
+    return piece
 
 
 class HeldShare(_Lazy):
@@ -116,16 +161,18 @@ class HeldShare(_Lazy):
     def component(self, which: int) -> Array:
         return self._store.component(which)
 
-    def summands(self) -> list[Array]:
+    def readers(self) -> tuple[Reader, Reader]:
+        return self._store.reader(0), self._store.reader(1)
+
+    def summands(self) -> list[Reader]:
         return self._store.summands()
 
     def total(self) -> Array:
-        first, *rest = self.summands()
-        return (first + rest[0] if rest else first).reshape(self._shape)
+        return self._store.total().reshape(self._shape)
 
     def sum_reader(self) -> Reader:
         first, *rest = self.summands()
-        return (lambda s: first[s] + rest[0][s]) if rest else first.__getitem__
+        return (lambda s: first(s) + rest[0](s)) if rest else first
 
     def reshaped(self, shape: tuple[int, ...]) -> AShare:
         return HeldShare(self._store, shape, self.dtype)

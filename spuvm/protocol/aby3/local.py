@@ -234,27 +234,26 @@ def _combine(arrays: list[Array], coefficients: Array) -> Array:
     # Block by block, so that the accumulator stays in the cache and every operand is read once.
     out = np.empty_like(arrays[0])
     for where in pieces(out.size):
-        out[where] = weighted_sum(arrays, coefficients, where)
+        out[where] = weighted_sum([a[where] for a in arrays], coefficients)
     return out
 
 
-def weighted_sum(arrays: list[Array], coefficients: Array, where: slice) -> Array:
-    """sum c_i x_i over a piece of flat arrays."""
-    out = empty(where.stop - where.start, coefficients.dtype)
-    if len(arrays) < 8:
+def weighted_sum(parts: list[Array], coefficients: Array) -> Array:
+    """sum c_i x_i over a piece of each x, flat."""
+    out = empty(parts[0].size, coefficients.dtype)
+    if len(parts) < 8:
         begun = 1
-        arith.scale(arrays[0][where], coefficients[:1], out)
+        arith.scale(parts[0], coefficients[:1], out)
     else:
         begun = 8
         combine: Callable[..., None] = arith.combine8
-        combine(*(a[where] for a in arrays[:8]), coefficients[:8], out)
-    accumulate(arrays[begun:], coefficients[begun:], out, where)
+        combine(*parts[:8], coefficients[:8], out)
+    accumulate(parts[begun:], coefficients[begun:], out)
     return out
 
 
-def accumulate(arrays: list[Array], coefficients: Array, out: Array, where: slice) -> None:
-    """out += sum c_i x_i over a piece of flat arrays; `out` is of the piece's size."""
-    parts = [a[where] for a in arrays]
+def accumulate(parts: list[Array], coefficients: Array, out: Array) -> None:
+    """out += sum c_i x_i over a piece of each x, flat."""
     begun = 0
     for count, add in _SUMS:
         while len(parts) - begun >= count:

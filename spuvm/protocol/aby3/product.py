@@ -12,7 +12,7 @@ from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.local import accumulate
-from spuvm.protocol.aby3.share import Array, AShare, flat, pieces
+from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (
     Accumulate,
@@ -150,19 +150,19 @@ def weighted_rows(rank: int, weights: AShare, rows: list[AShare]) -> Accumulate:
     P0 needs the rows' sums of both components only, and the rows need not lie in one array.
     """
     w0, w1 = weights.flat()
-    arrays: list[Array] = []
+    readers: list[Reader] = []
     factors: list[Array] = []
     for k, row in enumerate(rows):
         a, b = w0[k : k + 1], w1[k : k + 1]
         if rank == 0:
-            parts = list(row.summands())
+            parts = row.summands()
             factors += [a + b] * len(parts)
         else:
-            parts = list(row.flat())
+            parts = row.readers()
             factors += [b, a + b] if rank == 1 else [b, a]
-        arrays += parts
+        readers += parts
     table = np.concatenate(factors)
-    return lambda out, s: accumulate(arrays, table, out, s)
+    return lambda out, s: accumulate([read(s) for read in readers], table, out)
 
 
 def _product(

@@ -83,9 +83,9 @@ class AShare(Redacted):
         """Pieces of both components."""
         return reader(self.x0), reader(self.x1)
 
-    def summands(self) -> Sequence[Array]:
-        """Flat arrays that add up to x0 + x1."""
-        return self.flat()
+    def summands(self) -> Sequence[Reader]:
+        """Pieces of what adds up to x0 + x1."""
+        return self.readers()
 
     def total(self) -> Array:
         """x0 + x1."""
@@ -190,6 +190,6 @@ def in_a_row(parts: Sequence[tuple[int, Reader]]) -> Reader:
     return piece
 
 
-def pieces(size: int) -> list[slice]:
+def pieces(size: int, length: int = PIECE) -> list[slice]:
     """Flat ranges small enough that all arrays of a step stay in the cache."""
-    return [slice(i, min(size, i + PIECE)) for i in range(0, size, PIECE)]
+    return [slice(i, min(size, i + length)) for i in range(0, size, length)]

@@ -23,7 +23,7 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.local import public_factors, weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
-from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, in_a_row, pieces, reader
+from spuvm.protocol.aby3.share import Array, AShare, Reader, in_a_row, pieces, reader
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
@@ -178,14 +178,14 @@ def _sum_split(p: Party, xs: Sequence[AShare], coefficients: tuple[int, ...]) ->
     """Pieces of what trunc_a starts from, of a public combination."""
     if p.rank == 0:
         parts = [x.summands() for x in xs]
-        arrays = [a for part in parts for a in part]
-        if len(arrays) != len(coefficients):
+        readers = [read for part in parts for read in part]
+        if len(readers) != len(coefficients):
             each = zip(coefficients, parts, strict=True)
             coefficients = tuple(c for c, part in each for _ in part)
     else:
-        arrays = [flat(x.x1 if p.rank == 1 else x.x0) for x in xs]
+        readers = [x.readers()[1 if p.rank == 1 else 0] for x in xs]
     table = public_factors(p.ring, coefficients)
-    return lambda s: weighted_sum(arrays, table, s)
+    return lambda s: weighted_sum([read(s) for read in readers], table)
 
 
 def _scale_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
