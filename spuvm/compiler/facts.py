@@ -93,11 +93,11 @@ class ScaledExponential:
 class BesselResidual:
     """What bessel_jn keeps for the way back: its operand.
 
-    ways_back: order and steps by the body, as text, of the call that needs it.
+    ways_back: how bessel_jn was called, by the body, as text, of the call that needs it.
     """
 
     source: int
-    ways_back: dict[str, tuple[int, int]]
+    ways_back: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

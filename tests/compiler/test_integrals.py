@@ -6,7 +6,7 @@ Their accuracy over the whole domain is in test_functions_accuracy.py.
 from __future__ import annotations
 
 import warnings
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -51,13 +51,36 @@ def test_bessel_functions_of_all_orders(order: int, ring: int) -> None:
     assert warnings == ()
 
 
-def test_bessel_functions_of_a_matrix_but_not_under_vmap() -> None:
-    x = POINTS[:6].reshape(2, 3)
-    (got,), _ = run(partial(js.bessel_jn, v=2, n_iter=40), x)
-    assert np.abs(got - [exact.jv(n, x.astype(np.float64)) for n in range(3)]).max() < 1e-4
-    for fn in (jax.vmap(partial(js.bessel_jn, v=2)), jax.jacfwd(partial(js.bessel_jn, v=2))):
-        with pytest.raises(CompileError, match="bessel_jn inside of vmap"):
-            run(fn, x)
+def of_three_orders(x: Any) -> Any:
+    return js.bessel_jn(x, v=2, n_iter=40)
+
+
+@pytest.mark.parametrize("maps", [0, 1, 2])
+@pytest.mark.parametrize("columns", [2, 3])
+def test_bessel_functions_of_a_matrix_and_under_vmap(maps: int, columns: int) -> None:
+    """Also where an axis of the matrix is as long as that of the orders."""
+    fn = of_three_orders
+    for _ in range(maps):
+        fn = jax.vmap(fn)
+    x = POINTS[: 3 * columns].reshape(3, columns)
+    (got,), warnings = run(fn, x)
+    want = np.stack([exact.jv(n, x.astype(np.float64)) for n in range(3)], maps)
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() < 1e-4
+    assert warnings == ()
+
+
+@pytest.mark.parametrize("size", [(), (3,), (5,)])
+def test_slopes_of_bessel_functions_by_forward_mode(size: tuple[int, ...]) -> None:
+    x = POINTS[: int(np.prod(size))].reshape(size)
+    fn = jax.jacfwd(of_three_orders)
+    (got,), _ = run(fn, x)
+    slopes = np.stack([exact.jvp(n, x.astype(np.float64)) for n in range(3)])
+    want = slopes[..., None] * np.eye(*size) if size else slopes
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() < 1e-4
+    with pytest.raises(CompileError, match="derivative of bessel_jn has no form"):
+        run(jax.jacfwd(fn), x)
 
 
 @pytest.mark.parametrize("name", ["erfcx", "dawsn", "fresnel", "sici"])
