@@ -102,10 +102,11 @@ class Lowering:
             representable; "wrapping" for integers and inside numeric algorithms.
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
         spent: operands of the equation being lowered that no other equation takes.
-        averaged: whether all that happens to the sum being lowered is a division; see means.py.
+        divisor: what the sum being lowered is divided by at least, 0 if it is used otherwise.
         vague: roots of values of which nothing was declared, which bounds them all the same.
         saturated: results that operands of known ranges can bring to the largest number.
-        totals: sums that were divided by 2^s: s, and how large they may be before.
+        totals: sums that were divided by 2^s: s, how large they may be before, and whether the
+            ranges of the summands say so.
         least: squares of residuals below that end an iterative solver, 0 outside of one.
         watched: equations in the order they were lowered, None where nobody asked for them.
         trips: iterations of the loops around, outermost first.
@@ -154,11 +155,11 @@ class Lowering:
         self._draws = count(1)
         self.watched: list[Watched] | None = None
         self.spent: set[int] = set()
-        self.averaged = False
+        self.divisor = 0.0
         self.least = 0.0
         self.vague: set[int] = set()
         self.saturated: set[int] = set()
-        self.totals: dict[int, tuple[int, int]] = {}
+        self.totals: dict[int, tuple[int, int, bool]] = {}
 
     def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
         """The lowering of a loop's body: a program of its own."""

@@ -49,7 +49,7 @@ def lower_jaxpr(
     users = means.users_of_sums(needed, jaxpr.outvars)
     for eqn in needed:
         operands = [read(a) for a in eqn.invars]
-        low.averaged = means.only_divided(eqn.outvars[0], users, env)
+        low.divisor = means.divisor(eqn.outvars[0], users, env)
         low.spent = {
             x.id
             for a, x in zip(eqn.invars, operands, strict=True)

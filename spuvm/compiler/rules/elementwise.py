@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, facts, inverses, moments, order
+from spuvm.compiler import arith, facts, inverses, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.mish import mish
 from spuvm.compiler.numeric.sigmoid import silu, silu_bend
@@ -136,7 +136,9 @@ def _mul(low: Lowering, out: list[Out], x: Value, y: Value) -> Secret:
     if kind_of(o.dtype) == "int":
         return Secret(low.emit("mul_ap", a, _ring(low, arith.uniform(c))), o.dtype)
     part = moments.times(low, a, c)
-    made = inverses.scaled(low, a, c, arith.mul_public(low, a, c) if part is None else part)
+    if part is None:
+        part = means.divided(low, a, c) if means.among(low, [x]) else arith.mul_public(low, a, c)
+    made = inverses.scaled(low, a, c, part)
     low.facts.setdefault(facts.root(low, made), facts.Product(a, c))
     return Secret(made, o.dtype)
 

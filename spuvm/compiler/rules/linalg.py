@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith
+from spuvm.compiler import arith, means
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.rules import Out, rule
 from spuvm.compiler.values import Array, Value, as_factor, kind_of, public
@@ -34,7 +34,10 @@ def dot_general(
 
         kind = "b" if kind_of(o.dtype) == "bool" else "a"
         return Secret(zeros(low, o.shape, kind), o.dtype)
-    made = low.reshape(product(low, a, b, inner, kind_of(o.dtype)), o.shape)
+    total = product(low, a, b, inner, kind_of(o.dtype))
+    made = low.reshape(total, o.shape)
+    if total in low.totals:
+        low.totals[made] = low.totals[total]
     if kind_of(o.dtype) == "bool":  # of Booleans: whether any pair is both
         made = low.emit("not_b", low.emit("eqz_a", made, bits=inner.bit_length()))
     return Secret(made, o.dtype)
@@ -64,7 +67,8 @@ def product(low: Lowering, a: int | Array, b: int | Array, inner: int, kind: str
     """[B,M,K] @ [B,K,N] where at least one side is secret (an id)."""
     if isinstance(a, int) and isinstance(b, int):
         if kind == "float":
-            return arith.dot(low, a, b)
+            split = means.split_dot(low, a, b, low.divisor) if low.divisor else None
+            return arith.dot(low, a, b) if split is None else split
         return low.emit("dot_aa", a, b, trunc=0, form="narrow")
     if isinstance(a, int):
         secret, constant = a, np.asarray(b)

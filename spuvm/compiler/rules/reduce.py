@@ -28,8 +28,8 @@ def reduce_sum(low: Lowering, out: list[Out], x: Secret, *, axes: Any, **_: Any)
     count = math.prod(low.shape(value)[a] for a in axes)
     if count == 1 and low.type(value).kind == "a":  # derivatives of broadcasts have such sums
         return Secret(low.reshape(value, o.shape), o.dtype)
-    if low.averaged and kind_of(o.dtype) == "float":
-        total = means.split_sum(low, value, axes, count)
+    if low.divisor and kind_of(o.dtype) == "float":
+        total = means.split_sum(low, value, axes, count, low.divisor)
         if total is not None:
             return Secret(total, o.dtype)
     if low.frac(value) > low.f and low.magnitude(value) * count >= low.bound:
