@@ -306,13 +306,27 @@ def eigh(a: Array, unit: float) -> tuple[Array, Array]:
     return state[2 * k : 2 * k + n, :n], jnp.diagonal(state)[:n]
 
 
-def svd(a: Array, unit: float) -> tuple[Array, Array, Array]:
+MANY = 64  # rows of vectors from which they are not sorted one by one
+TALL = 8  # rows per column from which a QR decomposition first is faster, and more exact
+
+
+def svd(a: Array, unit: float, *, vectors: bool = True) -> tuple[Array, Array, Array]:
     """U [m, n], singular values [n] unsorted, V [n, n] for m >= n: one-sided Jacobi.
 
-    Pairs of columns are rotated until all are orthogonal; their norms are the singular values.
-    Ref: Hestenes 1958; Golub, Van Loan, 8.6.
+    Pairs of columns are rotated until all are orthogonal; their norms are the singular values. Of a
+    tall matrix the columns of R are rotated, as each rotation rounds every row; without `vectors`
+    U is then that of R.
+    Ref: Hestenes 1958; Golub, Van Loan, 8.6; R first: Chan 1982.
     """
     m, n = a.shape
+    if m >= TALL * n:
+        packed, taus = geqrf(a)
+        r = jnp.where(np.tri(n, n, -1, dtype=bool), 0.0, packed[:n]).astype(a.dtype)
+        u, values, v = svd(r, unit)
+        if vectors:
+            full = jnp.concatenate([u, jnp.zeros((m - n, n), a.dtype)])
+            u = _of_length_1(multiplied(packed, taus, full, left=True, transpose=False))
+        return u, values, v
     k = (n + 1) // 2
     a = jnp.pad(a, ((0, 0), (0, 2 * k - n)))
     seats = _round_robin(k)
@@ -332,14 +346,24 @@ def svd(a: Array, unit: float) -> tuple[Array, Array, Array]:
     columns, v = state[:m, :n], state[m : m + n, :n]
     values = jnp.sqrt(jnp.sum(columns * columns, 0))
     # The square of a short column has few digits; that of its direction shows how far it is off.
-    u = columns / values
-    return u * (1.5 - 0.5 * jnp.sum(u * u, 0)), values, v
+    return _of_length_1(columns / values), values, v
+
+
+def _of_length_1(u: Array) -> Array:
+    """Columns that are nearly so: a step of Newton's."""
+    return u * (1.5 - 0.5 * jnp.sum(u * u, 0))
 
 
 def ordered(values: Array, *rows: Array, descending: bool = False) -> tuple[Array, ...]:
     """`values` sorted, and the columns of the matrices in the same order."""
-    flat = [r for matrix in rows for r in matrix]
-    key, *moved = lax.sort((-values if descending else values, *flat), num_keys=1)
+    key = -values if descending else values
+    flat = [r for matrix in rows for r in matrix] if sum(map(len, rows)) < MANY else None
+    if flat is None:  # rows that are not sorted along, but multiplied by the permutation
+        key, order = lax.sort((key, jnp.arange(len(key))), num_keys=1)
+        chosen = (order[None, :] == jnp.arange(len(key))[:, None]).astype(values.dtype)
+        parts = np.cumsum([len(matrix) for matrix in rows[:-1]])
+        return -key if descending else key, *jnp.split(jnp.concatenate(rows) @ chosen, parts)
+    key, *moved = lax.sort((key, *flat), num_keys=1)
     made = [-key if descending else key]
     for matrix in rows:
         made.append(jnp.stack(moved[: len(matrix)]) if len(matrix) else matrix)

@@ -216,7 +216,7 @@ def svd(
 
     def run(a: Any) -> Any:
         wide = a.shape[0] < a.shape[1]
-        u, s, v = matrix.svd(a.T if wide else a, 2.0**-low.f)
+        u, s, v = matrix.svd(a.T if wide else a, 2.0**-low.f, vectors=compute_uv)
         if not compute_uv:
             (s,) = matrix.ordered(s, descending=True)
             return (s[slice(*subset_by_index)] if subset_by_index else s,)
