@@ -17,7 +17,7 @@ from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (
     Accumulate,
     shift_cost,
-    trunc_all,
+    trunc_both,
     truncate_product,
     truncated_product_cost,
 )
@@ -189,18 +189,20 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, split: SplitPro
     """[x], [y] -> [x y / 2^m] whenever the result is representable.
 
     Local:    h = m/2; xh = x / 2^h, xl = x - 2^h xh, the same for y;
-              x y / 2^m = xh yh + (xh yl + xl yh) / 2^h + xl yl / 2^m, the last term is dropped.
+              x y / 2^m = xh yh + (xh yl + xl yh) / 2^h + xl yl / 2^m, the last term is dropped:
+              xl and yl are 0 on average, and independent (trunc_both).
     Sends:    as trunc_a (both operands at once), then truncate_product beside reshare.
     Requires: |x|, |y| < 2^(k-2), |xh yl + xl yh| < 2^(k-2) and |x y| / 2^m < 2^(k-2). For single
               products the second follows from the third while m <= (k-4)/2; for a dot product of K
               terms it holds where the sum of all |x| + |y| is below 2^(k-2) - K 2^(h+1).
-    Error:    less than 2 units, of a dot product K + 1; exact for multiples of 2^h.
+    Error:    less than 2 units, of a dot product K + 1, and about sqrt(K) / 6 as a rule; exact for
+              multiples of 2^h.
     Opens:    nothing of its own.
     Security: as its parts.
     Ref:      schoolbook splitting; parts as cited there.
     """
     half = trunc // 2
-    high = yield from trunc_all(p, (x, y), bits=half)
+    high = yield from trunc_both(p, x, y, bits=half)
     xh = AShare(high.x0[: x.size].reshape(x.shape), high.x1[: x.size].reshape(x.shape))
     yh = AShare(high.x0[x.size :].reshape(y.shape), high.x1[x.size :].reshape(y.shape))
     upper, middle = split(p.rank, x, y, xh, yh, half)

@@ -143,10 +143,27 @@ def trunc_a(p: Party, x: AShare, *, bits: int) -> Steps:
     return (yield from _shift(p, split(p, x), x.shape, bits))
 
 
-def trunc_all(p: Party, xs: Sequence[AShare], *, bits: int) -> Steps:
-    """trunc_a of several shares at once: flat, one after the other."""
-    parts = in_a_row([(x.size, split(p, x)) for x in xs])
-    return (yield from _shift(p, parts, (sum(x.size for x in xs),), bits))
+def trunc_both(p: Party, x: AShare, y: AShare, *, bits: int) -> Steps:
+    """trunc_a of two operands at once, flat, one after the other; what they lose is independent.
+
+    A truncation rounds by the fraction of component 2, up as often as the value asks for. Of x and
+    y = x, as in sums of squares, both would be rounded alike, and products of what they lose would
+    all be positive. So y is shared as (y_0 - r, y_1, y_2 + r), for public r that go round evenly.
+    """
+    read = split(p, y)
+
+    def moved(s: slice) -> Array:
+        part, r = read(s), cast(_around(s, bits), p.ring.dtype)
+        return np.asanyarray(part - r if p.rank == 0 else part + r)
+
+    parts = in_a_row([(x.size, split(p, x)), (y.size, moved)])
+    return (yield from _shift(p, parts, (x.size + y.size,), bits))
+
+
+def _around(s: slice, bits: int) -> Array:
+    """Multiples of the golden ratio modulo 1, with so many bits: every stretch of them is even."""
+    places = np.arange(s.start, s.stop, dtype=np.uint64)
+    return np.asarray((places * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
 
 
 def split(p: Party, x: AShare) -> Reader:
