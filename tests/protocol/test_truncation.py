@@ -138,3 +138,19 @@ def test_rounding_is_independent_between_elements(form: str) -> None:
 def test_sizes_around_pieces(form: str, size: int) -> None:
     x = Ring(64).array(np.arange(size) * 1000 - 500)
     assert set(errors(Ring(64), FORMS[form], x, 4).tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("owner", [None, 0, 1])
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_long_products_of_a_value_with_itself_are_not_biased(bits: int, owner: int | None) -> None:
+    """What both operands lose is independent: of squares it would all be positive, a sixth each."""
+    ring, count, m = Ring(bits), 1 << 14, {32: 8, 64: 18, 128: 26}[bits]
+    rng = np.random.default_rng(bits)
+    whole = rng.integers(-(1 << m - 5), 1 << m - 5, count)
+    x = share(ring.array(whole.astype(object)).reshape(1, 1, count), ring, owner=owner)
+    y = [AShare(s.x0.reshape(1, count, 1), s.x1.reshape(1, count, 1)) for s in x]
+    public = {"trunc": m, "form": "full"}
+    got = value_of(lockstep(ring, interactive("dot_aa"), [x, y], public).results)
+    want = int(sum(int(v) * int(v) for v in whole)) >> m
+    off = int(ring.signed(got).reshape(-1)[0]) - want
+    assert abs(off) < np.sqrt(count)  # 6 standard deviations
