@@ -125,7 +125,7 @@ def _reflected(a: Array, k: int) -> tuple[Array, Array]:
         return a, jnp.zeros((), a.dtype)
     beta, v, tau = _reflector(a[k:, k])
     rest = a[k:, k + 1 :]
-    rest = rest - v[:, None] * (tau * (v @ rest))[None, :]
+    rest = rest - (tau * v)[:, None] * (v @ rest)[None, :]
     column = jnp.concatenate([beta[None], v[1:]])[:, None]
     lower = jnp.concatenate([a[k:, :k], column, rest], 1)
     return jnp.concatenate([a[:k], lower], 0), tau
@@ -183,7 +183,7 @@ def householder_product(a: Array, taus: Array) -> Array:
         v = jnp.concatenate([jnp.ones((1,), a.dtype), a[k + 1 :, k]])
         v = assume_range(v, -1.5, 1.5)
         rest = assume_range(q[k:, k:], -1.5, 1.5)
-        rest = rest - v[:, None] * (taus[k] * (v @ rest))[None, :]
+        rest = rest - (taus[k] * v)[:, None] * (v @ rest)[None, :]
         right = jnp.concatenate([q[:k, k:], rest], 0)
         q = jnp.concatenate([q[:, :k], right], 1)
     return q
@@ -218,7 +218,7 @@ def multiplied(a: Array, taus: Array, c: Array, *, left: bool, transpose: bool) 
     for k in places if transpose else reversed(places):
         v = jnp.concatenate([jnp.ones((1,), a.dtype), a[k + 1 :, k]])
         v = assume_range(v, -1.5, 1.5)
-        rest = c[k:] - v[:, None] * (taus[k] * (v @ c[k:]))[None, :]
+        rest = c[k:] - (taus[k] * v)[:, None] * (v @ c[k:])[None, :]
         c = jnp.concatenate([c[:k], rest], 0)
     return c
 
@@ -325,7 +325,7 @@ def svd(a: Array, unit: float, *, vectors: bool = True) -> tuple[Array, Array, A
         u, values, v = svd(r, unit)
         if vectors:
             full = jnp.concatenate([u, jnp.zeros((m - n, n), a.dtype)])
-            u = multiplied(packed, taus, full, left=True, transpose=False)
+            u = _of_length_1(multiplied(packed, taus, full, left=True, transpose=False))
         return u, values, v
     k = (n + 1) // 2
     a = jnp.pad(a, ((0, 0), (0, 2 * k - n)))

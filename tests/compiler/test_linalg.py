@@ -239,4 +239,4 @@ def test_tall_matrices(name):
     y = np.float32(a @ [1, 0.5, 0.25] + rng.normal(0, 0.1, rows))
     for got, want in zip(*run(TALL[name], [a, y], 64), strict=True):
         assert (np.abs(got - want) <= 2.0**-12 * np.maximum(1, np.abs(want))).all()
-    assert len(compiled_for(TALL[name], [a, y]).program.instructions) < 2000
+    assert len(compiled_for(TALL[name], [a, y]).program.instructions) < 4000
