@@ -119,7 +119,7 @@ def _doubtful(low: Lowering, x: int, y: int, terms: int, surplus: int) -> None:
     Where nothing is known of an operand that is no reason for a warning, but for an error.
     """
     limit = low.bound - (terms << surplus // 2 + 1)
-    known = all(low.magnitude(v) < low.bound - (low.bound >> 6) for v in (x, y))
+    known = all(low.magnitude(v) < low.full for v in (x, y))
     if (low.magnitude(x) + low.magnitude(y)) * terms < limit:
         return
     if known or low.config.on_overflow == "error":

@@ -103,7 +103,8 @@ class Lowering:
         lines: whose line an instruction counts to: its "own" or, see one_line, the "outer" one.
         spent: operands of the equation being lowered that no other equation takes.
         divisor: what the sum being lowered is divided by at least, 0 if it is used otherwise.
-        vague: roots of values of which nothing was declared, which bounds them all the same.
+        vague: roots, parts and multiples of values of which nothing was declared, which bounds them
+            all the same.
         saturated: results that operands of known ranges can bring to the largest number.
         totals: sums that were divided by 2^s: s, how large they may be before, and whether the
             ranges of the summands say so.
@@ -190,6 +191,11 @@ class Lowering:
     def frac(self, value: int) -> int:
         """Fraction bits of a value id."""
         return self.builder.type(value).frac
+
+    @property
+    def full(self) -> int:
+        """Bounds from here on are only what is representable."""
+        return self.bound - (self.bound >> 6)
 
     def magnitude(self, value: int) -> int:
         """Largest |encoded value|; the bound of representable values where nothing is known."""
@@ -279,10 +285,9 @@ class Lowering:
 
     def _guard(self, op: str, args: Sequence[int], attrs: dict[str, Any], made: int) -> None:
         types = [self.type(a) for a in args]
-        full = self.bound - (self.bound >> 6)
         if any(
             t.kind == "a"
-            and self._undeclared(a, full >> max(0, self.f - t.frac))  # cut before a product
+            and self.undeclared(a, self.full >> max(0, self.f - t.frac))  # cut before a product
             for a, t in zip(args, types, strict=True)
         ):
             return  # nothing was declared: nothing is known to leave it
@@ -300,7 +305,7 @@ class Lowering:
             f"representable is |x| < {limit:g}",
         )
 
-    def _undeclared(self, value: int, full: int) -> bool:
+    def undeclared(self, value: int, full: int) -> bool:
         """Whether the bounds of `value`, from `full` on, are only what is representable."""
         if self.magnitude(value) >= full:
             return not self._moved(value, self.saturated)

@@ -104,7 +104,7 @@ def times(low: Lowering, x: int, y: int) -> int:
         return arith.mul(low, x, y)
     factors = sorted((large, inverse.make(frac)))
     made = low.emit("mul_aa", *factors, trunc=surplus, form="full")
-    if low.magnitude(value) < low.bound - (low.bound >> 6):
+    if low.magnitude(value) < low.full:
         return made
     most = low.bound - 1  # saturated it may be anything, as if nothing had been declared
     return arith.retype(low, made, low.f, -most, most)

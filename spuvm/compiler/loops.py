@@ -174,7 +174,7 @@ def _grow_together(
             made = attempt(tried, "guess").made
         except CompileError:
             return [None for _ in loose]
-        return [made[k].bounds for k in loose]
+        return [b if (b := made[k].bounds) and _size(b) < low.full else None for k in loose]
 
     sizes = growth.joint(starts, image, spec.length, low.bound, 1 << low.f)
     low.unbounded.update(before[0])
@@ -233,9 +233,12 @@ class _Guess:
                 return _join((-size, size), self.start)
         return None
 
-    def line(self) -> tuple[float, float] | None:
-        """(a, b) where an iteration made a * size + b of a size in the trials, if they show it."""
-        sizes = [(_size(x), _size(y)) for x, y in self.tried if x and y]
+    def line(self, full: int) -> tuple[float, float] | None:
+        """(a, b) where an iteration made a * size + b of a size in the trials, if they show it.
+
+        Sizes from `full` on are those of what nothing was declared of.
+        """
+        sizes = [(_size(x), _size(y)) for x, y in self.tried if x and y and _size(y) < full]
         if not sizes:
             return None
         (x0, y0), (x1, y1) = sizes[0], sizes[-1]
@@ -284,8 +287,8 @@ def _settle(
                     settled and not guess.probing and guess.bounds is None and bounds[k] is None
                 )
                 if guess.bounds is None and not guess.probing:
-                    low.lines_of[key, k] = guess.line()
-                    low.unbounded[key, k] = _grown(guess.start, guess.line(), spec.length)
+                    line = low.lines_of[key, k] = guess.line(low.full)
+                    low.unbounded[key, k] = _grown(guess.start, line, spec.length)
         if settled:
             if low.config.on_overflow == "error" and not last:
                 return attempt(bounds, "final")  # raises with the line of what is not proven
@@ -322,8 +325,11 @@ def _lower_body(
 ) -> _Body:
     body = low.body(spec.length, on_overflow="warn" if strict == "guess" else None)
 
-    def parameter(t: Type, dtype: np.dtype[Any]) -> Secret:
-        return Secret(body.input(t, ""), dtype)
+    def parameter(t: Type, dtype: np.dtype[Any], outside: int | None = None) -> Secret:
+        made = body.input(t, "")
+        if outside is not None and low.undeclared(outside, low.full):
+            body.vague.add(made)
+        return Secret(made, dtype)
 
     own = body.input(Type("p", (), 0, 0, 0, spec.length - 1), "")
     outer = [body.input(low.type(i), "") for i in low.numbers]
@@ -332,7 +338,7 @@ def _lower_body(
     consts: list[Value] = []
     for value in spec.consts:
         if isinstance(value, Secret):
-            held = parameter(low.type(value.id), value.dtype)
+            held = parameter(low.type(value.id), value.dtype, value.id)
             if value.id in low.public:
                 body.public[held.id] = low.public[value.id]
             consts.append(held)
@@ -352,7 +358,7 @@ def _lower_body(
     for j, value in enumerate(spec.xs):
         if isinstance(value, Secret):
             t = low.type(value.id)
-            xs.append(parameter(t.with_(shape=t.shape[1:]), value.dtype))
+            xs.append(parameter(t.with_(shape=t.shape[1:]), value.dtype, value.id))
         else:
             xs.append(part.xs[j])
     results = lower_closed(body, spec.body, [*consts, *carry, *xs])

@@ -114,6 +114,7 @@ def _equation(low: Lowering, eqn: Any, operands: list[Value], debug_info: Any) -
             terms.note(low, eqn.primitive.name, operands, eqn.params, results[0])
             squares.note(low, eqn.primitive.name, out[0], operands, eqn.params, results[0])
         overflow.note_saturation(low, eqn.primitive.name, operands, results)
+        overflow.note_vague(low, eqn.primitive.name, operands, results)
         overflow.prove(low, eqn.primitive.name, operands, results)
         inside = low.watched is not None and len(low.watched) > seen
         other = inside or means.among(low, [*operands, *results]) or refined(low, results)

@@ -15,6 +15,7 @@ import numpy as np
 from spuvm.bytecode.program import Program, live_values
 from spuvm.compiler import facts
 from spuvm.compiler.context import Lowering, Secret
+from spuvm.compiler.values import int_bounds
 
 # Results may be larger than every operand; the rest shrinks, chooses or saturates.
 _GROWING = """
@@ -25,6 +26,9 @@ select_and_scatter_add
 GROWING = frozenset(_GROWING.split())
 
 
+LOGARITHMS = {"log": 0, "log1p": -1}
+SCALING = frozenset(["mul", "div", "square", "integer_pow", "pow", "dot_general"])
+FOLLOWING = SCALING | set("add sub neg abs max min reduce_max reduce_min reduce_sum".split())
 GROW = frozenset(["exp", "exp2", "expm1", "sinh", "cosh", "pow"])
 
 
@@ -38,12 +42,43 @@ def note_saturation(
     """
     if name not in GROW or low.checked != "float":
         return
-    full = low.bound - (low.bound >> 6)
     secrets = [x.id for x in operands if isinstance(x, Secret)]
-    if all(low.magnitude(v) < full for v in secrets):
+    if not any(low.undeclared(v, low.full) for v in secrets):
         low.saturated.update(
-            r.id for r in results if isinstance(r, Secret) and low.magnitude(r.id) >= full
+            r.id for r in results if isinstance(r, Secret) and low.magnitude(r.id) >= low.full
         )
+
+
+def note_vague(low: Lowering, name: str, operands: Sequence[Any], results: Sequence[Any]) -> None:
+    """Remember what has bounds although nothing was declared: they say no more than that.
+
+    As |x| / 127 for an x without a range (a minimum with 5 is smaller, and known), a float of any
+    int32, and logarithms where 0 is possible, which nobody expects that they are met.
+    """
+    secrets = [v for v in operands if isinstance(v, Secret)]
+    made = [r.id for r in results if isinstance(r, Secret)]
+    if name in LOGARITHMS:
+        bounds = low.type(secrets[0].id).bounds
+        least = LOGARITHMS[name] << low.frac(secrets[0].id)
+        if bounds is None or bounds[0] <= least:
+            low.vague.update(made)
+    elif name == "convert_element_type":
+        if results[0].dtype.kind == "f" and _any_integer(low, secrets[0]):
+            low.vague.update(made)
+    elif name in FOLLOWING:
+        of = operands[:1] if name in ("div", "pow") else operands
+        ids = [v.id for v in of if isinstance(v, Secret)]
+        sizes = [low.magnitude(v) for v in ids if low.undeclared(v, low.full)]
+        if sizes:
+            low.vague.update(v for v in made if name in SCALING or low.magnitude(v) >= min(sizes))
+
+
+def _any_integer(low: Lowering, x: Secret) -> bool:
+    """Whether `x` is of 32 bits or more, of which no range is known."""
+    if x.dtype.kind not in "iu" or x.dtype.itemsize < 4:
+        return False
+    bounds, (lo, hi) = low.type(x.id).bounds, int_bounds(x.dtype)
+    return bounds is None or (bounds[0] <= lo and bounds[1] >= hi)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,23 @@ def test_a_proof_needs_ranges(fn: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fn", "spec"),
+    [
+        (lambda x: jnp.abs(x).max() / 127 * 1e6 * jnp.clip(jnp.round(x), -99, 99), X),
+        (lambda x: jnp.std(jnp.diff(jnp.log(x))), X),
+        (lambda n: ((jax.nn.sigmoid(n * 1.0) - n) ** 2).mean(), N),
+        (lambda n: (n[0] * n[1] - n[1] * n[2]) / 2.0 * (n**2.0), N),
+        (lambda x: lax.scan(lambda c, v: (c + 0.1 * v, v), 1.0, jnp.maximum(x, 0)), X),
+        (lambda x: lax.scan(lambda c, v: (v + jnp.minimum(c, 9.0), c), 1.0, jnp.abs(x)), X),
+        (lambda x: lax.fori_loop(0, 9, lambda i, c: c * 0.5 + jnp.abs(x) / 127 * 1e5, x * 0), X),
+    ],
+)
+def test_bounds_that_nobody_declared_are_no_reason_for_warnings(fn: Any, spec: Any) -> None:
+    """|x| / 127, logarithms that reach that of 0, floats of any int32, sums of such in loops."""
+    assert warnings_of(fn, spec) == ()
+
+
+@pytest.mark.parametrize(
     "fn",
     [
         lambda x: x * 0.3,

@@ -46,7 +46,7 @@ def sqrt(low: Lowering, x: int) -> int:
         limit = math.isqrt((low.bound if top is None else max(top, 0)) << low.f) + 1
         slack = (limit >> low.f // 2) + 2
         made = low.narrowed(made, 0, (limit + slack) << max(0, low.f - low.frac(x)) // 2)
-        if low.magnitude(x) >= low.bound - (low.bound >> 6):
+        if low.magnitude(x) >= low.full:
             low.vague.add(made)
         return facts.mark(low, made, facts.FineRoot()) if fine else made
 

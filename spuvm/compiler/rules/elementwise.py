@@ -239,9 +239,10 @@ def convert(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
         return Secret(as_number(low, x), o.dtype)
     if new == "float":
         largest = (low.bound >> low.f) - 1  # what is larger could not be represented as a float
-        bounds = low.type(x.id).bounds
-        known = bounds not in (None, int_bounds(x.dtype)) or low.config.on_overflow == "error"
-        bounds = bounds or int_bounds(x.dtype)
+        bounds, whole = low.type(x.id).bounds, int_bounds(x.dtype)
+        if bounds is None or bounds[0] < whole[0] or bounds[1] > whole[1]:  # it wraps first
+            bounds = whole
+        known = bounds != whole or low.config.on_overflow == "error"
         if known and max(-bounds[0], bounds[1]) > largest:
             low.doubt(
                 "an integer may leave the representable range of floats",

@@ -241,7 +241,7 @@ def _mean_of(low: Lowering, value: int) -> tuple[int, tuple[int, ...], float] | 
 def wrapping(low: Lowering, x: Secret) -> Squares | None:
     """The sum of squares that `x` is, if nothing proves that it stays in the range."""
     known = of(low, x) if low.lines == "own" else None
-    if known is None or not known.count or low.magnitude(x.id) < low.bound - (low.bound >> 6):
+    if known is None or not known.count or low.magnitude(x.id) < low.full:
         return None
     unit = math.ldexp(known.offset / known.scale, 2 * low.f)
     return known if unit < low.bound >> 4 else None
