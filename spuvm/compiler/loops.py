@@ -174,7 +174,8 @@ def _grow_together(
             made = attempt(tried, "guess").made
         except CompileError:
             return [None for _ in loose]
-        return [b if (b := made[k].bounds) and _size(b) < low.full else None for k in loose]
+        found = [made[k].bounds for k in loose]
+        return [b if _size(b) < low.full else None for b in found]
 
     sizes = growth.joint(starts, image, spec.length, low.bound, 1 << low.f)
     low.unbounded.update(before[0])

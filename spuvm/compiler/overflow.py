@@ -24,11 +24,11 @@ cumsum cumprod scatter-add scatter_add scatter-sub scatter-mul scatter_mul reduc
 select_and_scatter_add
 """
 GROWING = frozenset(_GROWING.split())
-
-
-LOGARITHMS = {"log": 0, "log1p": -1}
-SCALING = frozenset(["mul", "div", "square", "integer_pow", "pow", "dot_general"])
-FOLLOWING = SCALING | set("add sub neg abs max min reduce_max reduce_min reduce_sum".split())
+LOGARITHMS = {"log": 0, "log1p": -1}  # and the operand from which on there is none
+_SCALING = "mul div square integer_pow pow dot_general"
+SCALING = frozenset(_SCALING.split())
+_FOLLOWING = "add sub neg abs max min reduce_max reduce_min reduce_sum"
+FOLLOWING = SCALING.union(_FOLLOWING.split())
 GROW = frozenset(["exp", "exp2", "expm1", "sinh", "cosh", "pow"])
 
 
