@@ -24,6 +24,9 @@ from spuvm.compiler.values import Value, lift
 from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError, SpuvmError, UnsupportedPrimitive
 
+_INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
+FRAMES = 100  # of libraries inside of each other
+
 
 def lower_closed(low: Lowering, closed: Any, args: Sequence[Value]) -> list[Value]:
     """Results of a closed jaxpr on Secret or public arguments."""
@@ -252,9 +255,22 @@ def _broadcast(x: Any, *, shape: Any, broadcast_dimensions: Any, **_: Any) -> An
 
 
 def user_line(eqn: Any) -> str:
-    """``model.py:12 in loss``: the user's line of an equation; "" when unknown."""
-    text = source_info_util.summarize(eqn.source_info)
-    m = re.fullmatch(r"(?:.*[/\\])?([^/\\]*?):(\d+)(?::\d+)?(?: \((.*)\))?", text)
+    """``model.py:12 in loss``: the user's line of an equation; "" when unknown.
+
+    Of what an installed library does, as optax, the line that called it and the one in it:
+    ``train.py:7 in step, through transform.py:283``.
+    """
+    inner = source_info_util.summarize(eqn.source_info)
+    if not _INSTALLED.search(inner):
+        return _short(inner)
+    frames = source_info_util.summarize(eqn.source_info, num_frames=FRAMES).split("\n")
+    own = next((f for f in reversed(frames) if not _INSTALLED.search(f)), inner)
+    place = _short(inner)
+    return place if own is inner else f"{_short(own)}, through {place.split(' in ')[0]}"
+
+
+def _short(frame: str) -> str:
+    m = re.fullmatch(r"(?:.*[/\\])?([^/\\]*?):(\d+)(?::\d+)?(?: \((.*)\))?", frame)
     if m is None:
         return ""
     return f"{m[1]}:{m[2]}" + (f" in {m[3]}" if m[3] else "")

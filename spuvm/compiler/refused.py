@@ -72,6 +72,8 @@ LOOPS = {
     "lax/special.py": "give its parameters as public numbers: then JAX computes it",
     "experimental/ode.py": "take n steps of a fixed length h = t / n: y = jax.lax.fori_loop(0, n, "
     "lambda i, y: y + h * f(y + h / 2 * f(y, i * h), (i + 0.5) * h), y0)",
+    "linesearch.py": "take steps of a fixed length in the place of a search: "
+    "optax.lbfgs(learning_rate=0.5, linesearch=None)",
 }
 """By the file of a while loop that a secret ends."""
 
@@ -85,7 +87,8 @@ def instead_of_call(jaxpr: Any) -> str | None:
 
 
 def instead_of_loop(body: Any) -> str | None:
-    """What to write instead of the function of JAX's that has a loop with this body."""
+    """What to write instead of the installed function that has a loop with this body."""
     source = (body.debug_info.func_src_info or "").replace("\\", "/")
-    return next((text for part, text in LOOPS.items() if f"/jax/{part}" in source
-                 or f"/jax/_src/{part}" in source), None)  # fmt: skip
+    places = ("/jax/", "/jax/_src/", "/optax/_src/")
+    return next((text for part, text in LOOPS.items()
+                 if any(place + part in source for place in places)), None)  # fmt: skip

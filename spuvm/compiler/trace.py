@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,21 +78,66 @@ def trace(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         closed = jax.make_jaxpr(flat)(*shapes)
     except SpuvmError:
         raise
-    except jax.errors.NonConcreteBooleanIndexError as error:
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError, IndexError) as error:
+        instead = _instead(error)
+        if instead is None:
+            raise
         raise CompileError(
-            "a secret mask as an index would decide the shape of the result",
-            got=str(error).split("\n")[0],
-            next="use jnp.where(mask, x, other), x.sum(where=mask), or jnp.nonzero(mask, size=n)",
-        ) from error
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        raise CompileError(
-            "the function needs the value of a secret while it is traced",
-            got=str(error).split("\n")[0],
-            next="use jnp.where or lax.select instead of Python's if, while, int() and bool(); "
-            "pass what decides shapes as a static argument",
+            "a secret mask as an index would decide the shape of the result"
+            if isinstance(error, jax.errors.NonConcreteBooleanIndexError)
+            else "the function needs the value of a secret while it is traced",
+            got=_said(error),
+            next=instead,
         ) from error
     out_tree, out_names = results[-1]
     return Traced(closed, tuple(secrets), out_tree, out_names, tuple(names), _asked_at())
+
+
+def _instead(error: Exception) -> str | None:
+    """What to write where JAX asks for the value of a secret; None where it asks for none."""
+    errors, text = jax.errors, str(error)
+    if isinstance(error, errors.NonConcreteBooleanIndexError):
+        return "use jnp.where(mask, x, other), x.sum(where=mask), or jnp.nonzero(mask, size=n)"
+    if isinstance(error, errors.TracerArrayConversionError):
+        return (
+            "use jax.numpy and jax.scipy in the place of numpy, scipy and what is built on them; "
+            "a table of numpy's that a secret indexes is jnp.asarray(table)[i]"
+        )
+    if isinstance(error, errors.TracerIntegerConversionError):
+        return (
+            "a secret indexes arrays: jnp.asarray(table)[i] in the place of a list; how often a "
+            "loop runs and what decides shapes is public: pass it as a static argument"
+        )
+    if isinstance(error, errors.ConcretizationTypeError) and re.search(
+        r"\b(size|num|length)", text
+    ):
+        return (
+            "say how large the result is at most: jnp.unique(x, size=n), jnp.nonzero(x, size=n), "
+            "jnp.bincount(x, length=n), jnp.repeat(x, k, total_repeat_length=n), "
+            "segment_sum(x, i, num_segments=n)"
+        )
+    if isinstance(error, errors.ConcretizationTypeError):
+        return (
+            "use jnp.where or lax.select instead of Python's if, while, int() and bool(); "
+            "pass what decides shapes as a static argument"
+        )
+    if text.startswith(("Shapes must be 1D", "Slice entries must be static")):
+        return (
+            "pass what decides shapes as a static argument; a piece of a public length at a secret "
+            "place is lax.dynamic_slice(x, (i,), (length,))"
+        )
+    return None
+
+
+def _said(error: Exception) -> str:
+    """What JAX says of the place, without what it says of all places."""
+    lines = str(error).split("\n")
+    own = (
+        []
+        if len(lines) < 2 or lines[1].startswith(("The error occurred", "If using"))
+        else lines[1:2]
+    )
+    return "; ".join([lines[0].removesuffix("."), *own])
 
 
 def _check_result(value: Any, place: str) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as sl
 import jax.scipy.special as js
 import numpy as np
+import optax
 import pytest
 import scipy.linalg as exact
 from jax.experimental.ode import odeint
@@ -162,3 +163,54 @@ def test_samples_of_secret_parameters() -> None:
         assert got.shape == (400, 3)
         assert (np.abs(got.mean(0) - mean) < 5 * np.sqrt(variance / 400)).all()
         assert (np.abs(got.var(0) / variance - 1) < 0.5).all()
+
+
+def test_a_line_search_of_optax() -> None:
+    """The line is the one that called optax; the place in optax is beside it."""
+    x, y = np.float32(RNG.normal(size=(12, 2))), np.float32(RNG.normal(size=12))
+
+    def trained(optimiser: Any) -> Any:
+        def fit(x: Any, y: Any) -> Any:
+            def loss(w: Any) -> Any:
+                return ((x @ w - y) ** 2).mean()
+
+            def step(_: Any, kept: Any) -> Any:
+                w, state = kept
+                value, slope = jax.value_and_grad(loss)(w)
+                change, state = optimiser.update(
+                    slope, state, w, value=value, grad=slope, value_fn=loss
+                )
+                return w + change, state
+
+            start = jnp.zeros(2)
+            return jax.lax.fori_loop(0, 4, step, (start, optimiser.init(start)))[0]
+
+        return fit
+
+    with pytest.raises(CompileError, match=r"test_instead.py:\d+ in .*, through linesearch.py:"):
+        sf.simulate(trained(optax.lbfgs()))(x, y)
+    text = instead(trained(optax.lbfgs()), x, y)
+    fit = trained(executed("import optax", text.split(": ")[1]))
+    assert close(sf.simulate(fit)(x, y), fit(x, y))
+
+
+@pytest.mark.parametrize(
+    ("fn", "found", "text"),
+    [
+        (lambda x: np.sort(x), "__array__", "jax.numpy and jax.scipy in the place of numpy"),
+        (lambda x: np.arange(9)[x], "__array__", "jnp.asarray(table)[i]"),
+        (lambda x: [4, 5, 6][x[0]], "__index__", "jnp.asarray(table)[i] in the place of a list"),
+        (lambda x: jnp.unique(x), "jnp.unique()", "jnp.unique(x, size=n)"),
+        (lambda x: jax.ops.segment_sum(x, x), "num_segments", "num_segments=n"),
+        (lambda x: float(x[0]), "`float`", "int() and bool()"),
+        (lambda x: x if x[0] > 0 else -x, "boolean conversion", "jnp.where"),
+        (lambda x: jnp.zeros(x[0]), "Shapes must be", "static argument"),
+        (lambda x: jnp.arange(9)[: x[0]], "Slice entries", "lax.dynamic_slice"),
+    ],
+)
+def test_the_value_of_a_secret_while_tracing(fn: Any, found: str, text: str) -> None:
+    with pytest.raises(CompileError, match="needs the value of a secret") as caught:
+        sf.simulate(fn)(np.int32([1, 2, 1]))
+    assert found in str(caught.value.got)
+    assert text in str(caught.value.next)
+    assert "test_instead.py:" in str(caught.value.at)
