@@ -105,6 +105,7 @@ class Lowering:
         divisor: what the sum being lowered is divided by at least, 0 if it is used otherwise.
         vague: roots, parts and multiples of values of which nothing was declared, which bounds them
             all the same.
+        distances: absolute values of differences.
         saturated: results that operands of known ranges can bring to the largest number.
         totals: sums that were divided by 2^s: s, how large they may be before, and whether the
             ranges of the summands say so.
@@ -159,6 +160,7 @@ class Lowering:
         self.divisor = 0.0
         self.least = 0.0
         self.vague: set[int] = set()
+        self.distances: set[int] = set()
         self.saturated: set[int] = set()
         self.totals: dict[int, tuple[int, int, bool]] = {}
 

@@ -44,6 +44,7 @@ def lower_jaxpr(
     def read(atom: Any) -> Value:
         return atom.val if isinstance(atom, core.Literal) else env[atom]
 
+    _say_unprinted(low, jaxpr)
     zeros = _zeros(jaxpr)
     env.update({v: np.zeros(v.aval.shape, v.aval.dtype) for v in zeros})
     needed = _needed(jaxpr, zeros)
@@ -61,6 +62,15 @@ def lower_jaxpr(
         results = _equation(low, eqn, operands, jaxpr.debug_info)
         env.update(zip(eqn.outvars, results, strict=True))
     return [read(a) for a in jaxpr.outvars]
+
+
+def _say_unprinted(low: Lowering, jaxpr: Any) -> None:
+    """A warning for what would show values while a program runs, and has no results."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("debug_print", "debug_callback") and low.lines == "own":
+            outer, low.source = low.source, user_line(eqn) or low.source
+            low.warn("nothing is printed: return the value as a result to see it")
+            low.source = outer
 
 
 def _zeros(jaxpr: Any) -> set[Any]:

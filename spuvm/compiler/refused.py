@@ -18,8 +18,9 @@ _WHY = {
     "part of a random generator: keys are public; sf.random draws secret numbers": ""
     "iota_2x32_shape philox2x32 philox4x32 rng_uniform threefry4x32",
     "code outside of JAX would see a secret; return the value as a result instead": "check "
-    "debug_callback debug_print ffi_call io_callback pure_callback call_exported inspect_sharding "
-    "custom_partitioning",
+    "ffi_call io_callback pure_callback call_exported inspect_sharding custom_partitioning",
+    "left out, with a warning; return the value as a result to see it": "debug_callback "
+    "debug_print",
     "sends between devices of one owner; spuvm's three parties are one device": "all_gather "
     "all_gather_done all_gather_invariant all_gather_reduced all_gather_reduced_start "
     "all_gather_start all_to_all all_to_all_done all_to_all_start axis_index pbroadcast_done "

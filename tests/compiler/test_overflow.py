@@ -329,3 +329,25 @@ def test_a_matrix_product_is_right_where_its_parts_fit(most: float) -> None:
     (got,) = decode_all(made, run_plain(made.program, encoded, rng, "off"), config)
     right = np.abs(got - x @ y) <= 2.0**-12 * np.maximum(1, np.abs(x @ y))
     assert right.all() == (made.warnings == ())
+
+
+def test_a_distance_below_a_unit() -> None:
+    """|a - b| < 1e-6, as in dirichlet.logpdf, asks for equal last bits; a guard of |x| does not."""
+    (text,) = warnings_of(lambda x: jnp.abs(x.sum() - 1.0) < 1e-6, X)
+    assert "a distance below 1e-06 is 0" in text
+    (text,) = warnings_of(lambda x: jax.scipy.stats.dirichlet.logpdf(x, jnp.full(3, 2.0)), X)
+    assert "a distance below 1e-06 is 0" in text
+    assert warnings_of(lambda x: jnp.abs(x[1:] - x[:-1]) <= 1e-4, X) == ()
+    assert warnings_of(lambda x: jnp.where(jnp.abs(x) < 1e-8, 1.0, x), X) == ()
+
+
+def test_nothing_is_printed() -> None:
+    """jax.debug.print would show a secret: it is left out, and a warning says so."""
+
+    def fn(x: Any) -> Any:
+        jax.debug.print("{}", x)
+        return lax.fori_loop(0, 3, lambda i, c: c + 1.0, x)
+
+    (text,) = warnings_of(jax.jit(fn), X)
+    assert text.startswith("test_overflow.py:")
+    assert "nothing is printed" in text

@@ -8,7 +8,7 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Choice, Lowering, Secret
-from spuvm.compiler.facts import Limited, Relu
+from spuvm.compiler.facts import Limited, Relu, root
 from spuvm.compiler.numeric.limits import clamped
 from spuvm.compiler.rules import Out, integer, missing, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
@@ -66,6 +66,7 @@ def _less(low: Lowering, out: list[Out], x: Value, y: Value) -> Value:
     if known is not None:
         return known
     if kind_of(_dtype(x, y)) == "float":
+        _doubt_tolerance(low, x, y)
         x, y = _limit(low, x, -1), _limit(low, y, 1)
     a, b, dtype = operands(low, o, x, y)
     return _result(low, o, order.less(low, a, b, dtype))
@@ -84,6 +85,27 @@ def _limit(low: Lowering, x: Value, sign: int) -> Value:
     if not lost.any():
         return x
     return np.where(lost, np.where(wide * sign > 0, sign * 2.0**-low.f, 0.0), wide)
+
+
+def _doubt_tolerance(low: Lowering, x: Value, y: Value) -> None:
+    """Warn of a comparison of |a - b| with a number below a unit: it asks whether they are equal.
+
+    As distributions do, to see whether probabilities add up to 1.
+    """
+    for distance, c in ((x, y), (y, x)):
+        if (
+            low.lines != "own"
+            or not isinstance(distance, Secret)
+            or isinstance(c, Secret | Varying)
+        ):
+            continue
+        most = public(c).astype(np.float64).max(initial=0)
+        if 0 < most < 2.0**-low.f and root(low, distance.id) in low.distances:
+            low.warn(
+                f"with {low.f} fraction bits a distance below {most:g} is 0, so that the last bits "
+                f"decide: compare it with more than {2.0**-low.f:.2g}, or choose a Config with "
+                "more fraction bits (ring=128: up to 40)"
+            )
 
 
 def _is_same(x: Value, y: Value) -> bool:
@@ -380,7 +402,11 @@ def absolute(low: Lowering, out: list[Out], x: Secret, **_: Any) -> Secret:
         if x.dtype.kind == "u":
             return x
         return Secret(order.absolute(low, wrap_int(low, x.id, x.dtype)), x.dtype)
-    return Secret(order.absolute(low, x.id), x.dtype)
+    made = low.builder.instruction(root(low, x.id))
+    result = Secret(order.absolute(low, x.id), x.dtype)
+    if made is not None and made.op.startswith(("add", "sub")):
+        low.distances.add(root(low, result.id))
+    return result
 
 
 @rule("sign")
