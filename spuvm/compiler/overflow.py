@@ -25,10 +25,10 @@ select_and_scatter_add
 """
 GROWING = frozenset(_GROWING.split())
 LOGARITHMS = {"log": 0, "log1p": -1}  # and the operand from which on there is none
-_SCALING = "mul div square integer_pow pow dot_general"
+_SCALING = "mul div square integer_pow pow dot_general add sub reduce_sum cumsum"
 SCALING = frozenset(_SCALING.split())
-_FOLLOWING = "add sub neg abs max min reduce_max reduce_min reduce_sum"
-FOLLOWING = SCALING.union(_FOLLOWING.split())
+_CHOOSING = "neg abs max min reduce_max reduce_min select_n concatenate stack"
+CHOOSING = frozenset(_CHOOSING.split())
 GROW = frozenset(["exp", "exp2", "expm1", "sinh", "cosh", "pow"])
 
 
@@ -65,12 +65,14 @@ def note_vague(low: Lowering, name: str, operands: Sequence[Any], results: Seque
     elif name == "convert_element_type":
         if results[0].dtype.kind == "f" and _any_integer(low, secrets[0]):
             low.vague.update(made)
-    elif name in FOLLOWING:
+    elif name in SCALING or name in CHOOSING:
         of = operands[:1] if name in ("div", "pow") else operands
-        ids = [v.id for v in of if isinstance(v, Secret)]
-        sizes = [low.magnitude(v) for v in ids if low.undeclared(v, low.full)]
+        ids = [v.id for v in of if isinstance(v, Secret) and v.dtype.kind != "b"]
+        sizes = [_largest(low, v) for v in ids if low.undeclared(v, low.full)]
         if sizes:
-            low.vague.update(v for v in made if name in SCALING or low.magnitude(v) >= min(sizes))
+            low.vague.update(
+                v for v in made if name in SCALING or min(sizes) <= _largest(low, v) <= max(sizes)
+            )
 
 
 def _any_integer(low: Lowering, x: Secret) -> bool:

@@ -204,6 +204,8 @@ def test_a_proof_needs_ranges(fn: Any) -> None:
     [
         (lambda x: jnp.abs(x).max() / 127 * 1e6 * jnp.clip(jnp.round(x), -99, 99), X),
         (lambda x: jnp.std(jnp.diff(jnp.log(x))), X),
+        (lambda x: jnp.cumsum(jnp.log1p(x))[-1] ** 2, X),
+        (lambda n: jax.scipy.stats.poisson.logpmf(n, 2.0), N),
         (lambda n: ((jax.nn.sigmoid(n * 1.0) - n) ** 2).mean(), N),
         (lambda n: (n[0] * n[1] - n[1] * n[2]) / 2.0 * (n**2.0), N),
         (lambda x: lax.scan(lambda c, v: (c + 0.1 * v, v), 1.0, jnp.maximum(x, 0)), X),
@@ -339,6 +341,7 @@ def test_a_distance_below_a_unit() -> None:
     assert "a distance below 1e-06 is 0" in text
     assert warnings_of(lambda x: jnp.abs(x[1:] - x[:-1]) <= 1e-4, X) == ()
     assert warnings_of(lambda x: jnp.where(jnp.abs(x) < 1e-8, 1.0, x), X) == ()
+    assert warnings_of(lambda x: jnp.interp(0.5, x, x), X) == ()
 
 
 def test_nothing_is_printed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from spuvm.compiler import arith, order
@@ -90,7 +91,8 @@ def _limit(low: Lowering, x: Value, sign: int) -> Value:
 def _doubt_tolerance(low: Lowering, x: Value, y: Value) -> None:
     """Warn of a comparison of |a - b| with a number below a unit: it asks whether they are equal.
 
-    As distributions do, to see whether probabilities add up to 1.
+    As distributions do, to see whether probabilities add up to 1. What is too small to be a
+    tolerance, as in jnp.interp, is a guard against division by 0, which equality serves as well.
     """
     for distance, c in ((x, y), (y, x)):
         if (
@@ -100,7 +102,8 @@ def _doubt_tolerance(low: Lowering, x: Value, y: Value) -> None:
         ):
             continue
         most = public(c).astype(np.float64).max(initial=0)
-        if 0 < most < 2.0**-low.f and root(low, distance.id) in low.distances:
+        least = float(jnp.finfo(distance.dtype).eps)  # type: ignore[no-untyped-call]
+        if least <= most < 2.0**-low.f and root(low, distance.id) in low.distances:
             low.warn(
                 f"with {low.f} fraction bits a distance below {most:g} is 0, so that the last bits "
                 f"decide: compare it with more than {2.0**-low.f:.2g}, or choose a Config with "
