@@ -114,7 +114,7 @@ def _instead(error: Exception) -> str | None:
         return (
             "say how large the result is at most: jnp.unique(x, size=n), jnp.nonzero(x, size=n), "
             "jnp.bincount(x, length=n), jnp.repeat(x, k, total_repeat_length=n), "
-            "segment_sum(x, i, num_segments=n)"
+            "segment_sum(x, i, num_segments=n); or keep the shape and choose with jnp.where"
         )
     if isinstance(error, errors.ConcretizationTypeError):
         return (
