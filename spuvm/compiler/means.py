@@ -80,8 +80,10 @@ def split_sum(low: Lowering, x: int, axes: Sequence[int], count: int, by: float)
     Exact up to 2 units of the mean. Where even the low digits are too many, parts of the column are
     summed so, and their sums again.
     """
-    known = low.type(x).bounds is not None
-    if low.magnitude(x) * count < low.bound or (not known and count < LONG):
+    declared = not low.undeclared(x, low.full)
+    if low.magnitude(x) * count < low.bound:
+        return None
+    if low.type(x).bounds is None and count < LONG:
         return None
     x = arith.settle(low, x)
     f, most = low.frac(x), low.magnitude(x) * count
@@ -96,7 +98,7 @@ def split_sum(low: Lowering, x: int, axes: Sequence[int], count: int, by: float)
         sums[0] = low.narrowed(sums[0], 1 - low.bound, low.bound - 1)
         made = low.emit("add_aa", sums[0], low.emit("trunc_a", sums[1], bits=s))
         made = low.narrowed(made, 1 - low.bound, low.bound - 1)
-    low.totals[made] = s, most << max(0, low.f - f), known
+    low.totals[made] = s, most << max(0, low.f - f), declared
     return made
 
 
@@ -115,6 +117,7 @@ def split_dot(low: Lowering, x: int, y: int, by: float) -> int | None:
     most = largest >> surplus if surplus > 0 else largest << -surplus
     if most < low.bound or (not known and count < LONG_PRODUCT):
         return None
+    declared = not any(low.undeclared(v, low.full) for v in (x, y))
     s = _shift(by, most, low)
     if s <= 0:
         return None
@@ -133,7 +136,7 @@ def split_dot(low: Lowering, x: int, y: int, by: float) -> int | None:
         made = low.emit("add_aa", product(xh, yh), low.emit("trunc_a", middle, bits=half))
         made = low.emit("add_aa", made, low.emit("trunc_a", product(xl, yl), bits=2 * half))
         made = low.narrowed(arith.retype(low, made, low.f), 1 - low.bound, low.bound - 1)
-    low.totals[made] = s, most if known else low.bound * count, known
+    low.totals[made] = s, most if known else low.bound * count, declared
     return made
 
 
@@ -167,7 +170,7 @@ def _in_parts(low: Lowering, x: int, axes: Sequence[int], count: int, by: float)
         made = total
         shift += low.totals[made][0] if made in low.totals else 0
     most = low.magnitude(x) * count << max(0, low.f - low.frac(x))
-    low.totals[made] = shift, most, low.type(x).bounds is not None
+    low.totals[made] = shift, most, not low.undeclared(x, low.full)
     return made
 
 
