@@ -335,7 +335,7 @@ class Lowering:
                 expected=expected,
                 next="scale the data, clip it, or state a range with sf.assume_range",
             )
-        self.warn(f"{got}, {expected}")
+        self.warn(f"{got}, {expected}; sf.assume_range(x, lo, hi) states what you know")
 
     def warn(self, text: str) -> None:
         """A warning with the user's line."""

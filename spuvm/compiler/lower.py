@@ -211,9 +211,14 @@ def _rule(low: Lowering, eqn: Any, operands: list[Value]) -> Any:
 
 
 def _where(low: Lowering, eqn: Any) -> str:
-    results = ", ".join(v.aval.str_short() for v in eqn.outvars)
-    operands = ", ".join(a.aval.str_short() for a in eqn.invars)
+    results, operands = _types(eqn.outvars), _types(eqn.invars)
     return f"{low.source or 'unknown line'}: {results} = {eqn.primitive.name}({operands})"
+
+
+def _types(atoms: Sequence[Any]) -> str:
+    """Their types; loops may have dozens."""
+    shown = [a.aval.str_short() for a in atoms[:6]]
+    return ", ".join(shown + [f"{len(atoms) - 6} more"] * (len(atoms) > 6))
 
 
 def evaluate(eqn: Any, operands: Sequence[Any], debug_info: Any) -> Sequence[Any]:
