@@ -33,6 +33,9 @@ class Op:
     local: bool
 
 
+DROPPED = 1 << 12
+"""Terms of a dot product in the full form whose lowest parts are dropped: 11 units as a rule."""
+
 OPS: dict[str, Op] = {}
 
 
@@ -113,8 +116,9 @@ def _product_bounds(
     lo, hi = min(ends), max(ends)
     if trunc:  # stochastic rounding goes to either neighbour
         lo, hi = lo >> trunc, -(-hi >> trunc)
-    if form == "full":  # drops less than one unit per term before it rounds
-        lo, hi = lo - terms, hi + terms
+    if form == "full":  # drops less than one unit per term before it rounds, or rounds twice
+        off = terms if terms <= DROPPED else 2
+        lo, hi = lo - off, hi + off
     return ranged(t, ring, lo, hi)
 
 

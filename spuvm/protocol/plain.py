@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from spuvm.bytecode.isa import OPS, STRUCTURAL
+from spuvm.bytecode.isa import DROPPED, OPS, STRUCTURAL
 from spuvm.bytecode.loops import loop_of
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.bytecode.types import Type
@@ -320,26 +320,27 @@ def _dot(p: Plain, types: Any, x: Array, y: Array) -> Array:
     return p.wrap(x @ y)
 
 
-def _product(p: Plain, x: Array, y: Array, trunc: int, form: str, times: Any) -> Array:
+def _product(p: Plain, x: Array, y: Array, terms: int, trunc: int, form: str, times: Any) -> Array:
     if trunc == 0:
         return p.wrap(times(x, y))
     if form == "narrow":
         return p.trunc(p.wrap(times(x, y)), trunc)
-    half = trunc // 2  # x = xh 2^half + xl; xl*yl is below the last place and left out
+    half = trunc // 2  # x = xh 2^half + xl; xl*yl is below the last place
     xh, yh = p.trunc(x, half), p.trunc(y, half)
     xl, yl = p.wrap(x - (xh << half)), p.wrap(y - (yh << half))
     cross = p.wrap(times(xh, yl) + times(xl, yh))
-    return p.wrap(times(xh, yh) + p.trunc(cross, half))
+    made = times(xh, yh) + p.trunc(cross, half)
+    return p.wrap(made + p.trunc(p.wrap(times(xl, yl)), trunc) if terms > DROPPED else made)
 
 
 @means("mul_aa")
 def _mul_aa(p: Plain, types: Any, x: Array, y: Array, trunc: int, form: str) -> Array:
-    return _product(p, x, y, trunc, form, lambda a, b: a * b)
+    return _product(p, x, y, 1, trunc, form, lambda a, b: a * b)
 
 
 @means("dot_aa")
 def _dot_aa(p: Plain, types: Any, x: Array, y: Array, trunc: int, form: str) -> Array:
-    return _product(p, x, y, trunc, form, lambda a, b: a @ b)
+    return _product(p, x, y, x.shape[2], trunc, form, lambda a, b: a @ b)
 
 
 @means("trunc_sum_a")

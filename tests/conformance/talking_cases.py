@@ -9,6 +9,7 @@ import numpy as np
 from records import MATRICES, SHAPES, a, b, p, record
 from variant import Values, to_ints
 
+from spuvm.bytecode.isa import DROPPED
 from spuvm.bytecode.types import Type
 from spuvm.fxp import DEFAULT_FRAC_BITS
 from spuvm.ring import Ring
@@ -134,6 +135,10 @@ def _dot(ring: Ring, op: str) -> Iterator[Any]:
         most = top // max(1, 2 * k)
         wide = (a(x, -most, most, f), a(y, -most, most, f))
         yield wide, {"trunc": f, "form": "full"}, k + 1, representable(f)
+    long = DROPPED + 3  # terms of which none is dropped
+    most = top // (2 * long)
+    wide = (a((1, 2, long), -most, most, f), a((1, long, 3), -most, most, f))
+    yield wide, {"trunc": f, "form": "full"}, 3, representable(f)
 
 
 @record("shuffle_a")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spuvm.bytecode.isa import DROPPED
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.matmul import matmul
@@ -170,6 +171,7 @@ def _product(
     x: AShare,
     y: AShare,
     shape: tuple[int, ...],
+    terms: int,
     trunc: int,
     form: str,
     multiply: LocalProduct,
@@ -181,22 +183,32 @@ def _product(
     elif form == "narrow":
         z = yield from truncate_product(p, multiply(p.rank, x, y), size, trunc)
     else:
-        z = yield from _full(p, x, y, size, trunc, split)
+        z = yield from _full(p, x, y, size, terms, trunc, multiply, split)
     return AShare(z.x0.reshape(shape), z.x1.reshape(shape))
 
 
-def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, split: SplitProduct) -> Steps:
+def _full(
+    p: Party,
+    x: AShare,
+    y: AShare,
+    size: int,
+    terms: int,
+    trunc: int,
+    multiply: LocalProduct,
+    split: SplitProduct,
+) -> Steps:
     """[x], [y] -> [x y / 2^m] whenever the result is representable.
 
     Local:    h = m/2; xh = x / 2^h, xl = x - 2^h xh, the same for y;
-              x y / 2^m = xh yh + (xh yl + xl yh) / 2^h + xl yl / 2^m, the last term is dropped:
-              xl and yl are 0 on average, and independent (trunc_both).
-    Sends:    as trunc_a (both operands at once), then truncate_product beside reshare.
+              x y / 2^m = xh yh + (xh yl + xl yh) / 2^h + xl yl / 2^m. The last term is dropped of
+              sums of K <= DROPPED products: xl, yl are independent and 0 on average (trunc_both).
+    Sends:    as trunc_a (both operands at once), then truncate_product, for K > DROPPED twice,
+              beside reshare.
     Requires: |x|, |y| < 2^(k-2), |xh yl + xl yh| < 2^(k-2) and |x y| / 2^m < 2^(k-2). For single
               products the second follows from the third while m <= (k-4)/2; for a dot product of K
               terms it holds where the sum of all |x| + |y| is below 2^(k-2) - K 2^(h+1).
-    Error:    less than 2 units, of a dot product K + 1, and about sqrt(K) / 6 as a rule; exact for
-              multiples of 2^h.
+    Error:    less than 2 units, of a dot product 3, where terms are dropped K + 1, and sqrt(K) / 6
+              as a rule; exact for multiples of 2^h.
     Opens:    nothing of its own.
     Security: as its parts.
     Ref:      schoolbook splitting; parts as cited there.
@@ -206,10 +218,19 @@ def _full(p: Party, x: AShare, y: AShare, size: int, trunc: int, split: SplitPro
     xh = AShare(high.x0[: x.size].reshape(x.shape), high.x1[: x.size].reshape(x.shape))
     yh = AShare(high.x0[x.size :].reshape(y.shape), high.x1[x.size :].reshape(y.shape))
     upper, middle = split(p.rank, x, y, xh, yh, half)
-    sums = together(reshare(p, upper, size), truncate_product(p, middle, size, half))
-    del high, xh, yh, upper, middle  # the sub-protocols let go of them before they wait
-    z, lower = yield from sums
-    return AShare(z.x0 + lower.x0, z.x1 + lower.x1)
+    runs = [reshare(p, upper, size), truncate_product(p, middle, size, half)]
+    if terms > DROPPED:
+        lowest = multiply(p.rank, _rest(x, xh, half), _rest(y, yh, half))
+        runs.append(truncate_product(p, lowest, size, trunc))
+        del lowest
+    sums = together(*runs)
+    del high, xh, yh, upper, middle, runs  # the sub-protocols let go of them before they wait
+    z, *lower = yield from sums
+    return AShare(z.x0 + sum(s.x0 for s in lower), z.x1 + sum(s.x1 for s in lower))
+
+
+def _rest(x: AShare, high: AShare, half: int) -> AShare:
+    return AShare(x.x0 - (high.x0 << half), x.x1 - (high.x1 << half))
 
 
 def together(*runs: Steps) -> Steps:
@@ -247,27 +268,32 @@ def together(*runs: Steps) -> Steps:
     return results
 
 
-def _cost(out_size: int, ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
+def _cost(
+    out_size: int, terms: int, ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]
+) -> OpCost:
     trunc = attrs["trunc"]
     if trunc == 0:
         return reshare_cost(ring, out_size)
     if attrs["form"] == "narrow":
         return truncated_product_cost(ring, out_size, trunc)
     split = shift_cost(ring, args[0].size + args[1].size, trunc // 2)
-    middle = truncated_product_cost(ring, out_size, trunc // 2)
-    upper = reshare_cost(ring, out_size)
-    total = zip(split.bytes_sent, middle.bytes_sent, upper.bytes_sent, strict=True)
-    b0, b1, b2 = (sum(t) for t in total)
-    return OpCost(split.rounds + max(middle.rounds, upper.rounds), (b0, b1, b2))
+    parts = [
+        reshare_cost(ring, out_size),
+        truncated_product_cost(ring, out_size, trunc // 2),
+    ]
+    if terms > DROPPED:
+        parts.append(truncated_product_cost(ring, out_size, trunc))
+    b0, b1, b2 = map(sum, zip(split.bytes_sent, *(c.bytes_sent for c in parts), strict=True))
+    return OpCost(split.rounds + max(c.rounds for c in parts), (b0, b1, b2))
 
 
 def _mul_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
-    return _cost(args[0].size, ring, args, attrs)
+    return _cost(args[0].size, 1, ring, args, attrs)
 
 
 def _dot_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
     x, y = args
-    return _cost(x.shape[0] * x.shape[1] * y.shape[2], ring, args, attrs)
+    return _cost(x.shape[0] * x.shape[1] * y.shape[2], x.shape[2], ring, args, attrs)
 
 
 @TABLE.kernel("mul_aa", _mul_cost)
@@ -282,7 +308,8 @@ def mul_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      Araki et al. 2016, section 2, eprint 2016/768; ABY3 section 5.1, eprint 2018/403.
     """
-    return (yield from _product(p, x, y, x.shape, trunc, form, elementwise, split_elementwise))
+    forms = elementwise, split_elementwise
+    return (yield from _product(p, x, y, x.shape, 1, trunc, form, *forms))
 
 
 @TABLE.kernel("dot_aa", _dot_cost)
@@ -292,10 +319,10 @@ def dot_aa(p: Party, x: AShare, y: AShare, *, trunc: int, form: str) -> Steps:
     Local:    matrix(), then as mul_aa.
     Sends:    as mul_aa.
     Requires: as mul_aa, for the sum of K absolute products; full: see _full.
-    Error:    exact (trunc = 0), < 1 unit (narrow: one truncation per entry), < K + 1 units (full).
+    Error:    exact (trunc = 0), < 1 unit (narrow: one truncation per entry); full: see _full.
     Opens:    as mul_aa.
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      ABY3 section 5.2 (vectorised multiplication), eprint 2018/403.
     """
     shape = (x.shape[0], x.shape[1], y.shape[2])
-    return (yield from _product(p, x, y, shape, trunc, form, matrix, split_matrix))
+    return (yield from _product(p, x, y, shape, x.shape[2], trunc, form, matrix, split_matrix))
