@@ -121,7 +121,9 @@ def _instead(error: Exception) -> str | None:
             "use jnp.where or lax.select instead of Python's if, while, int() and bool(); "
             "pass what decides shapes as a static argument"
         )
-    if text.startswith(("Shapes must be 1D", "Slice entries must be static")):
+    # The third is how JAX 0.12 says the second.
+    static = ("Shapes must be 1D", "Slice entries must be static", "Array slice indices must have")
+    if text.startswith(static):
         return (
             "pass what decides shapes as a static argument; a piece of a public length at a secret "
             "place is lax.dynamic_slice(x, (i,), (length,))"
