@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from spuvm.kernels.arith import small_dtype
 from spuvm.protocol.aby3.local import public_factors, weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
-from spuvm.protocol.aby3.share import Array, AShare, Reader, in_a_row, pieces, reader
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, Reader, in_a_row, pieces, reader
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
 from spuvm.ring import Ring
@@ -150,20 +151,22 @@ def trunc_both(p: Party, x: AShare, y: AShare, *, bits: int) -> Steps:
     y = x, as in sums of squares, both would be rounded alike, and products of what they lose would
     all be positive. So y is shared as (y_0 - r, y_1, y_2 + r), for public r that go round evenly.
     """
-    read = split(p, y)
+    read, around = split(p, y), _around(p.ring, bits)
 
     def moved(s: slice) -> Array:
-        part, r = read(s), cast(_around(s, bits), p.ring.dtype)
+        part, begin = read(s), s.start % PIECE
+        r = around[begin : begin + part.size]
         return np.asanyarray(part - r if p.rank == 0 else part + r)
 
     parts = in_a_row([(x.size, split(p, x)), (y.size, moved)])
     return (yield from _shift(p, parts, (x.size + y.size,), bits))
 
 
-def _around(s: slice, bits: int) -> Array:
+@lru_cache(32)
+def _around(ring: Ring, bits: int) -> Array:
     """Multiples of the golden ratio modulo 1, with so many bits: every stretch of them is even."""
-    places = np.arange(s.start, s.stop, dtype=np.uint64)
-    return np.asarray((places * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+    places = np.arange(PIECE, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return cast(np.tile(places >> np.uint64(64 - bits), 2), ring.dtype)
 
 
 def split(p: Party, x: AShare) -> Reader:
