@@ -21,8 +21,8 @@ Array = npt.NDArray[Any]
 UNITS: Final = 2
 
 
-def _eps(value: Any) -> float:
-    """Unit in the last place of 1 in a value's dtype."""
+def eps(value: Any) -> float:
+    """Unit in the last place of 1 in the dtype of a value, or in a dtype."""
     return float(np.asarray(jnp.finfo(jnp.result_type(value)).eps))  # type: ignore[no-untyped-call]
 
 
@@ -61,7 +61,7 @@ class Folded:
         self.used.append(theirs)
         if np.array_equal(theirs, mine, equal_nan=True):
             return value
-        self._check(place, mine, theirs, _eps(value))
+        self._check(place, mine, theirs, eps(value))
         return theirs.astype(np.asarray(value).dtype)
 
     def _check(self, place: int, mine: Array, theirs: Array, eps: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from parties import interactive, lockstep, share, value_of
 
-from spuvm.protocol.aby3.share import AShare
+from spuvm.protocol.aby3.share import PIECE, AShare
 from spuvm.protocol.aby3.truncation import truncate_product
 from spuvm.protocol.base import Party, Steps
 from spuvm.ring import Ring
@@ -154,3 +154,16 @@ def test_long_products_of_a_value_with_itself_are_not_biased(bits: int, owner: i
     want = int(sum(int(v) * int(v) for v in whole)) >> m
     off = int(ring.signed(got).reshape(-1)[0]) - want
     assert abs(off) < np.sqrt(count)  # 6 standard deviations
+
+
+def test_columns_that_are_pieces_apart_are_not_biased() -> None:
+    """Places of one column are whole pieces apart; each of them is the row that it meets."""
+    ring, count, m = Ring(64), 256, 18
+    whole = np.random.default_rng(1).integers(-(1 << m - 5), 1 << m - 5, count)
+    x = share(ring.array(whole.astype(object)).reshape(1, 1, count), ring)
+    columns = [[np.repeat(c.reshape(1, count, 1), PIECE, 2) for c in (s.x0, s.x1)] for s in x]
+    y = [AShare(*both) for both in columns]
+    public = {"trunc": m, "form": "full"}
+    got = value_of(lockstep(ring, interactive("dot_aa"), [x, y], public).results)
+    off = ring.signed(got).reshape(-1) - (int((whole * whole).sum()) >> m)
+    assert np.abs(off.astype(np.int64)).max() < count / 10  # rounded alike it is a sixth

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Choice, Lowering, Secret
 from spuvm.compiler.facts import Limited, Relu, root
+from spuvm.compiler.folded import eps
 from spuvm.compiler.numeric.limits import clamped
 from spuvm.compiler.rules import Out, integer, missing, rule
 from spuvm.compiler.rules.elementwise import convert, operand, sub
@@ -102,8 +102,7 @@ def _doubt_tolerance(low: Lowering, x: Value, y: Value) -> None:
         ):
             continue
         most = public(c).astype(np.float64).max(initial=0)
-        least = float(jnp.finfo(distance.dtype).eps)  # type: ignore[no-untyped-call]
-        if least <= most < 2.0**-low.f and root(low, distance.id) in low.distances:
+        if eps(distance.dtype) <= most < 2.0**-low.f and root(low, distance.id) in low.distances:
             low.warn(
                 f"with {low.f} fraction bits a distance below {most:g} is 0, so that the last bits "
                 f"decide: compare it with more than {2.0**-low.f:.2g}, or choose a Config with "

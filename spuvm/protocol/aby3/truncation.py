@@ -154,12 +154,16 @@ def trunc_both(p: Party, x: AShare, y: AShare, *, bits: int) -> Steps:
     read, around = split(p, y), _around(p.ring, bits)
 
     def moved(s: slice) -> Array:
-        part, begin = read(s), s.start % PIECE
+        # The table begins elsewhere in every piece, for columns that are whole pieces apart.
+        part, begin = read(s), (s.start + s.start // PIECE * _STRIDE) % PIECE
         r = around[begin : begin + part.size]
         return np.asanyarray(part - r if p.rank == 0 else part + r)
 
     parts = in_a_row([(x.size, split(p, x)), (y.size, moved)])
     return (yield from _shift(p, parts, (x.size + y.size,), bits))
+
+
+_STRIDE = 10007  # prime, so that it meets every place of the table
 
 
 @lru_cache(32)
