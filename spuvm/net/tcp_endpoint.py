@@ -381,18 +381,19 @@ class TcpEndpoint(Endpoint, Owner, House):
 
     def _fail(self, error: ChannelError) -> None:
         """End the session; tell the peers, once."""
-        with self._changed:
-            if self._failure is not None or self._state == "closed":
-                return
-            self._failure = error.with_traceback(None)
-            self._changed.notify_all()
-        _log.error("party '%s': the session failed: %s", self.name, error)
         text = str(error)
         if not text.startswith("party '") or " aborted: " not in error.message:
             text = f"party '{self.name}' aborted: {text}"
         payload = memoryview(text.encode("utf-8", "replace")[:ABORT_BYTES])
-        for link in self._links.values():
-            link.send(packet.ABORT, 0, 0, [payload], len(payload))
+        with self._changed:
+            if self._failure is not None or self._state == "closed":
+                return
+            self._failure = error.with_traceback(None)
+            # Whoever leaves because of it says goodbye later: peers would take that for the reason.
+            for link in self._links.values():
+                link.send(packet.ABORT, 0, 0, [payload], len(payload))
+            self._changed.notify_all()
+        _log.error("party '%s': the session failed: %s", self.name, error)
         for transfers in self._transfers.values():
             with transfers.changed:
                 transfers.changed.notify_all()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from networks import U64, outcomes, run, tcp_endpoints, tls_files, words
 
 from spuvm.errors import ChannelError, UsageError
+from spuvm.net import packet
 from spuvm.net.channel import Spec
 from spuvm.net.endpoint import Endpoint, Envelope
+from spuvm.net.link import Link
 from spuvm.net.local_endpoint import local_endpoints
 from spuvm.net.wire import structure_of
 
@@ -121,6 +125,34 @@ def test_an_abort_reaches_all(ends: Endpoints) -> None:
         assert "aborted: operation 7 (line 3): no" in str(result)
     with pytest.raises(ChannelError, match="no"):
         ends["dan"].send("bob", Envelope(2, "x"), 1)
+
+
+def test_the_reason_comes_before_the_goodbye(
+    ends: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread of a party leaves as soon as it sees that the session failed."""
+    members, send = ("alice", "bob"), Link.send
+
+    def slowly(link: Link, kind: int, *rest: Any) -> None:
+        if kind == packet.ABORT:
+            time.sleep(0.3)
+        send(link, kind, *rest)
+
+    monkeypatch.setattr(Link, "send", slowly)
+    channels = {name: ends[name].channel("spu0", members) for name in members}
+
+    def leave() -> None:
+        with pytest.raises(ChannelError, match="no"):
+            channels["alice"].exchange({}, {1: [Spec(U64, 1)]})
+        ends["alice"].close()
+
+    got = outcomes(
+        leave,
+        lambda: ends["alice"].abort("no"),
+        lambda: channels["bob"].exchange({}, {0: [Spec(U64, 1)]}),
+    )
+    assert got[:2] == [None, None]
+    assert "aborted: no" in str(got[2])
 
 
 def test_disagreement_is_named_at_every_party(made: Endpoints) -> None:
