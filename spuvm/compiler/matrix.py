@@ -89,17 +89,32 @@ def permutation(pivots: Array, size: int) -> Array:
     return assume_range(order[:, 0], 0, size - 1)
 
 
+_FINER = 4.0
+"""Reflectors v begin with it instead of 1, and their taus are as many times as large: what is lost
+of their entries is multiplied by the longest columns."""
+
+
 def geqrf(a: Array) -> tuple[Array, Array]:
     """LAPACK's geqrf: R with the reflectors below it, and their factors tau."""
+    return _as_lapack(*_factors(a))
+
+
+def _as_lapack(packed: Array, taus: Array) -> tuple[Array, Array]:
+    below = np.tri(*packed.shape, -1, dtype=bool)
+    return jnp.where(below, packed / _FINER, packed).astype(packed.dtype), taus / _FINER
+
+
+def _factors(a: Array) -> tuple[Array, Array]:
+    """What geqrf returns, but of the finer reflectors."""
     taus = []
     for k in range(min(a.shape)):
-        a, tau = _reflected(a, k)
+        a, tau = _step(a, k)
         taus.append(tau)
     return a, jnp.stack(taus)
 
 
-def geqp3(a: Array) -> tuple[Array, Array, Array]:
-    """LAPACK's geqp3 of columns of which none is fixed: packed factors, the order, and the taus.
+def _pivoted_factors(a: Array) -> tuple[Array, Array, Array]:
+    """LAPACK's geqp3 of columns of which none is fixed: the factors, the taus, and the order.
 
     The next column is the first of those with the longest rest; columns are swapped by products
     with its one-hot vector, each with its number as a last row.
@@ -113,31 +128,36 @@ def geqp3(a: Array) -> tuple[Array, Array, Array]:
             swapped = _swap_first(whole[:, k:].T, place).T
             a = jnp.concatenate([a[:, :k], swapped[:m]], 1)
             numbers = jnp.concatenate([numbers[:, :k], swapped[m:]], 1)
-        a, tau = _reflected(a, k)
+        a, tau = _step(a, k)
         taus.append(tau)
     order = assume_range(numbers[0], 0, n - 1).astype(np.int32)
-    return a, assume_range(order, 0, n - 1), jnp.stack(taus)
+    return a, jnp.stack(taus), assume_range(order, 0, n - 1)
 
 
-def _reflected(a: Array, k: int) -> tuple[Array, Array]:
+def _step(a: Array, k: int) -> tuple[Array, Array]:
     """Step k of geqrf, and its tau."""
     if k == a.shape[0] - 1:
         return a, jnp.zeros((), a.dtype)
     beta, v, tau = _reflector(a[k:, k])
-    rest = a[k:, k + 1 :]
-    rest = rest - (tau * v)[:, None] * (v @ rest)[None, :]
+    rest = _reflected(v, tau, a[k:, k + 1 :])
     column = jnp.concatenate([beta[None], v[1:]])[:, None]
     lower = jnp.concatenate([a[k:, :k], column, rest], 1)
     return jnp.concatenate([a[:k], lower], 0), tau
 
 
 def _reflector(x: Array) -> tuple[Array, Array, Array]:
-    """(beta, v, tau) with (1 - tau v v^T) x = (beta, 0, ...), v beginning with 1."""
+    """(beta, v, tau) such that x reflected is (beta, 0, ...)."""
     norm = jnp.sqrt(jnp.sum(x * x))
     beta = jnp.where(x[0] > 0, -norm, norm)
     gap = x[0] - beta
-    v = jnp.concatenate([jnp.ones((1,), x.dtype), assume_range(x[1:] / gap, -1.5, 1.5)])
-    return beta, v, assume_range(-gap / beta, 0, 2.5)
+    rest = assume_range(_FINER * x[1:] / gap, -1.5 * _FINER, 1.5 * _FINER)
+    v = jnp.concatenate([jnp.full((1,), _FINER, x.dtype), rest])
+    return beta, v, assume_range(-_FINER * gap / beta, 0, 2.5 * _FINER)
+
+
+def _reflected(v: Array, tau: Array, x: Array) -> Array:
+    """(1 - tau v v^T) x, tau and v of a finer reflector in their own units."""
+    return x - (tau * v)[:, None] * (v @ x)[None, :] / _FINER**3
 
 
 def gehrd(a: Array) -> tuple[Array, Array]:
@@ -148,13 +168,12 @@ def gehrd(a: Array) -> tuple[Array, Array]:
         size = jnp.max(jnp.abs(x))
         beta, v, tau = _reflector(assume_range(x / size, -1.01, 1.01))
         beta, rest = size * beta, a[:, k + 1 :]
-        rest = rest - (rest @ v)[:, None] * (tau * v)[None, :]
-        below = rest[k + 1 :]
-        below = below - (tau * v)[:, None] * (v @ below)[None, :]
-        column = jnp.concatenate([a[: k + 1, k], beta[None], v[1:]])[:, None]
+        rest = _reflected(v, tau, rest.T).T
+        below = _reflected(v, tau, rest[k + 1 :])
+        column = jnp.concatenate([a[: k + 1, k], beta[None], v[1:] / _FINER])[:, None]
         rest = jnp.concatenate([rest[: k + 1], below], 0)
         a = jnp.concatenate([a[:, :k], column, rest], 1)
-        taus.append(tau)
+        taus.append(tau / _FINER)
     taus += [jnp.zeros((), a.dtype)] * (n - 1 - len(taus))
     return a, jnp.stack(taus) if taus else jnp.zeros((0,), a.dtype)
 
@@ -177,48 +196,55 @@ def sytrd(a: Array, *, lower: bool) -> tuple[Array, Array, Array, Array]:
 
 def householder_product(a: Array, taus: Array) -> Array:
     """The first columns of the product of the reflectors of geqrf; shape of `a`."""
-    m, n = a.shape
-    q = jnp.eye(m, n, dtype=a.dtype)
+    return _product(_FINER * a, _FINER * taus)
+
+
+def _product(packed: Array, taus: Array) -> Array:
+    """householder_product of the finer reflectors."""
+    m, n = packed.shape
+    q = jnp.eye(m, n, dtype=packed.dtype)
     for k in reversed(range(taus.shape[0])):
-        v = jnp.concatenate([jnp.ones((1,), a.dtype), a[k + 1 :, k]])
-        v = assume_range(v, -1.5, 1.5)
         rest = assume_range(q[k:, k:], -1.5, 1.5)
-        rest = rest - (taus[k] * v)[:, None] * (v @ rest)[None, :]
+        rest = _reflected(_unpacked(packed, k), taus[k], rest)
         right = jnp.concatenate([q[:k, k:], rest], 0)
         q = jnp.concatenate([q[:, :k], right], 1)
     return q
 
 
+def _unpacked(packed: Array, k: int) -> Array:
+    """The k-th finer reflector."""
+    below = assume_range(packed[k + 1 :, k], -1.5 * _FINER, 1.5 * _FINER)
+    return jnp.concatenate([jnp.full((1,), _FINER, packed.dtype), below])
+
+
 def qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array]:
     """Householder QR with LAPACK's signs."""
-    return _unpacked(*geqrf(a), full_matrices=full_matrices)
+    return _q_and_r(*_factors(a), full_matrices=full_matrices)
 
 
 def pivoted_qr(a: Array, *, full_matrices: bool) -> tuple[Array, Array, Array]:
     """Householder QR of the columns in an order that is secret, and that order."""
-    packed, order, taus = geqp3(a)
-    return *_unpacked(packed, taus, full_matrices=full_matrices), order
+    packed, taus, order = _pivoted_factors(a)
+    return *_q_and_r(packed, taus, full_matrices=full_matrices), order
 
 
-def _unpacked(packed: Array, taus: Array, *, full_matrices: bool) -> tuple[Array, Array]:
+def _q_and_r(packed: Array, taus: Array, *, full_matrices: bool) -> tuple[Array, Array]:
     m, n = packed.shape
     rank = m if full_matrices else min(m, n)
     wide = packed[:, :rank]
     if rank > n:
         wide = jnp.concatenate([packed, jnp.zeros((m, rank - n), packed.dtype)], 1)
     r = jnp.where(np.tri(rank, n, -1, dtype=bool), 0.0, packed[:rank])
-    return householder_product(wide, taus), r.astype(packed.dtype)
+    return _product(wide, taus), r.astype(packed.dtype)
 
 
 def multiplied(a: Array, taus: Array, c: Array, *, left: bool, transpose: bool) -> Array:
     """LAPACK's ormqr: c times the product of the reflectors of geqrf, which is not built."""
     if not left:
         return multiplied(a, taus, c.T, left=True, transpose=not transpose).T
-    places = range(taus.shape[0])
+    packed, places = _FINER * a, range(taus.shape[0])
     for k in places if transpose else reversed(places):
-        v = jnp.concatenate([jnp.ones((1,), a.dtype), a[k + 1 :, k]])
-        v = assume_range(v, -1.5, 1.5)
-        rest = c[k:] - (taus[k] * v)[:, None] * (v @ c[k:])[None, :]
+        rest = _reflected(_unpacked(packed, k), _FINER * taus[k], c[k:])
         c = jnp.concatenate([c[:k], rest], 0)
     return c
 

@@ -8,7 +8,7 @@ import jax.scipy.linalg as sl
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jax import lax
 from linalg_cases import CHECKS, SMALL, conditioned
@@ -93,6 +93,7 @@ def test_instructions_count_to_the_line_of_the_user():
 @pytest.mark.parametrize("bits", [32, 64, 128])
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5), (2, 1), (1, 3)])
 @given(seed=st.integers(0, 2**16), batch=st.sampled_from([(), (2,)]))
+@example(seed=2249, batch=())  # what is lost of the reflectors meets long columns
 def test_factors_with_pivots(shape, bits, seed, batch):
     """They are factors, and of the rests of the columns the first is always the longest.
 
