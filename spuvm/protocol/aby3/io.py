@@ -40,7 +40,7 @@ from spuvm.wide import cast, elements, empty, zeros
 
 SEED_BYTES = 16
 
-_DEALT = 2 * PIECE  # elements at a time: fewer arrays than in an instruction
+_DEALT = PIECE  # elements at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

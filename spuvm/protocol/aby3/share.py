@@ -28,7 +28,7 @@ from spuvm.wide import elements
 Array = npt.NDArray[Any]
 Reader = Callable[[slice], Array]
 
-PIECE = 1 << 14
+PIECE = 1 << 15
 """Elements of the pieces in which large arrays are worked on."""
 
 
