@@ -86,7 +86,11 @@ def mul(low: Lowering, x: int, y: int) -> int:
     if low.magnitude(x) * low.magnitude(y) < low.bound:
         made = low.emit("mul_aa", *sorted((x, y)), trunc=0, form="narrow")
         return low.narrowed(made, 0, low.magnitude(x) ** 2) if x == y else made
-    return _full(low, "mul_aa", *sorted((settle(low, x), settle(low, y))))
+    x, y = sorted((settle(low, x), settle(low, y)))
+    made = _full(low, "mul_aa", x, y)
+    bounds = low.type(made).bounds
+    proven = bounds is not None and low.magnitude(x) * low.magnitude(y) < low.bound
+    return low.narrowed(made, 0, bounds[1]) if x == y and proven and bounds else made
 
 
 def dot(low: Lowering, x: int, y: int) -> int:

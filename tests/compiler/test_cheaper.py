@@ -111,3 +111,18 @@ def test_what_rounding_cuts_off_is_known_to_be_small(rounded: Callable[..., Any]
     """The square of an unknown number takes the full form, which sends more."""
     small = cost(lambda x: (x - rounded(x)) ** 2, ALL)[1] - cost(rounded, ALL)[1]
     assert small == cost(jnp.square, (-1, 1))[1] < cost(jnp.square, ALL)[1]
+
+
+def test_a_square_of_what_waits_for_its_truncation_is_not_negative() -> None:
+    """So a variance with an epsilon has no zero to look for, nor a root that saturates."""
+
+    def normalised(x: Any) -> Any:
+        x = x - jnp.mean(x, -1, keepdims=True)
+        return x * lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
+
+    spec = SecretSpec((1000, 100), "float32", "owner", -8, 8)
+    program = compile_function(normalised, [spec], config=CONFIG).program
+    (last,) = (program.types[o.value] for o in program.outputs)
+    products = [i for i in program.instructions if i.op == "mul_aa" and i.types[0].size == SIZE]
+    assert [i.attrs["form"] for i in products] == ["narrow", "narrow"]
+    assert last.bounds is not None
