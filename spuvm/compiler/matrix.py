@@ -100,7 +100,8 @@ def geqrf(a: Array) -> tuple[Array, Array]:
 
 
 def _as_lapack(packed: Array, taus: Array) -> tuple[Array, Array]:
-    below = np.tri(*packed.shape, -1, dtype=bool)
+    m, n = packed.shape
+    below = np.tri(m, n, -1, dtype=bool)
     return jnp.where(below, packed / _FINER, packed).astype(packed.dtype), taus / _FINER
 
 
