@@ -118,6 +118,16 @@ class Builder:
         made = infer(self.ring.bits, op, [self.types[a] for a in args], clean)
         return self._append(op, args, made, clean, source)
 
+    def begin_as(self, program: Program, count: int) -> None:
+        """Take over inputs and the first `count` instructions, whose constants count up from 0."""
+        begin = program.instructions[:count]
+        constants = len({i.attrs["index"] for i in begin if i.op == "const"})
+        self._inputs, self._instructions = list(program.inputs), list(begin)
+        self._made_by = [i for i in begin for _ in i.results]
+        self._constants = list(program.constants[:constants])
+        self._constant_index = {(id(array),): n for n, array in enumerate(self._constants)}
+        self.types = program.types[: len(self._inputs) + len(self._made_by)]
+
     def same(self, instruction: Instruction, args: tuple[int, ...]) -> int:
         """Append an instruction again, on operands of the types that it was inferred for."""
         return self._again(instruction, args, instruction.attrs)
@@ -128,7 +138,9 @@ class Builder:
         if key not in self._constant_index:
             self._constant_index[key] = len(self._constants)
             self._constants.append(array)
-        return self._again(instruction, (), {"index": self._constant_index[key]})
+        index = self._constant_index[key]
+        attrs = instruction.attrs if instruction.attrs["index"] == index else {"index": index}
+        return self._again(instruction, (), attrs)
 
     def _again(
         self, old: Instruction, args: tuple[int, ...], attrs: Mapping[str, AttrValue]
@@ -179,9 +191,9 @@ class Builder:
         """Declare an output: the value, the dtype it decodes to, its name and origins."""
         self._outputs.append(Output(value, dtype, name, tuple(origins)))
 
-    def build(self) -> Program:
-        """The finished program."""
-        return Program(
+    def build(self, *, joined: bool = False) -> Program:
+        """The finished program; see Program on `joined`."""
+        made = Program(
             ring=self.ring.bits,
             frac_bits=self.fxp.frac_bits,
             inputs=tuple(self._inputs),
@@ -189,3 +201,5 @@ class Builder:
             instructions=tuple(self._instructions),
             outputs=tuple(self._outputs),
         )
+        object.__setattr__(made, "joined", joined)
+        return made

@@ -56,6 +56,9 @@ class Program:
     Value ids are 0 .. n-1 for the inputs, then one per instruction result in order. Constants are
     ring-encoded arrays (or bits as uint8) that `const` instructions name by index. Programs are
     equal when their texts are.
+
+    joined  whoever built it made equal instructions once, and no reshape of a reshape; what
+            dataclasses.replace makes of it is not.
     """
 
     ring: int
@@ -64,6 +67,7 @@ class Program:
     constants: tuple[npt.NDArray[Any], ...]
     instructions: tuple[Instruction, ...]
     outputs: tuple[Output, ...]
+    joined: bool = field(default=False, init=False)
 
     @cached_property
     def types(self) -> list[Type]:

@@ -17,11 +17,12 @@ Place = tuple[int, ...]
 
 def everywhere(run_pass: Pass, program: Program) -> Program:
     """A pass on the bodies of all loops, the innermost first, and on the program itself."""
-    instructions = tuple(
-        i if i.body is None else replace(i, body=everywhere(run_pass, i.body))
-        for i in program.instructions
-    )
-    if any(i.body is not None for i in instructions):
+    bodies = [i.body and everywhere(run_pass, i.body) for i in program.instructions]
+    if any(body is not i.body for i, body in zip(program.instructions, bodies, strict=True)):
+        instructions = tuple(
+            i if body is i.body else replace(i, body=body)
+            for i, body in zip(program.instructions, bodies, strict=True)
+        )
         program = replace(program, instructions=instructions)
     return run_pass(program)
 
@@ -31,6 +32,8 @@ def dce(program: Program) -> Program:
     live = live_values(program)
     kept = tuple(i for i in program.instructions if not live.isdisjoint(i.results))
     types = program.types
+    if program.joined and len(kept) == len(program.instructions):
+        return program
     if len(kept) < len(program.instructions):
         program = replace(program, instructions=kept)
     return Rebuild(program, types).run(lambda r, i: None)
@@ -38,7 +41,8 @@ def dce(program: Program) -> Program:
 
 def rewritten(program: Program, rewrite: Rewrite, *ops: str) -> Program:
     """What `rewrite` makes of instructions `ops`; bodies of loops may have changed before."""
-    if not any(i.op in ops or i.body is not None for i in program.instructions):
+    joined = program.joined or not any(i.body is not None for i in program.instructions)
+    if joined and not any(i.op in ops for i in program.instructions):
         return program
     return Rebuild(program).run(rewrite, *ops)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,9 @@ NONE: frozenset[Any] = frozenset()
 class Rebuild:
     """An old program, the new one being built, and the new id of every old value.
 
-    As long as nothing was left out or rewritten, instructions are taken over as they are; a program
-    of which all are is returned itself.
+    Of a program that was made here nothing is copied before something changes, because copies would
+    be what is there: until then ids are the old ones, and where nothing changes it is returned
+    itself.
     """
 
     def __init__(self, program: Program, types: list[Type] | None = None) -> None:
@@ -38,6 +38,7 @@ class Rebuild:
         self.new: dict[int, int] = {}
         self._known: dict[tuple[object, ...], int] = {}
         self._origin: dict[int, int] = {}  # what a reshape was made of
+        self._taken: int | None = None  # instructions to be taken over once something changes
 
     @cached_property
     def made_by(self) -> dict[int, Instruction]:
@@ -54,10 +55,18 @@ class Rebuild:
 
         `rewrite` is asked about instructions `ops`.
         """
-        old = self.program
-        for i, given in enumerate(old.inputs):
-            self.new[i] = self.builder.input(given.type, given.origin)
-        for instruction in old.instructions:
+        old, place = self.program, 0
+        if old.joined:
+            self.builder.types = old.types
+            self.new = {value: value for value in range(len(old.types))}
+            changed = self._first_change(rewrite, ops)
+            if changed is None:
+                return old
+            place = changed
+        else:
+            for i, given in enumerate(old.inputs):
+                self.new[i] = self.builder.input(given.type, given.origin)
+        for instruction in old.instructions[place:]:
             if instruction.body is not None:
                 self._copy_loop(instruction, instruction.body)
                 continue
@@ -66,11 +75,35 @@ class Rebuild:
             self.new[result] = self.copy(instruction) if replaced is None else replaced
         for out in old.outputs:
             self.builder.output(self.new[out.value], out.dtype, out.name, out.origins)
-        made = self.builder.build()
-        alike = len(made.instructions) == len(old.instructions) and made.outputs == old.outputs
-        if alike and all(map(is_, made.instructions, old.instructions)):
-            return old
-        return made
+        return self.builder.build(joined=True)
+
+    def _first_change(self, rewrite: Rewrite, ops: Sequence[str]) -> int | None:
+        """The place behind the first instruction that is rewritten; None if none is."""
+        for place, instruction in enumerate(self.program.instructions):
+            if instruction.op not in ops:
+                continue
+            self._taken = place
+            replaced = rewrite(self, instruction)
+            if replaced is None and self._taken is not None:
+                continue
+            self._take_over()
+            result = instruction.results[0]
+            self.new[result] = self.copy(instruction) if replaced is None else replaced
+            return place + 1
+        return None
+
+    def _take_over(self) -> None:
+        """Have the new program begin as the old one does, if it has not begun."""
+        if self._taken is None:
+            return
+        begin = self.program.instructions[: self._taken]
+        self._taken = None
+        self.builder.begin_as(self.program, len(begin))
+        for i in begin:
+            if i.body is None:
+                self._known[self._key(i, i.args)] = i.results[0]
+            if i.op == "reshape":
+                self._origin[i.results[0]] = i.args[0]
 
     def _copy_loop(self, loop: Instruction, body: Program) -> None:
         args = [self.new[a] for a in loop.args]
@@ -79,6 +112,7 @@ class Rebuild:
 
     def emit(self, op: str, *args: int, source: str = "", **attrs: Any) -> int:
         """Append to the new program (new ids); equal instructions are made once."""
+        self._take_over()
         if op == "reshape":
             args = (self._origin.get(args[0], args[0]),)
             if self.builder.type(args[0]).shape == tuple(attrs["shape"]):
@@ -107,8 +141,7 @@ class Rebuild:
             )
         if changed:
             return self.emit(op, *args, source=instruction.source, **instruction.attrs)
-        attrs = instruction.attrs
-        key = (op, args, frozenset(attrs.items()) if attrs else NONE)
+        key = self._key(instruction, args)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self.builder.same(instruction, args)
@@ -116,11 +149,18 @@ class Rebuild:
                 self._origin[known] = args[0]
         return known
 
+    def _key(self, instruction: Instruction, args: tuple[int, ...]) -> tuple[object, ...]:
+        """What equal instructions have in common."""
+        op, attrs = instruction.op, instruction.attrs
+        if op == "const":
+            t = instruction.types[0]
+            return (op, _index(instruction), t.frac, t.width)
+        return (op, args, frozenset(attrs.items()) if attrs else NONE)
+
     def _copy_constant(self, instruction: Instruction) -> int:
-        t, index = instruction.types[0], _index(instruction)
-        key = ("const", index, t.frac, t.width)
+        key = self._key(instruction, ())
         if key not in self._known:
-            array = self.program.constants[index]
+            array = self.program.constants[_index(instruction)]
             self._known[key] = self.builder.same_constant(instruction, array)
         return self._known[key]
 
