@@ -145,7 +145,7 @@ def measure(function: Function, setting: Setting, seed: int) -> tuple[float, Any
     """The worst error over one draw of points, and where it is."""
     rng = np.random.default_rng(seed)
     xs = operands(function, setting, rng)
-    most = setting.size * -(-48 // setting.size)  # 48 or more, in runs of a few elements each
+    most = setting.size * -(-16 // setting.size)  # 16 or more, in runs of a few elements each
     xs = tuple(x[:most] for x in xs)
     got, want = run(function, setting, xs, rng), truth(function, setting, xs)
     found = np.where(function.holds(*xs), errors(setting, got, want), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from sweep import FRACS, POINTS, SIZES, Interval, Setting, errors, measure, oper
 from spuvm.ring import WIDTHS
 
 EXAMPLE = 512  # points of an example
+# Of 64 bits test_ops_table.py sweeps them, with more points.
+RINGS = WIDTHS if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else (32, 128)
 # An example is hundreds of points, so that a third of the usual number will do.
 FEW = settings(max_examples=max(1, settings.default.max_examples // 3))
 
@@ -36,7 +39,7 @@ def intervals(draw: Any, setting: Setting, function: Function) -> tuple[Interval
     return tuple(made)
 
 
-@pytest.mark.parametrize("ring", WIDTHS)
+@pytest.mark.parametrize("ring", RINGS)
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.id)
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
@@ -50,9 +53,13 @@ def test_over_the_whole_domain(function: Function, ring: int, seed: int) -> None
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
 def test_few_elements(function: Function, seed: int) -> None:
-    """Programs for few elements take other ways: 48 points or more, in runs of so many."""
-    ring = WIDTHS[seed % 3]
-    setting = Setting(ring, FRACS[ring][0], size=SIZES[seed // 3 % 3])
+    """Programs for few elements take other ways: 16 points or more, in runs of so many.
+
+    Functions take turns, so that a few examples are of every ring and size.
+    """
+    number = FUNCTIONS.index(function) + seed
+    ring = WIDTHS[number % 3]
+    setting = Setting(ring, FRACS[ring][0], size=SIZES[number // 3 % 3])
     worst, where = measure(function, setting, seed)
     assert worst <= setting.tolerance, (setting, where)
 
@@ -78,7 +85,7 @@ def test_with_declared_ranges(function: Function, data: st.DataObject) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_monotone_functions_do_not_turn_back(function: Function, ring: int, seed: int) -> None:
     """By no more than 8 units, between any two points of a sweep, segment borders included."""
-    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])])
+    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])], size=EXAMPLE)
     rng = np.random.default_rng(seed)
     (x,) = operands(function, setting, rng)
     got = run(function, setting, (np.sort(x),), rng)
