@@ -206,8 +206,8 @@ def count_steps(
         raise CompileError(
             "the predicate of a while loop depends on a secret, and so would the running time",
             next=instead_of_loop(body.jaxpr)
-            or "use sf.bounded_while(cond, body, init, max_steps), or lax.fori_loop with a fixed "
-            "number of steps and jnp.where inside it",
+            or "use sf.bounded_while(cond, body, init, max_steps), or lax.fori_loop with a public "
+            "bound and jnp.where(i < n, ...) inside it",
         )
     test, test_used = _part(cond.jaxpr, [True])
     first = len(cond_consts)
