@@ -114,6 +114,11 @@ class LinkChannel(GuardedChannel):
         # A little longer than the links: one that is down is the better reason, here or at a peer.
         self._patience = timeout + min(2.0, timeout / 2)
 
+    @property
+    def left(self) -> bool:
+        """Whether this party has closed or aborted it."""
+        return self._stop is not None
+
     def ended(self, peer: int, text: str | None) -> None:
         """The peer sends no more: `text` is why if it aborted."""
         name = self._names[peer]

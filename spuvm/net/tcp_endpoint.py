@@ -7,44 +7,31 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from spuvm.errors import ChannelError, UsageError
 from spuvm.net import packet, wire
-from spuvm.net.channel import Channel, party
+from spuvm.net.channel import Channel
 from spuvm.net.door import Door, House
 from spuvm.net.endpoint import Endpoint, Envelope, check_members, check_peer
 from spuvm.net.frame import ABORT_BYTES, READ_AHEAD, abort_text
 from spuvm.net.greeting import NONCE, Greeting, Later
 from spuvm.net.handshake import listen
-from spuvm.net.inflow import Budget, Inflow
 from spuvm.net.keeper import Keeper
 from spuvm.net.link import Link, Owner
 from spuvm.net.link_channel import LinkChannel, Outflow
 from spuvm.net.settings import Links
+from spuvm.net.streams import Stream, Streams
 from spuvm.net.transfers import Transfers
 from spuvm.net.wire import WireValue
 
 _log = logging.getLogger(__name__)
 
 _LABEL: Final = b"spuvm links 1"
-_CHANNELS: Final = 1024
 _OPEN: Final = wire.Limits(nbytes=1 << 14, head=1 << 14, nodes=256, depth=2)
 _LAST_WORDS: Final = 1.0
 """Seconds that `close` waits after a failure until the peers know of it."""
-
-
-@dataclass(slots=True)
-class _Stream:
-    """A channel's stream from one peer."""
-
-    members: tuple[str, ...]
-    inflow: Inflow
-    channel: LinkChannel | None = None
-    number: int | None = None
-    end: tuple[str | None] | None = None
 
 
 class TcpEndpoint(Endpoint, Owner, House):
@@ -77,10 +64,9 @@ class TcpEndpoint(Endpoint, Owner, House):
             peer: Transfers(link, name, self._check, self._wake)
             for peer, link in self._links.items()
         }
-        self._streams: dict[tuple[str, str], _Stream] = {}  # by peer and label
-        self._budgets = {peer: Budget() for peer in peers}
-        self._numbered: dict[tuple[str, int], _Stream] = {}
-        self._channels: dict[str, LinkChannel] = {}
+        self._streams = Streams(self._links, read_ahead)
+        self._labels: set[str] = set()
+        self._channels: list[LinkChannel] = []  # those that this party may not have left
         self._door = Door(self, settings, self._links)
         self._keeper: Keeper | None = None
 
@@ -234,8 +220,8 @@ class TcpEndpoint(Endpoint, Owner, House):
             link.left = True
             link.ping()  # it waits to hear that this arrived
             self._transfers[peer].bye()
-            for (other, _), found in tuple(self._streams.items()):
-                if other == peer:
+            with self._changed:
+                for found in self._streams.of(peer):
                     self._ended(peer, found, None)
         else:
             self._flow(peer, kind, stream, extra, payload)
@@ -249,15 +235,16 @@ class TcpEndpoint(Endpoint, Owner, House):
         return f"party '{peer}' aborted: {text}"
 
     def _flow(self, peer: str, kind: int, stream: int, extra: int, payload: bytes) -> None:
-        found = self._numbered.get((peer, stream))
+        with self._changed:
+            found = self._streams.numbered(peer, stream)
         if found is None:
-            raise ChannelError(f"party '{peer}' speaks of a channel that it did not open")
+            return
         if kind == packet.END:
             self._ended(peer, found, abort_text(payload[:ABORT_BYTES]) if extra else None)
         elif found.channel is None or not found.channel.grant(peer, extra):
             raise ChannelError(f"party '{peer}' has taken what was not sent to it")
 
-    def _ended(self, peer: str, found: _Stream, text: str | None) -> None:
+    def _ended(self, peer: str, found: Stream, text: str | None) -> None:
         with self._changed:
             found.end = found.end or (text,)
             if found.channel is not None:
@@ -271,10 +258,11 @@ class TcpEndpoint(Endpoint, Owner, House):
         self._check()
         rank = names.index(self.name)
         with self._changed:
-            if label in self._channels:
+            if label in self._labels:
                 raise UsageError("a channel with this label exists already", got=label)
-            number = len(self._channels) + 1
-            streams = {p: self._stream(p, label, names) for p in names if p != self.name}
+            self._labels.add(label)
+            number = len(self._labels)
+            streams = {p: self._streams.labelled(p, label, names) for p in names if p != self.name}
             flows = {
                 names.index(peer): (
                     stream.inflow,
@@ -291,7 +279,7 @@ class TcpEndpoint(Endpoint, Owner, House):
                 failure=self._again,
                 unwatch=self._unwatch,
             )
-            self._channels[label] = channel
+            self._channels = [*(c for c in self._channels if not c.left), channel]
             for peer, stream in streams.items():
                 stream.channel = channel
                 stream.inflow.claim()
@@ -302,23 +290,6 @@ class TcpEndpoint(Endpoint, Owner, House):
             self._links[peer].send(packet.OPEN, number, 0, [payload], len(payload))
         return channel
 
-    def _stream(self, peer: str, label: str, members: tuple[str, ...]) -> _Stream:
-        """With `_changed` held: what the peer opened, or will open, under this label."""
-        found = self._streams.get((peer, label))
-        if found is None:
-            who = party(members.index(peer), members)
-            found = _Stream(members, Inflow(who, self._window, self._budgets[peer]))
-            if self._links[peer].left:
-                found.end = (None,)
-            self._streams[peer, label] = found
-        if found.members != members:
-            raise ChannelError(
-                f"party '{peer}' opened channel {label!r} with other members",
-                got=", ".join(found.members),
-                expected=", ".join(members),
-            )
-        return found
-
     def _opened_there(self, link: Link, number: int, payload: bytes) -> None:
         peer = link.peer
         said = wire.decode(payload, b"", None, _OPEN)
@@ -328,16 +299,9 @@ class TcpEndpoint(Endpoint, Owner, House):
             case _:
                 raise ChannelError(f"party '{peer}' opened a channel that makes no sense")
         with self._changed:
-            if len(self._streams) >= _CHANNELS * len(self._links):
-                raise ChannelError(f"party '{peer}' opened too many channels")
             if len(set(members)) != len(members) or not set(members) <= set(self.parties):
                 raise ChannelError(f"party '{peer}' opened a channel that makes no sense")
-            found = self._stream(peer, label, members)
-            if found.number is not None or (peer, number) in self._numbered:
-                raise ChannelError(f"party '{peer}' opened channel {label!r} twice")
-            found.number = number
-            self._numbered[peer, number] = found
-            link.inflows[number] = found.inflow
+            self._streams.opened(peer, number, label, members)
 
     def _unwatch(self, link: Link) -> None:
         if self._keeper is not None:
@@ -414,7 +378,7 @@ class TcpEndpoint(Endpoint, Owner, House):
         with self._changed:
             self._state = "closed"
             self._changed.notify_all()
-        for channel in tuple(self._channels.values()):
+        for channel in self._channels:
             channel.close()
         if self._keeper is not None:
             self._keeper.stop()

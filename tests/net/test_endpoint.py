@@ -11,11 +11,12 @@ import pytest
 from networks import U64, outcomes, run, tcp_endpoints, tls_files, words
 
 from spuvm.errors import ChannelError, UsageError
-from spuvm.net import packet
+from spuvm.net import packet, streams
 from spuvm.net.channel import Spec
 from spuvm.net.endpoint import Endpoint, Envelope
 from spuvm.net.link import Link
 from spuvm.net.local_endpoint import local_endpoints
+from spuvm.net.tcp_endpoint import TcpEndpoint
 from spuvm.net.wire import structure_of
 
 PARTIES = ("alice", "bob", "carol", "dan")
@@ -125,6 +126,27 @@ def test_an_abort_reaches_all(ends: Endpoints) -> None:
         assert "aborted: operation 7 (line 3): no" in str(result)
     with pytest.raises(ChannelError, match="no"):
         ends["dan"].send("bob", Envelope(2, "x"), 1)
+
+
+def test_channels_that_all_have_left_do_not_count(
+    ends: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that makes an SPU in every step of a long loop."""
+    members = ("alice", "bob")
+    monkeypatch.setattr(streams, "OPEN", 5)  # of each of the three links
+
+    def open_many(rank: int, left: str) -> None:
+        for i in range(60):
+            channel = ends[members[rank]].channel(f"{left}{i}", members)
+            got = channel.exchange({1 - rank: [words(i)]}, {1 - rank: [Spec(U64, 1)]})
+            assert got[1 - rank][0] == i
+            if left == "left":
+                channel.close()
+
+    run(lambda: open_many(0, "left"), lambda: open_many(1, "left"))
+    if isinstance(ends["alice"], TcpEndpoint):
+        for error in outcomes(lambda: open_many(0, "kept"), lambda: open_many(1, "kept")):
+            assert "opened too many channels" in str(error)
 
 
 def test_the_reason_comes_before_the_goodbye(
