@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,27 +26,43 @@ OPENERS = {
 }
 
 
+Use = tuple[type[ast.AST], str, str]
+
+
+@cache
+def parsed(name: str) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse((ROOT / name).read_text())
+
+
 def files(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     """(path from the root, syntax tree) of every source file; links are not followed."""
     for folder in folders or FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             if not name.startswith(("spuvm/kernels/", "spuvm/devices/")):
-                yield name, ast.parse(path.read_text())
+                yield name, parsed(name)
 
 
 def users(
     tree: ast.Module, wanted: set[str], kinds: tuple[type[ast.AST], ...] = USES
 ) -> Iterator[tuple[str, str]]:
     """(enclosing function, name) of every use of the names in nodes of these kinds."""
+    for kind, function, name in uses(tree):
+        if name in wanted and issubclass(kind, kinds):
+            yield function, name
 
-    def visit(node: ast.AST, function: str) -> Iterator[tuple[str, str]]:
+
+@cache
+def uses(tree: ast.Module) -> list[Use]:
+    """(kind of the node, enclosing function, name) of every use of any name."""
+    found: list[Use] = []
+
+    def visit(node: ast.AST, function: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             function = node.name
         names: list[str] = []
-        if not isinstance(node, kinds):
-            pass
-        elif isinstance(node, ast.Call):
+        if isinstance(node, ast.Call):
             function_called = node.func
             if isinstance(function_called, ast.Name):
                 names = [function_called.id]
@@ -57,11 +74,18 @@ def users(
             names = [node.attr]
         elif isinstance(node, ast.ImportFrom):
             names = [a.name for a in node.names]
-        yield from ((function, n) for n in names if n in wanted)
+        found.extend((type(node), function, n) for n in names)
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, function)
+            visit(child, function)
 
-    return visit(tree, "")
+    visit(tree, "")
+    return found
+
+
+@cache
+def imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+    """Every import, in functions too."""
+    return [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
 
 
 def test_one_opening_with_callers_on_a_list() -> None:
@@ -69,8 +93,8 @@ def test_one_opening_with_callers_on_a_list() -> None:
     for name, tree in files():
         for function, _ in users(tree, {"open_", "open_bits"}):
             calling.add((name, function))
-    imports = {(name, "") for name, _ in OPENERS}
-    assert calling - imports == set(OPENERS), "a new caller of open_ needs a reason in OPENERS"
+    importing = {(name, "") for name, _ in OPENERS}
+    assert calling - importing == set(OPENERS), "a new caller of open_ needs a reason in OPENERS"
 
 
 SOCKETS = ("spuvm/net/handshake.py", "spuvm/net/keeper.py")
@@ -110,7 +134,7 @@ def test_randomness_has_four_sources() -> None:
     for name, tree in files(*SHARE_SIDE):
         imported = {
             a.name.split(".")[0]
-            for node in ast.walk(tree)
+            for node in imports(tree)
             if isinstance(node, ast.Import)
             for a in node.names
         }
@@ -124,10 +148,10 @@ def test_nothing_executable_crosses() -> None:
     for name, tree in files(*SHARE_SIDE):
         imported = {
             a.name.split(".")[0]
-            for node in ast.walk(tree)
+            for node in imports(tree)
             if isinstance(node, ast.Import)
             for a in node.names
-        } | {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        } | {n.module or "" for n in imports(tree) if isinstance(n, ast.ImportFrom)}
         found = (imported | {n for _, n in users(tree, banned)}) & banned
         assert not found, f"{name} uses {sorted(found)}"
 
@@ -149,10 +173,10 @@ def test_phe_is_touched_in_two_files() -> None:
     for name, tree in files():
         imported = {
             a.name.split(".")[0]
-            for node in ast.walk(tree)
+            for node in imports(tree)
             if isinstance(node, ast.Import)
             for a in node.names
-        } | {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        } | {n.module or "" for n in imports(tree) if isinstance(n, ast.ImportFrom)}
         allowed = name in ("spuvm/paillier/keys.py", "spuvm/paillier/interop.py")
         assert allowed or "phe" not in imported, f"{name} imports phe"
 

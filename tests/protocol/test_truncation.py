@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from spuvm.protocol.base import Party, Steps
 from spuvm.ring import Ring
 from spuvm.wide import elements
 
-MANY = 1_000_000
+MANY = 1_000_000 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 250_000
 
 
 def of_a_product(p: Party, x: AShare, *, bits: int) -> Steps:
@@ -73,7 +74,7 @@ def repeated(ring: Ring, values: list[int], times: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_no_large_error(form: str, bits: int, magnitude: int, m: int) -> None:
-    """A million values up to the border: each is rounded to one of its two neighbours."""
+    """Many values up to the border: each is rounded to one of its two neighbours."""
     ring = Ring(bits)
     error = errors(ring, FORMS[form], random_signed(ring, magnitude, MANY), m)
     assert error.min() >= 0
