@@ -28,9 +28,9 @@ def with_carol(spu):
     return float(sf.reveal(spu(lambda x: 2 * x)(sf.PYU("carol")(lambda: np.float32(1.5))())))
 
 
-def without_carol(leave):
+def without_carol(spu, leave):
     """What is asked of carol fails wherever it is, and what waits for it; all else goes on."""
-    alice, carol, spu = sf.PYU("alice"), sf.PYU("carol"), sf.SPU(PARTIES)
+    alice, carol = sf.PYU("alice"), sf.PYU("carol")
     kept = alice(lambda: np.float32(2.5))()
     sf.wait([kept, spu(lambda x: x + 1)(kept)])
     leave()
@@ -74,7 +74,7 @@ def main(folder):
     saved = np.load(f"{folder}/model.npz")
     assert all(np.array_equal(saved[f"arr_{i}"], w) for i, w in enumerate(weights))
     print("NODES", len(set(homes)), "LAYERS", len(weights))
-    without_carol(lambda: cluster.remove_node(nodes["carol"], allow_graceful=False))
+    without_carol(spu, lambda: cluster.remove_node(nodes["carol"], allow_graceful=False))
     cluster.add_node(num_cpus=1, resources={"carol": 1})
     cluster.wait_for_nodes()
     print("AGAIN", with_carol(sf.SPU(PARTIES)))

@@ -61,7 +61,9 @@ def test_what_cannot_be_shared(spu, value, kind, text):
     assert sf.reveal(at("dave", np.float32(1)).to(spu)) == 1  # the machines go on
 
 
+@pytest.mark.parametrize("session", ["inprocess"], indirect=True)
 def test_out_of_the_declared_range(session):
+    """On threads alone: other values that an owner refuses are refused on Ray too."""
     spu = sf.SPU(["alice", "bob", "carol"], config=sf.Config(input_range=(-1, 1)))
     with pytest.raises(sf.errors.ValueRangeError, match=r"(?s)outside the declared.*1 of 3"):
         sf.wait(at("dave", np.float32([0, 1.5, 1])).to(spu))

@@ -61,10 +61,10 @@ def raw(value):
     return [name for name in ("phe.paillier", "gmpy2") if name.encode() in stored]
 
 
-def test_typed_arrays_alone(travelled):
+def test_typed_arrays_alone(travelled, ray_spu):
     """Not named after what must not be there: calls carry the script's line and function."""
     heu = sf.HEU(ALICE, [BOB, CAROL], 512, input_range=(-99, 99), safety="insecure")
-    spu = sf.SPU([ALICE, BOB, CAROL])
+    spu = ray_spu
     alice, bob, carol = (sf.PYU(name) for name in (ALICE, BOB, CAROL))
     h = sf.to(alice, X[:3]).to(heu) @ sf.to(bob, np.ones((3, 2)))
     sf.wait([h.to(alice), h.opened_here(), h.to(carol), h.to(spu), h.to(spu).to(heu)])

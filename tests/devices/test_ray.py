@@ -18,9 +18,9 @@ from spuvm.devices.session import current
 pytestmark = pytest.mark.ray
 
 
-def test_the_driver_gets_references_only(ray_spu):
+def test_the_driver_gets_references_only(ray_session):
     """Small results too: Ray by itself would hand them to the driver's process."""
-    spu = ray_spu
+    spu = sf.SPU(["alice", "bob", "carol"])  # of which nothing was asked yet
     x = sf.PYU("dave")(lambda: {"marker": np.full(3, 1234567.0)})()
     secret = x.to(spu)
     sf.wait(secret)

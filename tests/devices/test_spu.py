@@ -188,8 +188,13 @@ def test_functions_without_secrets(spu):
          [jnp.linspace(-2, 2, 5), jnp.arange(3) + 1, jnp.array([False, True])])  # fmt: skip
 
 
-def test_between_spus(session, spu):
-    other = sf.SPU(["server", "alice", "dave"])
+@pytest.fixture(scope="module")
+def other(session):
+    """An SPU of other parties."""
+    return sf.SPU(["server", "alice", "dave"])
+
+
+def test_between_spus(spu, other):
     value = {
         "f": np.float32([1.5, -2]),
         "i": np.int8([-3, 100]),
@@ -242,8 +247,9 @@ def test_compiled_once(spu):
     assert len(traced) == 4  # another constant, another shape, another owner
 
 
-def test_handles_are_freed_at_the_machines(session):
-    spu = sf.SPU(["alice", "bob", "carol"])
+def test_handles_are_freed_at_the_machines(other):
+    spu = other
+    wait_for(lambda: not any(spu.machines.names()))  # what tests before this one dropped
     x = at("alice", np.ones(2, "float32"))
     keep, drop = x.to(spu), x.to(spu)
     a, b = spu(lambda v: (v, v * 2), num_returns=2)(drop)

@@ -1,3 +1,3 @@
-from tests.devices.sessions import ray_started, session
+from tests.devices.sessions import ray_started, session, spu
 
-__all__ = ["ray_started", "session"]
+__all__ = ["ray_started", "session", "spu"]

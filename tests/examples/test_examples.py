@@ -17,14 +17,9 @@ def load(name):
     return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="example")
 
 
-@pytest.fixture(scope="module")
-def secure(session):
-    return sf.SPU(CLIENTS)
-
-
-def test_federated_averaging_with_both_servers(session, secure, tmp_path):
+def test_federated_averaging_with_both_servers(session, spu, tmp_path):
     plain = load("fedavg_plain_server")["run"](sf.PYU("server"), tmp_path / "plain.npz")
-    ours = load("fedavg_secure_server")["run"](secure, tmp_path / "secure.npz")
+    ours = load("fedavg_secure_server")["run"](spu, tmp_path / "secure.npz")
     assert [w.shape for w in ours] == [(8, 6), (6,), (6,), ()]
     for a, b in zip(ours, plain, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
@@ -42,9 +37,9 @@ def test_the_two_programs_differ_in_the_server_only():
     assert differing[1][0].replace('sf.PYU("server")', "sf.SPU(CLIENTS)") == differing[1][1]
 
 
-def test_public_counts(session, secure):
+def test_public_counts(spu):
     example = load("fedavg_public_counts")
-    got, disclosed = example["run"](secure)
+    got, disclosed = example["run"](spu)
     counts = list(example["COUNTS"].values())
     want = weighted_average(
         [example["local_weights"](n) for n in counts], [float(n) for n in counts]
@@ -55,8 +50,8 @@ def test_public_counts(session, secure):
     assert {o for d in disclosed if d.what.startswith("output") for o in d.origins} == set(CLIENTS)
 
 
-def test_gradient_on_split_data(session, secure):
-    ours, plain = load("logistic_gradient")["run"](secure)
+def test_gradient_on_split_data(spu):
+    ours, plain = load("logistic_gradient")["run"](spu)
     np.testing.assert_allclose(ours, plain, atol=2.0**-12)
 
 
