@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 from numba.extending import overload
 
 from spuvm.kernels import uint128  # noqa: F401  kernels may be compiled for 128 bits
@@ -21,13 +23,30 @@ if not (_settings.CPU_NAME or _settings.CPU_FEATURES):
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class MachineCode(FunctionCache):
+    """The cache of a kernel, which loads the compiler's tables only where something is compiled.
+
+    They are two hundred modules: most of what a process needed for its first kernel.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        load: Any = super()
+        with self._guard_against_spurious_io_errors():
+            found = load._load_overload(sig, target_context)
+        return load.load_overload(sig, target_context) if found is None else found
+
+
 def kernel(fn: F) -> F:
     """Compile `fn` on first use per dtype; the machine code is cached beside the source.
 
     Where an output is also an input, loops that vectorise run their scalar version: right, but 2 to
     30 times slower. Callers pass pieces of apart arrays, or a copy that stays in the cache.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
+    made: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(fn)
+    cache: Any = MachineCode
+    made._cache = cache(fn)
+    return cast(F, made)
 
 
 def compiled_for(feature: str) -> bool:

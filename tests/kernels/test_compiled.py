@@ -134,3 +134,13 @@ def test_what_other_processes_did_not_compile_is_compiled_here(
     with open(tmp_path / "lock", "w") as lock:
         warm._compile([64], lambda done, total: None, lock.fileno())
     assert sorted(made) == here
+
+
+def test_loading_a_kernel_loads_no_compiler() -> None:
+    """What generates code is two hundred modules, which processes that only run do not import."""
+    code = (
+        "import sys\nfrom spuvm.kernels.warm import ensure_compiled, samples\nensure_compiled()\n"
+        "function, args = next(samples())\nfunction(*args)\n"
+        "assert 'numba.np.arraymath' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
