@@ -38,10 +38,10 @@ def type_of_constant(ring: Ring, array: npt.NDArray[Any], frac: int = 0, width: 
 
 def clean_attr(value: Any) -> AttrValue:
     """An attribute value with plain ints and tuples in place of numpy integers and lists."""
-    if isinstance(value, str):
+    if type(value) is int or isinstance(value, str):
         return value
     if isinstance(value, (tuple, list, range)):
-        return tuple(clean_attr(v) for v in value)  # type: ignore[return-value]
+        return tuple([v if type(v) is int else clean_attr(v) for v in value])  # type: ignore[return-value]
     return int(value)
 
 
@@ -115,8 +115,14 @@ class Builder:
             VerifyError: operands or attributes do not fit the instruction table.
         """
         clean = {name: clean_attr(value) for name, value in attrs.items()}
-        made = infer(self.ring.bits, op, [self.types[a] for a in args], clean)
-        return self._append(op, args, made, clean, source)
+        return self.emit_clean(op, args, clean, source)
+
+    def emit_clean(
+        self, op: str, args: tuple[int, ...], attrs: dict[str, AttrValue], source: str
+    ) -> int:
+        """The same of attributes that are plain already."""
+        made = infer(self.ring.bits, op, [self.types[a] for a in args], attrs)
+        return self._append(op, args, made, attrs, source)
 
     def begin_as(self, program: Program, count: int) -> None:
         """Take over inputs and the first `count` instructions, whose constants count up from 0."""

@@ -82,7 +82,7 @@ def infer(ring: int, op: str, args: Sequence[Type], attrs: Attrs) -> Type:
     for i, (want, got) in enumerate(zip(kinds, args, strict=True)):
         if want != got.kind and want != "*":  # messages are made when needed: compiling is hot here
             raise VerifyError(f"{op}: operand {i} must be of kind {want}, got {got.kind}")
-    if len(row.attrs) != len(attrs) or any(name not in attrs for name in row.attrs):
+    if len(row.attrs) != len(attrs) or not all(map(attrs.__contains__, row.attrs)):
         raise VerifyError(f"{op}: attributes {sorted(row.attrs)} expected, got {sorted(attrs)}")
     return row.rule(ring, args, attrs)
 

@@ -210,7 +210,7 @@ class Lowering:
         clean = {name: clean_attr(value) for name, value in attrs.items()}
         key = (op, args, frozenset(clean.items()))
         if key not in self._known:
-            self._known[key] = self.builder.emit(op, *args, source=self.source, **clean)
+            self._known[key] = self.builder.emit_clean(op, args, clean, self.source)
             if self.checked == "float" and op in GUARDED:
                 self._guard(op, args, clean, self._known[key])
             if len(args) == 1 and args[0] in self.public:
