@@ -23,9 +23,12 @@ def test_in_one_process(capsys, monkeypatch):
 
 
 @pytest.mark.ray
-def test_on_ray(ray_started, capsys):
-    assert demo_mixed.main("ray", 512, "insecure").auc_secure >= 0.99
-    assert "RESULT auc_secure=0.99" in capsys.readouterr().out
+def test_on_ray(ray_started, capsys, monkeypatch):
+    monkeypatch.setattr(demo_mixed, "EPOCHS", 1)  # how many it takes is the same on threads
+    result = demo_mixed.main("ray", 512, "insecure")
+    assert result.auc_secure >= 0.98
+    assert abs(result.auc_secure - result.auc_plain) < 0.002
+    assert f"RESULT auc_secure={result.auc_secure:.4f}" in capsys.readouterr().out
 
 
 def test_the_command(monkeypatch):
