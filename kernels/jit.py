@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding
@@ -26,15 +27,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 class MachineCode(FunctionCache):
     """The cache of a kernel, which loads the compiler's tables only where something is compiled.
 
-    They are two hundred modules: most of what a process needed for its first kernel.
+    They are two hundred modules: most of what a process needed for its first kernel. This uses
+    what numba does not promise to keep; where it is gone, kernels are loaded in numba's own way.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)
-        load: Any = super()
-        with self._guard_against_spurious_io_errors():
-            found = load._load_overload(sig, target_context)
-        return load.load_overload(sig, target_context) if found is None else found
+        found, usual = None, cast(Any, super())
+        with suppress(AttributeError, OSError):
+            rtsys.initialize(target_context)
+            found = usual._load_overload(sig, target_context)
+        return usual.load_overload(sig, target_context) if found is None else found
 
 
 def kernel(fn: F) -> F:
