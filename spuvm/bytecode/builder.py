@@ -41,7 +41,7 @@ def clean_attr(value: Any) -> AttrValue:
     if type(value) is int or isinstance(value, str):
         return value
     if isinstance(value, (tuple, list, range)):
-        return tuple([v if type(v) is int else clean_attr(v) for v in value])  # type: ignore[return-value]
+        return tuple(map(clean_attr, value))  # type: ignore[return-value]
     return int(value)
 
 

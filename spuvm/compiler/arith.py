@@ -86,11 +86,7 @@ def mul(low: Lowering, x: int, y: int) -> int:
     if low.magnitude(x) * low.magnitude(y) < low.bound:
         made = low.emit("mul_aa", *sorted((x, y)), trunc=0, form="narrow")
         return low.narrowed(made, 0, low.magnitude(x) ** 2) if x == y else made
-    x, y = sorted((settle(low, x), settle(low, y)))
-    made = _full(low, "mul_aa", x, y)
-    bounds = low.type(made).bounds
-    proven = bounds is not None and low.magnitude(x) * low.magnitude(y) < low.bound
-    return low.narrowed(made, 0, bounds[1]) if x == y and proven and bounds else made
+    return _full(low, "mul_aa", *sorted((settle(low, x), settle(low, y))))
 
 
 def dot(low: Lowering, x: int, y: int) -> int:
@@ -101,7 +97,7 @@ def dot(low: Lowering, x: int, y: int) -> int:
 
 
 def _full(low: Lowering, op: str, x: int, y: int) -> int:
-    surplus = low.frac(x) + low.frac(y) - low.f
+    surplus, square = low.frac(x) + low.frac(y) - low.f, op == "mul_aa" and x == y
     if surplus <= 0:  # an exact product: it fits whenever the result is representable
         return low.emit(op, x, y, trunc=0, form="narrow")
     if surplus % 2:  # the full form splits in halves; one operand has fewer than f bits
@@ -114,7 +110,10 @@ def _full(low: Lowering, op: str, x: int, y: int) -> int:
     narrow = low.magnitude(x) * low.magnitude(y) * terms < low.bound
     if op == "dot_aa" and not narrow:
         _doubtful(low, x, y, terms, surplus)
-    return low.emit(op, x, y, trunc=surplus, form="narrow" if narrow else "full")
+    made = low.emit(op, x, y, trunc=surplus, form="narrow" if narrow else "full")
+    bounds = low.type(made).bounds
+    # Only the narrow form keeps the sign of a square: the full one may be off by a unit.
+    return low.narrowed(made, 0, bounds[1]) if square and narrow and bounds else made
 
 
 def _doubtful(low: Lowering, x: int, y: int, terms: int, surplus: int) -> None:

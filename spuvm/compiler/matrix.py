@@ -157,7 +157,7 @@ def _reflector(x: Array) -> tuple[Array, Array, Array]:
 
 
 def _reflected(v: Array, tau: Array, x: Array) -> Array:
-    """(1 - tau v v^T) x, tau and v of a finer reflector in their own units."""
+    """(1 - tau v v^T / _FINER^3) x: the columns of x reflected."""
     return x - (tau * v)[:, None] * (v @ x)[None, :] / _FINER**3
 
 

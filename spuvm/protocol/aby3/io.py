@@ -40,8 +40,6 @@ from spuvm.wide import cast, elements, empty, zeros
 
 SEED_BYTES = 16
 
-_DEALT = PIECE  # elements at a time
-
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dealt:
@@ -194,10 +192,10 @@ def _check_dealing(encoded: Array | Encoding, ring: Ring, width: int, owner: int
 
 def masked(read: Reader, size: int, dtype: np.dtype[Any], seeds: Sequence[bytes]) -> Array:
     """values - expand(seed) - ..., for one seed or two, piece by piece; flat."""
-    out, nothing = empty(size, dtype), zeros(min(size, _DEALT), dtype)
-    buffers = [empty(min(size, _DEALT), dtype) for _ in seeds]
+    out, nothing = empty(size, dtype), zeros(min(size, PIECE), dtype)
+    buffers = [empty(min(size, PIECE), dtype) for _ in seeds]
     streams = [Stream(seed) for seed in seeds]
-    for s in pieces(size, _DEALT):
+    for s in pieces(size):
         count = s.stop - s.start
         masks = [buffer[:count] for buffer in buffers]
         for stream, mask in zip(streams, masks, strict=True):
@@ -209,7 +207,7 @@ def masked(read: Reader, size: int, dtype: np.dtype[Any], seeds: Sequence[bytes]
 
 def _encoded(encoding: Encoding) -> Reader:
     """Pieces of floats as ring elements, each valid until the next one is read."""
-    buffer = empty(min(encoding.size, _DEALT), encoding.dtype)
+    buffer = empty(min(encoding.size, PIECE), encoding.dtype)
 
     def read(s: slice) -> Array:
         piece = buffer[: s.stop - s.start]
