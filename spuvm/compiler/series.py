@@ -48,10 +48,27 @@ def chebyshev_basis(w: Array, degree: int) -> Array:
 
 
 def interpolated(function: Callable[[Any], Any], error: float, most: int = 60) -> tuple[float, ...]:
-    """The series of a function on [-1, 1], left off where the rest is below `error`."""
-    c = np.polynomial.chebyshev.chebinterpolate(function, most)
-    tail = np.cumsum(np.abs(c[::-1]))[::-1]
-    return tuple(float(v) for v in c[: max(3, int((tail > error).sum()))])
+    """The series of a function on [-1, 1], left off where the rest is below `error`.
+
+    Through no more points than it takes: high coefficients are roundings of the function's, which
+    add up to more than the rest. Their number is even, so that 0 is none of them.
+    """
+    degree = 11
+    while True:
+        c = _through(function, min(degree, most) + 1)
+        tail = np.cumsum(np.abs(c[::-1]))[::-1]
+        if degree >= most or tail[-4] < error / 4:
+            return tuple(float(v) for v in c[: max(3, int((tail > error).sum()))])
+        degree = degree * 3 // 2 | 1
+
+
+def _through(function: Callable[[Any], Any], count: int) -> np.ndarray:
+    """The coefficients through so many points, from cosines rather than a recurrence."""
+    angles = np.pi * (np.arange(count) + 0.5) / count
+    values = np.asarray(function(np.cos(angles)))
+    c: np.ndarray = np.cos(np.outer(np.arange(count), angles)) @ values * (2 / count)
+    c[0] /= 2
+    return c
 
 
 def finer(function: Callable[..., Array]) -> Callable[..., Array]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from spuvm.compiler.series import finer, finer_product
+from spuvm.compiler.series import chebyshev, finer, finer_product, interpolated
 
 Array = Any
 LGAMMA = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)  # of z^-1, z^-3, ...
@@ -70,12 +70,28 @@ def digamma(x: Array, f: int, sign: str) -> Array:
     made = stirling - jnp.where(small, below.sum(0), 0.0)
     if sign == "positive":
         return made
-    angle = np.pi * (x - jnp.round(x))
-    return jnp.where(x < 0, made - np.pi * jnp.cos(angle) / jnp.sin(angle), made)
+    return jnp.where(x < 0, made - cotangent(x, f), made)
+
+
+def cotangent(x: Array, f: int) -> Array:
+    """pi cot(pi x): 1 / d less an odd series in the distance d to the nearest integer (4.3.91)."""
+    d = x - jnp.round(x)
+    odd = finer(lambda d: d * chebyshev(_between_poles(f), 8 * d * d - 1))
+    return 1 / d - odd(d)
 
 
 @cache
-def _chebyshev(order: int, part: str, f: int) -> tuple[float, ...]:
+def _between_poles(f: int) -> tuple[float, ...]:
+    """(1 / d - pi cot(pi d)) / d for d^2 in [0, 1/4]: 2 (zeta(2) + zeta(4) d^2 + ...)."""
+    from scipy import special as exact
+
+    k = np.arange(40)
+    series = np.polynomial.Polynomial(2 * exact.zeta(2.0 * k + 2) / 8.0**k)
+    return interpolated(lambda t: series(t + 1), 2.0 ** -(f + 2))
+
+
+@cache
+def _scaled(order: int, part: str, f: int) -> tuple[float, ...]:
     """Chebyshev coefficients of i_n(x) e^-x on [0, 8], or of its product with sqrt(x) above."""
     from scipy import special as exact
 
@@ -86,17 +102,7 @@ def _chebyshev(order: int, part: str, f: int) -> tuple[float, ...]:
         return scaled(x) * np.sqrt(x)
 
     fn = (lambda t: scaled(SPLIT * (t + 1) / 2)) if part == "below" else above
-    c = np.polynomial.chebyshev.chebinterpolate(fn, 40)
-    tail = np.cumsum(np.abs(c[::-1]))[::-1]
-    return tuple(float(v) for v in c[: max(2, int((tail > 2.0 ** -(f + 1)).sum()))])
-
-
-def _clenshaw(coefficients: Sequence[float], t: Array) -> Array:
-    a: Array = 0.0
-    b: Array = 0.0
-    for c in coefficients[:0:-1]:
-        a, b = 2 * t * a - b + c, a
-    return t * a - b + coefficients[0]
+    return interpolated(fn, 2.0 ** -(f + 1), 40)
 
 
 def bessel_ie(x: Array, f: int, sign: str, *, order: int) -> Array:
@@ -104,7 +110,7 @@ def bessel_ie(x: Array, f: int, sign: str, *, order: int) -> Array:
     size = x if sign == "positive" else jnp.abs(x)
     large = size > SPLIT
     t = jnp.where(large, 2 * SPLIT / jnp.where(large, size, SPLIT), size * (2 / SPLIT)) - 1
-    below, above = (_clenshaw(_chebyshev(order, part, f), t) for part in ("below", "above"))
+    below, above = (chebyshev(_scaled(order, part, f), t) for part in ("below", "above"))
     root = lax.rsqrt(jnp.where(large, size, SPLIT))
     made = jnp.where(large, above * root, below)
     return jnp.where(x < 0, -made, made) if order == 1 and sign != "positive" else made

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spuvm.compiler.series import finer, finer_product
-from spuvm.compiler.special import steps
+from spuvm.compiler.special import cotangent, steps
 
 Array = Any
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
@@ -50,8 +50,7 @@ def polygamma(n: int, x: Array, f: int, sign: str) -> Array:
     if sign == "positive":
         return _polygamma(n, x, f)
     made = _polygamma(n, jnp.where(x < 0, 1 - x, x), f)
-    angle = np.pi * (x - jnp.round(x))
-    cot = jnp.clip(jnp.cos(angle) / jnp.sin(angle), -NEAR, NEAR)
+    cot = jnp.clip(cotangent(x, f) * (1 / np.pi), -NEAR, NEAR)
     slopes = np.polynomial.Polynomial([0.0, 1.0])  # of cot(pi x), as polynomials in it
     for _ in range(n):
         slopes = slopes.deriv() * np.polynomial.Polynomial([-np.pi, 0.0, -np.pi])

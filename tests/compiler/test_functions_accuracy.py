@@ -49,6 +49,15 @@ def test_over_the_whole_domain(function: Function, ring: int, seed: int) -> None
     assert worst <= setting.tolerance, (setting, where)
 
 
+@pytest.mark.parametrize(("name", "ring", "seed"), [("digamma-negative", 32, 312)])
+def test_seeds_that_failed(name: str, ring: int, seed: int) -> None:
+    """digamma: the cotangent as a quotient of roundings, at 49.8 below 0."""
+    function = next(f for f in FUNCTIONS if f.id == name)
+    setting = Setting(ring, FRACS[ring][seed % len(FRACS[ring])], size=EXAMPLE)
+    worst, where = measure(function, setting, seed)
+    assert worst <= setting.tolerance, (setting, where)
+
+
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.id)
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
