@@ -17,6 +17,7 @@ from spuvm.bytecode.isa import infer
 from spuvm.bytecode.types import Type
 from spuvm.compiler.config import CompileConfig, Watched
 from spuvm.compiler.folded import Folded
+from spuvm.compiler.moment_facts import CutSquares
 from spuvm.errors import CompileError
 
 Array = npt.NDArray[Any]
@@ -117,6 +118,7 @@ class Lowering:
             they may become, 0 if that is not known.
         lines_of: of these, (a, b) where an iteration makes a * size + b of a size, or None.
         estimates: how large results of loops become that have no bounds.
+        cut_squares: what means of squares had to be made of.
     """
 
     def __init__(self, config: CompileConfig, given: Sequence[Array] | None = None) -> None:
@@ -163,6 +165,7 @@ class Lowering:
         self.distances: set[int] = set()
         self.saturated: set[int] = set()
         self.totals: dict[int, tuple[int, int, bool]] = {}
+        self.cut_squares = CutSquares()
 
     def body(self, trip: int, on_overflow: Literal["warn", "error"] | None = None) -> Lowering:
         """The lowering of a loop's body: a program of its own."""

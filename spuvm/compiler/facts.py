@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spuvm.bytecode.program import Instruction
 from spuvm.compiler.context import Choice, Lowering, Secret
+from spuvm.compiler.moment_facts import FineRoot, Squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +131,6 @@ class OverPower:
     x: int | None
     y: int
     power: int
-
-
-@dataclass(frozen=True, slots=True)
-class Squared:
-    """The value is a square ("whole"), or a sum of small parts of squares ("parts").
-
-    Such parts, as the second moments of optimisers are, keep more fraction bits than the program
-    has where ranges allow it: their root would show that they were cut, as it does of "cut" ones.
-    """
-
-    form: Literal["whole", "parts", "cut"]
-
-
-@dataclass(frozen=True, slots=True)
-class FineRoot:
-    """The value is a square root of parts of squares that were not cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,10 +283,10 @@ def negated(low: Lowering, value: int) -> Fact | None:
     return low.facts.get(root(low, made.args[0]))
 
 
-def squared(low: Lowering, value: int) -> str:
-    """ "whole", "parts", "cut" or "": see Squared."""
+def squared(low: Lowering, value: int) -> Squared | None:
+    """What is known of a square, or of a sum of parts of squares."""
     fact = low.facts.get(root(low, value))
-    return fact.form if isinstance(fact, Squared) else ""
+    return fact if isinstance(fact, Squared) else None
 
 
 def refined(low: Lowering, values: Sequence[Any]) -> bool:

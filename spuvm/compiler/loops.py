@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from spuvm.bytecode.types import Type
 from spuvm.compiler import arith, facts, growth, moments, varying, watching
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.moment_facts import Squared
 from spuvm.compiler.overflow import unproven
 from spuvm.compiler.public import PublicPart, public_part
 from spuvm.compiler.rules.missing import lost
@@ -47,12 +48,12 @@ class LoopSpec:
 
 @dataclass(frozen=True)
 class _Body:
-    """One attempt at a body: its program, the types its carries would need, which are moments."""
+    """One attempt at a body: its program, the types its carries would need, which are means."""
 
     low: Lowering
     program: Program
     made: tuple[Type, ...]
-    moments: tuple[bool, ...]
+    squares: tuple[Squared | None, ...]
     estimates: tuple[Bounds, ...]
 
 
@@ -70,40 +71,72 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
             t if t.kind == "b" else t.with_(lo=b[0] if b else None, hi=b[1] if b else None)
             for t, b in zip(types, bounds, strict=True)
         ]
-        return _lower_body(low, spec, part, secret, wanted, strict, marked, cut)
+        return _lower_body(low, spec, part, secret, wanted, strict, marked, cut, limited)
 
     marked: set[int] = set()
     cut: set[int] = set()
+    limited: frozenset[int] = frozenset()
     floats = [spec.body.out_avals[k].dtype.kind == "f" for k in secret]
-    body = _settle(low, spec, types, attempt)
-    for search in (True, False):  # for the bounds of moments, then with what these leave room for
-        kept = zip(types, body.made, body.moments, strict=True)
-        finer = [
-            moments.carry_bits(low, t, m.bounds, search) if moment else t.frac
-            for t, m, moment in kept
-        ]
-        if any(t.frac > low.f for t in types):
-            finer = [
-                b if moment or not floats[k] else moments.partner_bits(low, t, body.made[k].bounds)
-                for k, (b, t, moment) in enumerate(zip(finer, types, body.moments, strict=True))
-            ]
-        if all(b <= t.frac for b, t in zip(finer, types, strict=True)):
-            continue
-        before = starts, types, body, set(marked)
-        for k, moment in enumerate(body.moments):
-            if moment and finer[k] > types[k].frac:
-                low.unbounded.pop((id(spec.body), k), None)
-                marked.add(secret[k])
-        starts = [arith.to_frac(low, v, b) for v, b in zip(starts, finer, strict=True)]
-        types = [low.type(v) for v in starts]
+    begun = starts, types
+
+    def searched() -> _Body:
+        """The body with bounds of its carries, in which means of squares have more digits."""
+        nonlocal starts, types, marked
         body = _settle(low, spec, types, attempt)
-        if any(t.frac > low.f and t.bounds is None for t in body.made):
-            starts, types, body, marked = before
-    lost = {secret[k] for k, moment in enumerate(body.moments) if moment} - marked
-    if lost and low.f < moments.ENOUGH:  # lowered once more, for what is said of their roots
-        cut |= lost
-        said = attempt([t.bounds for t in body.made], "guess").low.warnings
-        body.low.warnings += [w for w in said if moments.CUT in w and w not in body.low.warnings]
+        for search in (True, False):  # for their bounds, then with what these leave room for
+            kept = zip(types, body.made, body.squares, strict=True)
+            finer = [
+                moments.carry_bits(low, t, m.bounds, search) if square else t.frac
+                for t, m, square in kept
+            ]
+            if any(t.frac > low.f for t in types):
+                finer = [
+                    b if square or not floats[k] else moments.partner_bits(low, t, made.bounds)
+                    for k, (b, t, made, square) in enumerate(
+                        zip(finer, types, body.made, body.squares, strict=True)
+                    )
+                ]
+            if all(b <= t.frac for b, t in zip(finer, types, strict=True)):
+                continue
+            before = starts, types, body, set(marked)
+            for k, square in enumerate(body.squares):
+                if square and finer[k] > types[k].frac:
+                    low.unbounded.pop((id(spec.body), k), None)
+                    marked.add(secret[k])
+            starts = [arith.to_frac(low, v, b) for v, b in zip(starts, finer, strict=True)]
+            types = [low.type(v) for v in starts]
+            body = _settle(low, spec, types, attempt)
+            if any(t.frac > low.f and t.bounds is None for t in body.made):
+                starts, types, body, marked = before
+        return body
+
+    def below_roots(body: _Body) -> tuple[frozenset[int], list[str]]:
+        """Squares that lost digits which a root would show, and what is said of these roots."""
+        nonlocal cut
+        found, lost = _below_roots(body, secret), set()
+        for number, square in zip(secret, body.squares, strict=True):
+            if square and number not in marked:
+                lost.add(number)
+        if not lost or low.f >= moments.ENOUGH:
+            return found, []
+        cut = lost  # lowered once more, as what comes from them is known to be cut
+        body = attempt([t.bounds for t in body.made], "guess")
+        return found | _below_roots(body, secret), [
+            w for w in body.low.warnings if moments.CUT in w
+        ]
+
+    body = searched()
+    found, said = below_roots(body)
+    if found:  # what nothing is known of is limited there, and all is searched anew
+        limited = found
+        starts, types = begun
+        for k, square in enumerate(body.squares):
+            if square:
+                low.unbounded.pop((id(spec.body), k), None)
+        marked, cut = set(), set()
+        body = searched()
+        _, said = below_roots(body)
+    body.low.warnings += [w for w in said if w not in body.low.warnings]
     _grow_together(low, spec, secret, types, attempt)
     _doubt_carries(low, spec, secret)
     operands = [*low.numbers, *(v.id for v in captured), *starts, *(v.id for v in rows)]
@@ -123,7 +156,7 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
         for k, a in enumerate(spec.body.out_avals[: len(spec.carry)])
     ]
     for k in marked:
-        facts.mark(low, carries[k].id, facts.Squared("parts"))
+        facts.mark(low, carries[k].id, Squared("parts"))
     for k, number in enumerate(secret):  # for a loop around this one
         size = low.unbounded.get((id(spec.body), k), 0.0)
         if size:
@@ -134,6 +167,16 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     ]
     watching.take_rows(low, body.low, made, spec.length)
     return carries + stacks
+
+
+def _below_roots(body: _Body, secret: Sequence[int]) -> frozenset[int]:
+    """Of squares that lost digits, those which a root is taken of, by way of carries or not."""
+    rooted = body.low.cut_squares.below_roots
+    found = set(rooted)
+    for k, square in zip(secret, body.squares, strict=True):
+        if square and -1 - k in rooted:
+            found |= square.origins
+    return frozenset(number for number in found if number >= 0)
 
 
 def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
@@ -323,6 +366,7 @@ def _lower_body(
     strict: str,
     marked: set[int],
     cut: set[int],
+    limited: frozenset[int],
 ) -> _Body:
     body = low.body(spec.length, on_overflow="warn" if strict == "guess" else None)
 
@@ -353,8 +397,10 @@ def _lower_body(
         else part.carries[k]
         for k in range(len(spec.carry))
     ]
+    body.cut_squares.limited = limited
     for k in marked | cut:
-        facts.mark(body, carry[k].id, facts.Squared("parts" if k in marked else "cut"))
+        form: Literal["parts", "cut"] = "parts" if k in marked else "cut"
+        facts.mark(body, carry[k].id, Squared(form, origins=frozenset([-1 - k])))
     xs: list[Value] = []
     for j, value in enumerate(spec.xs):
         if isinstance(value, Secret):
@@ -365,7 +411,8 @@ def _lower_body(
     results = lower_closed(body, spec.body, [*consts, *carry, *xs])
     lost(body, results)
     through(low, body, zip(spec.consts, consts, strict=True))
-    made, moment = [], []
+    made: list[Type] = []
+    squares: list[Squared | None] = []
     estimates: list[Bounds] = []
     for k in secret:
         dtype = np.dtype(spec.body.out_avals[k].dtype)
@@ -373,7 +420,8 @@ def _lower_body(
         value = raw.id
         if kind_of(dtype) == "float":
             value = arith.to_frac(body, value, given[k].frac)
-        moment.append(facts.squared(body, value) in ("parts", "cut"))
+        fact = facts.squared(body, value)
+        squares.append(fact if fact and fact.form != "whole" else None)
         made.append(body.type(value))
         size = body.estimates.get(facts.root(body, value), 0.0)
         estimates.append((-int(size), int(size)) if 0 < size < low.bound else None)
@@ -389,4 +437,4 @@ def _lower_body(
             value = arith.settle(body, value)
         body.builder.output(value, str(dtype), "")
     watching.emit_rows(body)
-    return _Body(body, body.builder.build(), tuple(made), tuple(moment), tuple(estimates))
+    return _Body(body, body.builder.build(), tuple(made), tuple(squares), tuple(estimates))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from spuvm.compiler import arith, facts, inverses, moments
 from spuvm.compiler.context import Lowering
+from spuvm.compiler.moment_facts import FineRoot
 from spuvm.compiler.numeric.polynomial import Real, evaluate, internal_bits, shortest
 from spuvm.compiler.numeric.scaling import Centred, centred
 
@@ -48,7 +49,7 @@ def sqrt(low: Lowering, x: int) -> int:
         made = low.narrowed(made, 0, (limit + slack) << max(0, low.f - low.frac(x)) // 2)
         if low.magnitude(x) >= low.full:
             low.vague.add(made)
-        return facts.mark(low, made, facts.FineRoot()) if fine else made
+        return facts.mark(low, made, FineRoot()) if fine else made
 
 
 def rsqrt(low: Lowering, x: int) -> int:

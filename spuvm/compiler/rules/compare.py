@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, order
+from spuvm.compiler import arith, moments, order
 from spuvm.compiler.context import Choice, Lowering, Secret
 from spuvm.compiler.facts import Limited, Relu, root
 from spuvm.compiler.folded import eps
@@ -356,7 +356,7 @@ def _extreme(low: Lowering, out: list[Out], x: Value, y: Value, op: str) -> Valu
         secret, constant = (a, b) if isinstance(x, Secret) else (b, a)
         return Secret(_limited(low, secret, constant, op, dtype), o.dtype)
     pick = order.maximum if op == "max" else order.minimum
-    return Secret(pick(low, a, b, dtype), o.dtype)
+    return Secret(moments.one_of(low, a, b, pick(low, a, b, dtype)), o.dtype)
 
 
 def _limited(low: Lowering, x: int, constant: int, op: str, dtype: np.dtype[np.generic]) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from spuvm.compiler import arith, facts, inverses, means, moments, order
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.mish import mish
+from spuvm.compiler.moment_facts import Squared
 from spuvm.compiler.numeric.sigmoid import silu, silu_bend
 from spuvm.compiler.rules import Out, fractions, rule
 from spuvm.compiler.values import (
@@ -150,7 +151,7 @@ def _product(low: Lowering, a: int, b: int) -> int:
     beyond their limits, by v.
     """
     if a == b:
-        return facts.mark(low, arith.mul(low, a, b), facts.Squared("whole"))
+        return facts.mark(low, arith.mul(low, a, b), Squared("whole", a))
     v = facts.of_itself(low, a, b, facts.Logistic)
     if v is not None:
         return silu(low, v)
