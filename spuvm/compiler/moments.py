@@ -109,16 +109,16 @@ def plus(low: Lowering, x: int, c: Array | Varying, sign: int = 1) -> int:
             return arith.add_public(low, x, np.where((c > 0) & (c < unit), unit, c))
         if fine(low, x):
             return facts.mark(low, arith.add_public(low, x, c), low.facts[facts.root(low, x)])
-        c = _kept(low, c)
+    exact, c = c, c if sign < 0 or isinstance(c, Varying) else _kept(low, c)
     arith.vanishing(low, c)
     made = arith.add_public(low, x, c, sign)
     fact = facts.squared(low, x)
     if fact is None or float(np.abs(arith.elements(c)).max(initial=0)) >= 2.0 ** (-low.f / 2):
         return made
     if fact.form == "whole":
-        if isinstance(c, Varying) or arith.uniform(c).ndim or sign < 0:
+        if isinstance(exact, Varying) or arith.uniform(exact).ndim or sign < 0:
             return facts.mark(low, made, Squared("whole"))
-        more = fact.more + float(arith.uniform(c))
+        more = fact.more + float(arith.uniform(exact))
         return facts.mark(low, made, Squared("whole", fact.source, more))
     return _made(low, "cut", made, fact.origins)
 

@@ -21,7 +21,7 @@ from spuvm.compiler.varying import Varying
 from spuvm.errors import CompileError
 
 if TYPE_CHECKING:
-    from spuvm.compiler.loops import LoopSpec
+    from spuvm.compiler.loopbody import LoopSpec
 
 MOST_STEPS = 100_000_000
 

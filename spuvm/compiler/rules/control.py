@@ -13,7 +13,8 @@ from jax.extend import core
 from spuvm.compiler import arith, stopping
 from spuvm.compiler.calls import body_of
 from spuvm.compiler.context import Lowering, Secret
-from spuvm.compiler.loops import LoopSpec, lower_loop
+from spuvm.compiler.loopbody import LoopSpec
+from spuvm.compiler.loops import lower_loop
 from spuvm.compiler.lower import lower_closed, lower_jaxpr
 from spuvm.compiler.public import count_steps
 from spuvm.compiler.rules import Out, missing, structured
