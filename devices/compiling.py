@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
@@ -33,7 +34,8 @@ _JOINT = "+"  # joins the names of several parties whose data one input depends 
 def secret(leaf: Shared) -> SecretSpec:
     """What the compiler is told about a shared array."""
     origin = _JOINT.join(leaf.origins)
-    return SecretSpec(leaf.spec.shape, leaf.spec.dtype, origin, leaf.lo, leaf.hi)
+    frac = leaf.frac if np.dtype(leaf.spec.dtype).kind == "f" else None
+    return SecretSpec(leaf.spec.shape, leaf.spec.dtype, origin, leaf.lo, leaf.hi, frac)
 
 
 def split_origins(origins: Sequence[str]) -> tuple[str, ...]:
@@ -122,9 +124,17 @@ def results_of(compiled: Compiled) -> tuple[Shared, ...]:
         lo, hi = None, None
         if t.bounds is not None and not t.width:
             lo, hi = t.bounds[0] / (1 << t.frac), t.bounds[1] / (1 << t.frac)
+            if t.frac > compiled.program.frac_bits:
+                lo, hi = _roomy(lo, hi)
         spec = ArraySpec(tuple(shape), str(np.dtype(dtype)))
         found.append(Shared(spec, t.frac, t.width, split_origins(out.origins), lo, hi))
     return tuple(found)
+
+
+def _roomy(lo: float, hi: float) -> tuple[float, float]:
+    """Bounds to powers of 16, of a mean that goes from call to call: soon they are the same."""
+    top = 16.0 ** math.ceil(math.log(max(-lo, hi, 2.0**-32), 16))
+    return (-top if lo < 0 else 0.0), top
 
 
 def _fact(leaf: Any) -> Hashable:

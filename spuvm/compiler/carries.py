@@ -61,22 +61,33 @@ class Carries:
 
     def body(self) -> Body:
         """The body with the best types that were found; `starts` have these types then."""
-        begun = self.starts
+        begun, fine = self.starts, set(self.fine)
         body = self._searched()
         found, said = self._below_roots(body)
         if found:  # what nothing is known of is limited there, and all is searched anew
-            self.starts, self.fine, self.cut, self.limited = begun, set(), set(), found
-            self._forget(body)
+            self._begin(begun, fine, found, body)
+            body = self._searched()
+            _, said = self._below_roots(body)
+        if any(t.frac > self.low.f and t.bounds is None for t in body.made):
+            cut = [self._cut_off(k, v) for k, v in enumerate(begun)]
+            self._begin(cut, set(), self.limited, body)
             body = self._searched()
             _, said = self._below_roots(body)
         body.low.warnings += [w for w in said if w not in body.low.warnings]
         return body
 
-    def _forget(self, body: Body) -> None:
-        """Of means of squares, that no bounds were found for them."""
+    def _begin(
+        self, starts: list[int], fine: set[int], limited: frozenset[int], body: Body
+    ) -> None:
+        """Anew, as if no bounds had been looked for of the means of squares in `body`."""
+        self.starts, self.fine, self.cut, self.limited = starts, set(fine), set(), limited
         for k, square in enumerate(body.squares):
             if square:
                 self.low.unbounded.pop((id(self.spec.body), k), None)
+
+    def _cut_off(self, k: int, value: int) -> int:
+        """The k-th first value with no more than the program's fraction bits."""
+        return arith.to_frac(self.low, value, self.low.f) if self.is_float(k) else value
 
     def _searched(self) -> Body:
         """The body with bounds of its carries, in which means of squares have more digits."""

@@ -27,13 +27,18 @@ class CompileConfig:
 
 @dataclass(frozen=True)
 class SecretSpec:
-    """A secret leaf of the arguments: shape, JAX dtype, whose data it is, its declared range."""
+    """A secret leaf of the arguments: shape, JAX dtype, whose data it is, its declared range.
+
+    frac: fraction bits of a float, None for the program's: means of squares come from a program
+        with more of them (compiler/moments.py), and go into the next one so.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     origin: str
     lo: float | None = None
     hi: float | None = None
+    frac: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from spuvm.bytecode.verify import verify
-from spuvm.compiler import arith
+from spuvm.compiler import facts, moments
 from spuvm.compiler.complexes import split
 from spuvm.compiler.config import CompileConfig, Compiled
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
+from spuvm.compiler.moment_facts import Squared
 from spuvm.compiler.overflow import by_line, unproven
 from spuvm.compiler.passes import PASSES, everywhere
 from spuvm.compiler.rules import missing, terms
@@ -47,15 +48,10 @@ def compile_function(
         UsageError: an argument that JAX would cut to 32 bits.
     """
     traced = split(trace(fn, args, kwargs or {}))
-    low = Lowering(config, constants)
-    low.source = traced.asked_at
-    low.watched = [] if watch == "equations" else None
-    secrets: list[Value] = []
-    for spec in traced.secrets:
-        dtype = np.dtype(spec.dtype)
-        kind = type_of_input(low, tuple(spec.shape), dtype, spec.lo, spec.hi)
-        secrets.append(Secret(low.input(kind, spec.origin), dtype))
-    results = missing.opened(low, lower_closed(low, traced.closed, secrets))
+    low, results = _lowered(traced, config, constants, watch, frozenset())
+    limited = frozenset(number for number in low.cut_squares.below_roots if number >= 0)
+    if limited:
+        low, results = _lowered(traced, config, constants, watch, limited)
     terms.doubt(low)
     specs = _outputs(low, traced, results)
     leave_out_squares(low)
@@ -87,6 +83,33 @@ def compile_function(
     )
 
 
+def _lowered(
+    traced: Traced,
+    config: CompileConfig,
+    constants: Sequence[Any] | None,
+    watch: Literal["nothing", "equations"],
+    limited: frozenset[int],
+) -> tuple[Lowering, list[Value]]:
+    """What all was lowered to, and the results; `limited` as in moment_facts.CutSquares."""
+    low = Lowering(config, constants)
+    low.source = traced.asked_at
+    low.watched = [] if watch == "equations" else None
+    low.cut_squares.limited = limited
+    secrets: list[Value] = []
+    for spec in traced.secrets:
+        dtype = np.dtype(spec.dtype)
+        kind = type_of_input(low, tuple(spec.shape), dtype, spec.lo, spec.hi, spec.frac)
+        value = low.input(kind, spec.origin)
+        if kind.frac > low.f:
+            facts.mark(low, value, Squared("parts"))
+        counted = kind_of(dtype) == "int" and kind.bounds and kind.bounds[0] == kind.bounds[1]
+        if counted:  # the state of a counter: its range says what it is
+            secrets.append(np.full(spec.shape, kind.lo, dtype))
+        else:
+            secrets.append(Secret(value, dtype))
+    return low, missing.opened(low, lower_closed(low, traced.closed, secrets))
+
+
 def _outputs(
     low: Lowering, traced: Traced, results: Sequence[Value]
 ) -> tuple[tuple[tuple[int, ...], str], ...]:
@@ -100,7 +123,7 @@ def _outputs(
         )
         value = lift(low, result, dtype).id if low.inputs else public_result(low, result, dtype)
         if low.inputs and kind_of(dtype) == "float":
-            value = arith.to_frac(low, value, low.f)
+            value = moments.as_result(low, value)
         low.builder.output(value, str(dtype), name)
         specs.append((tuple(aval.shape), str(dtype)))
     return tuple(specs)

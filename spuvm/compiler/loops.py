@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spuvm.compiler import arith, facts, watching
+from spuvm.compiler import arith, facts, moments, watching
 from spuvm.compiler.carries import Carries
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.loopbody import LoopSpec
@@ -30,7 +30,8 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
     captured = [v for v in spec.consts if isinstance(v, Secret)]
     rows = [v for v in spec.xs if isinstance(v, Secret)]
     starts = [_start(low, spec.carry[k], np.dtype(spec.body.out_avals[k].dtype)) for k in secret]
-    kept = Carries(low, spec, part, secret, starts)
+    fine = {k for k, v in zip(secret, starts, strict=True) if moments.fine(low, v)}
+    kept = Carries(low, spec, part, secret, starts, fine)
     body = kept.body()
     kept.grow_together()
     kept.doubt()
@@ -67,4 +68,6 @@ def lower_loop(low: Lowering, spec: LoopSpec) -> list[Value]:
 def _start(low: Lowering, value: Value, dtype: np.dtype[Any]) -> int:
     """A carry before the first iteration, in the form that it keeps."""
     made = lift(low, value, dtype).id
-    return arith.to_frac(low, made, low.f) if kind_of(dtype) == "float" else made
+    if kind_of(dtype) != "float" or moments.fine(low, made):
+        return made
+    return arith.to_frac(low, made, low.f)

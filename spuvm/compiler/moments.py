@@ -2,9 +2,10 @@
 
 v = b v + (1 - b) g^2 is far below a unit where gradients are small, and sqrt(v) then is not. So
 where the range of g is known (clipped gradients, declared inputs), such values keep about twice the
-program's fraction bits: in products with public factors, as carries of loops, up to the root. An
-epsilon below a unit that is added to such a root counts as a unit: it is there against 0. Where no
-range is known, and a loop takes the root of such means, g is limited in g^2, and a warning says so.
+program's fraction bits: in products with public factors, as carries of loops, as results that go
+into the next program, up to the root. An epsilon below a unit that is added to such a root counts
+as a unit: it is there against 0. Where no range is known, and a root is taken of means that would
+otherwise have the digits, g is limited in g^2, and a warning says so.
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ def sum_of(low: Lowering, x: int, y: int) -> int:
     if all(fact.form == "whole" for fact in found.values()):
         return arith.add(low, x, y)
     origins = frozenset[int]().union(*(fact.origins for fact in found.values()))
-    whole = all(v in low.public or (v in found and found[v].form != "cut") for v in (x, y))
+    plain = [v for v in (x, y) if v not in found and v not in low.public and low.magnitude(v)]
+    whole = not plain and all(fact.form != "cut" for fact in found.values())
+    if plain and not low.trips:  # in a loop more may be found of it
+        origins = frozenset()
     if not whole or low.type(x).bounds is None or low.type(y).bounds is None:
         return _made(low, "cut", arith.add(low, x, y), origins)
     sizes = [low.magnitude(v).bit_length() - low.frac(v) for v in (x, y)]
@@ -151,7 +155,7 @@ def sum_of(low: Lowering, x: int, y: int) -> int:
 
 def one_of(low: Lowering, x: int, y: int, made: int) -> int:
     """`made` is x or y, element by element: a sum of parts of squares where both are."""
-    found = [facts.squared(low, v) for v in (x, y)]
+    found = [facts.squared(low, v) for v in (x, y) if low.magnitude(v)]
     forms = {fact.form for fact in found if fact}
     if not forms & {"parts", "cut"}:
         return made
@@ -167,6 +171,11 @@ def fine(low: Lowering, x: int) -> bool:
     return known and low.frac(x) >= _least(low)
 
 
+def as_result(low: Lowering, x: int) -> int:
+    """`x` as a program gives it away: with the program's fraction bits, or with twice as many."""
+    return arith.to_frac(low, x, min(low.frac(x), 2 * low.f) if fine(low, x) else low.f)
+
+
 def for_root(low: Lowering, x: int) -> int:
     """`x` as roots take it: with the program's fraction bits, or with twice as many."""
     fact = facts.squared(low, x)
@@ -175,7 +184,7 @@ def for_root(low: Lowering, x: int) -> int:
         low.warn(
             f"{CUT} {low.f} fraction bits, as in Adam: where "
             f"gradients are below {2.0 ** (-low.f / 2):.1g} it is wrong; clip gradients to a range "
-            "(optax.clip) and run the steps in one loop, or take Config(ring=128, frac_bits=40)"
+            "(optax.clip), make their state on the SPU, or take Config(ring=128, frac_bits=40)"
         )
     if fine(low, x):
         return arith.to_frac(low, x, min(low.frac(x), 2 * low.f + 4))

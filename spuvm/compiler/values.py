@@ -45,9 +45,14 @@ def int_bounds(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def type_of_input(
-    low: Lowering, shape: tuple[int, ...], dtype: np.dtype[Any], lo: Any, hi: Any
+    low: Lowering,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    lo: Any,
+    hi: Any,
+    frac: int | None = None,
 ) -> Type:
-    """Program type of a secret leaf with an optional declared range."""
+    """Program type of a secret leaf with an optional declared range and fraction bits."""
     kind = kind_of(dtype)
     if kind == "bool":
         return Type("b", shape, 0, 1)
@@ -63,8 +68,9 @@ def type_of_input(
             first, last = max(first, int(np.ceil(lo))), min(last, int(np.floor(hi)))
         fits = last < 1 << (low.bits - 1)
         return Type("a", shape, 0, 0, first, last) if fits else Type("a", shape)
-    bounds = encoded_range(low, lo, hi, low.f)
-    return Type("a", shape, low.f, 0, *bounds) if bounds else Type("a", shape, low.f)
+    frac = low.f if frac is None else frac
+    bounds = encoded_range(low, lo, hi, frac)
+    return Type("a", shape, frac, 0, *bounds) if bounds else Type("a", shape, frac)
 
 
 def encoded_range(low: Lowering, lo: Any, hi: Any, frac: int) -> tuple[int, int] | None:
