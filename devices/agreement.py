@@ -207,7 +207,8 @@ class Agreement:
             if mine is not None and error.at is None:
                 error = again(error, at=mine.where())
         try:  # before the script can know, and leave: the others would only hear that it left
-            self._endpoint.abort(f"{type(error).__name__}: {error}")
+            if mine is None or not mine.text.startswith(FAILED):  # which they have been told
+                self._endpoint.abort(f"{type(error).__name__}: {error}")
         finally:
             with self._changed:
                 self._failure = again(error, next=next) if next else error
@@ -319,6 +320,10 @@ class Agreement:
         try:
             self._endpoint.send(peer, Envelope(number, _EDGE), said)
         except ChannelError as error:
+            with self._changed:  # to a party that has ended there is nothing to announce
+                self._changed.wait_for(lambda: self._failure or peer in self._last, _AFTERMATH)
+                if self._failure is None and peer in self._last:
+                    return
             self.fail(error)
             self.check()
 

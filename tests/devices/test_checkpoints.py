@@ -1,7 +1,9 @@
 """Shares that are saved and loaded: by each party, encrypted, only what belongs together."""
 
 import shutil
+import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import spuvm as sf
 from spuvm.protocol.aby3.saved import to_bytes
 from spuvm.protocol.aby3.share import AShare
 from spuvm.vm.checkpoint import Header, key_of, read, write
+from tests.devices import test_states as states
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
 
@@ -42,6 +45,24 @@ def test_saved_and_loaded(inprocess, tmp_path, ring):
     same(sf.reveal(y))
     more = again(lambda m: m["w"] * 2)(y)
     np.testing.assert_allclose(sf.reveal(more), [[3.0, -4.0]], atol=1e-4)
+
+
+def test_a_state_that_was_saved(inprocess, tmp_path):
+    """Digits and range are part of a checkpoint."""
+    spu = sf.SPU(list(PARTIES))
+    optimiser = states.OPTIMISERS["adam"]
+    w, state, x, y = states.begun(spu, optimiser)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        w, state = spu(states.stepper(optimiser), num_returns=2)(w, state, x, y)
+        spu.dump(spu(jax.tree.leaves)(state), tmp_path / "state")
+        again, like = spu.load(tmp_path / "state"), jax.tree.structure(optimiser.init(states.W))
+
+        def step(w, leaves, x, y):
+            return states.stepper(optimiser)(w, jax.tree.unflatten(like, leaves), x, y)
+
+        w, _ = spu(step, num_returns=2)(w, again, x, y)
+    np.testing.assert_allclose(sf.reveal(w), states.plain(optimiser, 2)[0], atol=0.02 * states.RATE)
 
 
 @pytest.fixture

@@ -98,21 +98,6 @@ def test_a_loop_goes_on_from_a_state(spu):
     np.testing.assert_allclose(sf.reveal(w), plain(optimiser, 6)[0], atol=0.04 * RATE)
 
 
-def test_a_state_that_was_saved(inprocess, tmp_path, monkeypatch):
-    """Digits and range are part of a checkpoint."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    spu = sf.SPU(["alice", "bob", "carol"])
-    optimiser = OPTIMISERS["adam"]
-    w, state, x, y = begun(spu, optimiser)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        w, state = spu(stepper(optimiser), num_returns=2)(w, state, x, y)
-        spu.dump(state, tmp_path / "state")
-        again = spu.load(tmp_path / "state")
-        w, _ = spu(stepper(optimiser), num_returns=2)(w, again, x, y)
-    np.testing.assert_allclose(sf.reveal(w), plain(optimiser, 2)[0], atol=0.02 * RATE)
-
-
 def test_a_state_from_outside_is_cut_which_is_said(spu):
     """Its range is not known, so there is no room for more digits."""
     optimiser = OPTIMISERS["rmsprop"]
