@@ -125,16 +125,16 @@ def results_of(compiled: Compiled) -> tuple[Shared, ...]:
         if t.bounds is not None and not t.width:
             lo, hi = t.bounds[0] / (1 << t.frac), t.bounds[1] / (1 << t.frac)
             if t.frac > compiled.program.frac_bits:
-                lo, hi = _roomy(lo, hi)
+                lo, hi = _roomy(lo, hi, 2.0 ** (compiled.program.ring - 3 - t.frac))
         spec = ArraySpec(tuple(shape), str(np.dtype(dtype)))
         found.append(Shared(spec, t.frac, t.width, split_origins(out.origins), lo, hi))
     return tuple(found)
 
 
-def _roomy(lo: float, hi: float) -> tuple[float, float]:
+def _roomy(lo: float, hi: float, most: float) -> tuple[float, float]:
     """Bounds to powers of 16, of a mean that goes from call to call: soon they are the same."""
     top = 16.0 ** math.ceil(math.log(max(-lo, hi, 2.0**-32), 16))
-    return (-top if lo < 0 else 0.0), top
+    return ((-top if lo < 0 else 0.0), top) if top < most else (lo, hi)
 
 
 def _fact(leaf: Any) -> Hashable:

@@ -67,7 +67,11 @@ class Carries:
         if found:  # what nothing is known of is limited there, and all is searched anew
             self._begin(begun, fine, found, body)
             body = self._searched()
-            _, said = self._below_roots(body)
+            vain, said = self._below_roots(body)
+            if vain:
+                self._begin(begun, fine, found - vain, body)
+                body = self._searched()
+                _, said = self._below_roots(body)
         if any(t.frac > self.low.f and t.bounds is None for t in body.made):
             cut = [self._cut_off(k, v) for k, v in enumerate(begun)]
             self._begin(cut, set(), self.limited, body)

@@ -49,9 +49,10 @@ def compile_function(
     """
     traced = split(trace(fn, args, kwargs or {}))
     low, results = _lowered(traced, config, constants, watch, frozenset())
-    limited = frozenset(number for number in low.cut_squares.below_roots if number >= 0)
-    if limited:
+    limited = frozenset(low.cut_squares.below_roots)
+    while limited != low.cut_squares.limited:  # all of them, then without those where it is in vain
         low, results = _lowered(traced, config, constants, watch, limited)
+        limited -= low.cut_squares.below_roots
     terms.doubt(low)
     specs = _outputs(low, traced, results)
     leave_out_squares(low)

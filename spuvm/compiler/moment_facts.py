@@ -34,7 +34,7 @@ class CutSquares:
     """Squares in a program that means were made of, with fewer digits than a root shows.
 
     count: how many there were so far.
-    below_roots: origins of what a root was taken of.
+    below_roots: origins of what a root was taken of that had lost digits.
     limited: which of them are made of values that are limited, so that they keep their digits.
     """
 

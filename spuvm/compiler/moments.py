@@ -47,7 +47,7 @@ def times(low: Lowering, x: int, c: Array | Varying) -> int | None:
             if limited or low.frac(x) < _least(low):
                 source = _limited(low, fact.source) if limited else fact.source
                 x = _square(low, source, fact.more) or x
-            origins = frozenset() if limited or _limit(low) is None else frozenset([number])
+            origins = frozenset() if _limit(low) is None else frozenset([number])
     if fact.form == "cut" or low.type(x).bounds is None or low.frac(x) < _least(low):
         return _made(low, "cut", arith.mul_public(low, x, c), origins)
     grows, bits = int(np.frexp(largest)[1]), DIGITS - int(np.frexp(largest)[1])

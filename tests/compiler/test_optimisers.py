@@ -173,6 +173,27 @@ def test_loops_in_loops() -> None:
     assert "in these squares they count as at most 128" in text
 
 
+def test_nothing_is_limited_in_vain() -> None:
+    """A mean of an unknown start has no room for digits, in a loop or not."""
+
+    def mean(v: Any, g: Any) -> Any:
+        return 0.9 * v + 0.1 * g**2
+
+    def looped(v: Any, g: Any) -> Any:
+        return jnp.sqrt(lax.fori_loop(0, 3, lambda _, v: mean(v, g), v))
+
+    for fn in (lambda v, g: jnp.sqrt(mean(v, g)), looped):
+        specs = [SecretSpec((3,), "float32", "a") for _ in range(2)]
+        made = compile_function(fn, specs, config=DEFAULT)
+        assert not [w for w in made.warnings if "count as at most" in w]
+        g, v = np.array([1000.0, -300.0, 2.0], np.float32), np.zeros(3, np.float32)
+        encoded = encode_all(made, [v, g], DEFAULT)
+        (got,) = decode_all(
+            made, run_plain(made.program, encoded, np.random.default_rng(2), "ranges"), DEFAULT
+        )
+        np.testing.assert_allclose(got, fn(v, g), rtol=1e-3)
+
+
 def test_other_squares_are_not_limited() -> None:
     """Beside Adam: a penalty, and a mean of squares of which no root is taken."""
 
