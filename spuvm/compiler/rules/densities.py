@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from spuvm.compiler import betas
+from spuvm.compiler import arith, betas
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.facts import Logarithm, LogGamma, Product, root
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.rules import Out
-from spuvm.compiler.rules.special import of_many
+from spuvm.compiler.rules.special import MORE_BITS, of_many
 from spuvm.compiler.values import Value
 
 STEPS = 16  # instructions between the exponent and what it is made of
@@ -39,8 +39,15 @@ def beta_density(low: Lowering, o: Out, exponent: int) -> Secret | None:
         for x in points:
             operands = [_operand(o, v) for v in (a, b, x)]
             if _exponent(low, o, operands) == _bare(low, exponent):
-                return of_many(low, betas.density, o, *operands, rest=(low.f,))
+                return _density(low, o, operands)
     return None
+
+
+def _density(low: Lowering, o: Out, operands: list[Value]) -> Secret:
+    """betas.density; in the ring of 2^32, where a and b are small, with more fraction bits."""
+    with low.finer(MORE_BITS if low.bits == 32 else 0, "small"):
+        made = of_many(low, betas.density, o, *operands, rest=(low.f,))
+    return Secret(arith.settle(low, made.id), o.dtype)
 
 
 def _operand(o: Out, found: Any) -> Value:
