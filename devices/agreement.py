@@ -207,8 +207,7 @@ class Agreement:
             if mine is not None and error.at is None:
                 error = again(error, at=mine.where())
         try:  # before the script can know, and leave: the others would only hear that it left
-            if mine is None or not mine.text.startswith(FAILED):  # which they have been told
-                self._endpoint.abort(f"{type(error).__name__}: {error}")
+            self._endpoint.abort(f"{type(error).__name__}: {error}")
         finally:
             with self._changed:
                 self._failure = again(error, next=next) if next else error

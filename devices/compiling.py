@@ -34,7 +34,7 @@ _JOINT = "+"  # joins the names of several parties whose data one input depends 
 def secret(leaf: Shared) -> SecretSpec:
     """What the compiler is told about a shared array."""
     origin = _JOINT.join(leaf.origins)
-    frac = leaf.frac if np.dtype(leaf.spec.dtype).kind == "f" else None
+    frac = None if np.dtype(leaf.spec.dtype).kind in "iub" else leaf.frac  # bfloat16 is a "V"
     return SecretSpec(leaf.spec.shape, leaf.spec.dtype, origin, leaf.lo, leaf.hi, frac)
 
 

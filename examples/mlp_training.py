@@ -3,9 +3,9 @@
     python examples/mlp_training.py [--optimizer sgd|adam]
 
 Weights, activations and gradients stay secret; only the trained weights are opened. Adam's second
-moments are squares of gradients, small numbers in fixed point: they keep their digits where
-gradients have a known range (`optax.clip`) and the steps are one loop. Adam divides small gradients
-by themselves, so that their rounding shows: as in half precision, the loss is scaled up.
+moments are squares of gradients, small numbers in fixed point, and keep more digits: a known range
+of gradients (`optax.clip`) says that there is room for them. Adam divides small gradients by
+themselves, so that their rounding shows: as in half precision, the loss is scaled up.
 """
 
 import argparse

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from spuvm.bytecode.types import Type
 from spuvm.compiler import arith, growth, moments
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.guesses import Guess, grown, inside, size_of
 from spuvm.compiler.loopbody import Body, Bounds, LoopSpec, lower_body
 from spuvm.compiler.public import PublicPart
+from spuvm.compiler.values import kind_of
 from spuvm.errors import CompileError
 
 
@@ -46,7 +49,7 @@ class Carries:
 
     def is_float(self, k: int) -> bool:
         """Whether the k-th of them holds floats."""
-        return bool(self.spec.body.out_avals[self.numbers[k]].dtype.kind == "f")
+        return kind_of(np.dtype(self.spec.body.out_avals[self.numbers[k]].dtype)) == "float"
 
     def attempt(self, bounds: Sequence[Bounds], strict: str) -> Body:
         """The body with these bounds of the carries."""

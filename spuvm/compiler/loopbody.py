@@ -56,7 +56,7 @@ def lower_body(
     secret: Sequence[int],
     wanted: Sequence[Type],
     strict: str,
-    marked: set[int],
+    fine: set[int],
     cut: set[int],
     limited: frozenset[int],
 ) -> Body:
@@ -90,8 +90,8 @@ def lower_body(
         for k in range(len(spec.carry))
     ]
     body.cut_squares.limited = limited
-    for k in marked | cut:
-        form: Literal["parts", "cut"] = "parts" if k in marked else "cut"
+    for k in fine | cut:
+        form: Literal["parts", "cut"] = "parts" if k in fine else "cut"
         facts.mark(body, carry[k].id, Squared(form, origins=frozenset([-1 - k])))
     xs: list[Value] = []
     for j, value in enumerate(spec.xs):

@@ -55,6 +55,7 @@ def test_steps_are_calls(spu, name):
         warnings.simplefilter("always")
         for _ in range(4):
             w, state = step(w, state, x, y)
+    assert said
     assert all("in these squares they count as at most 128" in str(m.message) for m in said)
     want, want_state = plain(optimiser, 4)
     np.testing.assert_allclose(sf.reveal(w), want, atol=0.02 * RATE)
@@ -84,6 +85,24 @@ def test_a_mean_of_squares_shows_its_digits(spu):
     np.testing.assert_array_equal(moved, opened)
     doubled = spu(lambda s: jax.tree.leaves(s)[0] * 2 + 1)(state)
     np.testing.assert_allclose(sf.reveal(doubled), want * 2 + 1, atol=2.0**-16)
+
+
+def test_digits_of_another_float_dtype(spu):
+    """What a bfloat16 holds depends on fraction bits like any float."""
+
+    def mean(v, g):
+        v = v * jnp.bfloat16(0.875) + g * g * jnp.bfloat16(0.125)
+        return v, jnp.sqrt(v)
+
+    g = sf.PYU("alice")(lambda: np.asarray(jnp.array([0.0625, 3.0], jnp.bfloat16)))().to(spu)
+    v = spu(lambda g: jnp.zeros_like(g))(g)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            v, root = spu(mean, num_returns=2)(v, g)
+    want = np.array([0.0625, 3.0]) ** 2 * (1 - 0.875**2)
+    np.testing.assert_allclose(np.asarray(sf.reveal(v), "float64"), want, rtol=0.01)
+    np.testing.assert_allclose(np.asarray(sf.reveal(root), "float64"), want**0.5, rtol=0.01)
 
 
 def test_a_loop_goes_on_from_a_state(spu):
