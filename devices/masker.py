@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from spuvm.errors import UsageError, ValueRangeError
 from spuvm.masked import refuse_masked
-from spuvm.protocol.aby3.prss import Stream
+from spuvm.protocol.aby3.keystream import FIRST, Stream
 
 Words = npt.NDArray[np.uint64]
 _ROOM = 62  # |sum| stays below 2^62
@@ -77,7 +77,8 @@ class Masker:
         words = np.concatenate([*flat, mass]) if flat else mass
         for name, stream in self._streams.items():
             noise = np.empty_like(words)
-            stream.fill(memoryview(noise).cast("B"), number << 64)
+            stream.begin((number << 64) + FIRST, noise.nbytes)
+            stream.fill(memoryview(noise).cast("B"), (number << 64) + FIRST)
             words = words + noise if name > self._party else words - noise
         kinds = [
             np.array([whole, x.size, *(x.shape if axis == 0 else ())], np.int64)

@@ -19,7 +19,8 @@ from spuvm.bytecode.loops import Loop, loop_of
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.errors import ProtocolError, SpuvmError
 from spuvm.net.channel import Spec
-from spuvm.protocol.aby3.prss import Masks, Stream
+from spuvm.protocol.aby3.keystream import Stream
+from spuvm.protocol.aby3.prss import Masks
 from spuvm.protocol.aby3.rows import Stack, row
 from spuvm.protocol.base import Exchange, Party, Protocol, Received, Steps
 from spuvm.ring import Ring
@@ -117,14 +118,14 @@ class Executor:
             local = self.protocol.local.get(op)
             if local is not None:
                 drawing = op in DRAWING
-                masks = Masks(self.streams, self.run_id, place) if drawing else None
+                masks = self._masks(instruction, place) if drawing else None
                 party = Party(self.rank, self.ring, masks)
                 _finish(frame, instruction, local(party, *args, **instruction.attrs))
                 return None
             if op == "loop":
                 steps = self._loop(frame, number, loop_of(instruction), args, place)
             else:
-                party = Party(self.rank, self.ring, Masks(self.streams, self.run_id, place))
+                party = Party(self.rank, self.ring, self._masks(instruction, place))
                 steps = self.protocol.steps[op](party, *args, **instruction.attrs)
             return _Active(number, instruction, steps, next(steps))
         except StopIteration as stop:  # a loop without rounds
@@ -134,6 +135,10 @@ class Executor:
             raise
         except Exception as error:
             raise self._wrapped(instruction, error) from error
+
+    def _masks(self, instruction: Instruction, place: int) -> Masks:
+        size = instruction.types[0].size if instruction.types else 0
+        return Masks(self.streams, self.run_id, place, self.ring.nbytes * size)
 
     def _advance(self, frame: Frame, task: _Active, received: Received) -> bool:
         """Give a running instruction what came in; True when it has another round."""

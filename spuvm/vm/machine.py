@@ -19,8 +19,9 @@ from spuvm.net.channel import Channel, Spec
 from spuvm.net.keys import agree
 from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.io import Dealt, accept, part_of
+from spuvm.protocol.aby3.keystream import Stream
 from spuvm.protocol.aby3.packing import pack_bits
-from spuvm.protocol.aby3.prss import RUN_BITS, Masks, Stream
+from spuvm.protocol.aby3.prss import RUN_BITS, Masks
 from spuvm.protocol.aby3.share import AShare, BShare, Share
 from spuvm.protocol.base import Party, Protocol
 from spuvm.ring import Ring
@@ -195,7 +196,8 @@ class Machine:
         if isinstance(value, AShare) and small_dtype(bits).itemsize * 8 != bits:
             raise UsageError(f"ring elements cannot be opened to {bits} bits")
         self._begin(run_id)
-        part = part_of(Party(self.rank, self.ring, Masks(self._streams, run_id, 0)), value, to)
+        masks = Masks(self._streams, run_id, 0, self.ring.nbytes * value.size)
+        part = part_of(Party(self.rank, self.ring, masks), value, to)
         if part is None:
             return None
         if isinstance(value, BShare) and value.width == 1:

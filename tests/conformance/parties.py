@@ -16,7 +16,8 @@ from spuvm.net.channel import Channel
 from spuvm.net.local import LocalNetwork
 from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.io import accept, deal, reconstruct
-from spuvm.protocol.aby3.prss import BLOCK_BITS, LANE_BITS, Masks, Stream
+from spuvm.protocol.aby3.keystream import FIRST, Stream
+from spuvm.protocol.aby3.prss import BLOCK_BITS, LANE_BITS, Masks
 from spuvm.protocol.aby3.share import AShare, BShare
 from spuvm.protocol.base import Exchange, Party
 from spuvm.ring import Ring
@@ -51,7 +52,7 @@ class RecordingMasks(Masks):
         self.drawn: list[Drawn] = []
 
     def _next(self, other: int, lane: int) -> int:
-        return self._place + (lane << BLOCK_BITS - LANE_BITS) + self._used.get((other, lane), 0)
+        return self._place + (lane << BLOCK_BITS - LANE_BITS) + self._used.get((other, lane), FIRST)
 
     def draw(self, other: int, *requests: Any, lane: int = 0) -> list[np.ndarray]:
         first = self._next(other, lane)

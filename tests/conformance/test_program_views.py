@@ -56,12 +56,12 @@ def test_views_are_uniform(trio, bits: int) -> None:
 
 
 def test_masks_reused_between_instructions_are_seen(trio, monkeypatch) -> None:
-    monkeypatch.setattr(frames, "Masks", lambda streams, run, number: Masks(streams, run, 0))
+    monkeypatch.setattr(frames, "Masks", lambda streams, run, *_: Masks(streams, run, 0))
     assert next(watch(trio(32)), "")
 
 
 def test_masks_reused_in_a_loop_are_seen(trio, monkeypatch) -> None:
-    monkeypatch.setattr(frames, "Masks", lambda streams, run, number: Masks(streams, 0, number))
+    monkeypatch.setattr(frames, "Masks", lambda streams, run, number, *_: Masks(streams, 0, number))
     assert next(watch(trio(32)), "")
 
 

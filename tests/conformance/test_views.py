@@ -20,8 +20,8 @@ from uniformity import View, findings, sign_columns
 
 from spuvm.fxp import DEFAULT_FRAC_BITS
 from spuvm.protocol.aby3 import ABY3
+from spuvm.protocol.aby3.keystream import Stream
 from spuvm.protocol.aby3.product import elementwise
-from spuvm.protocol.aby3.prss import Stream
 from spuvm.protocol.aby3.share import AShare
 from spuvm.protocol.base import Exchange, Party, Steps, spec
 from spuvm.ring import Ring

@@ -34,8 +34,8 @@ def test_pieces_of_a_sum_of_seeds(bits: int) -> None:
     dtype, seeds, size = Ring(bits).dtype, (b"a" * 16, b"b" * 16), 101
     first, second = (expand(seed, dtype, size) for seed in seeds)
     for s in (slice(0, size), slice(0, 0), slice(7, 9), slice(33, 33), slice(94, size)):
-        assert np.array_equal(expanded(seeds, dtype)(s), (first + second)[s])
-        assert np.array_equal(expanded(seeds[:1], dtype)(s), first[s])
+        assert np.array_equal(expanded(seeds, dtype, size)(s), (first + second)[s])
+        assert np.array_equal(expanded(seeds[:1], dtype, size)(s), first[s])
 
 
 @pytest.mark.parametrize("owner", OWNERS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 from parties import PAIRS, RANKS, Trio
@@ -15,15 +16,17 @@ from variant import builder
 
 from spuvm.bytecode.types import Type
 from spuvm.errors import ProtocolError
+from spuvm.protocol.aby3 import keystream
+from spuvm.protocol.aby3.keystream import BLOCK, FIRST, LONG, Stream
 from spuvm.protocol.aby3.prss import (
     BLOCK_BITS,
     INSTRUCTION_BITS,
     LANE_BITS,
     RUN_BITS,
     Masks,
-    Stream,
     expand,
 )
+from spuvm.protocol.aby3.share import PIECE
 from spuvm.ring import Ring
 
 U64, U8 = np.dtype(np.uint64), np.dtype(np.uint8)
@@ -166,6 +169,74 @@ def test_stream_is_aes_ctr() -> None:
     place = int("00112233445566778899aabbccddeeff", 16)
     Stream(bytes(range(16))).fill(memoryview(out), place)
     assert out.hex() == "69c4e0d86a7b0430d8cdb78070b4c55a"
+
+
+moves = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # the sequence that goes on, each with a nonce of its own
+        st.sampled_from((16, 48, 17, 1 << 16, (1 << 16) + 16, (1 << 16) + 5, 1 << 18)),
+        st.sampled_from(("on", "on", "on", "again", "ahead")),
+        st.sampled_from((0, LONG)),
+    ),
+    max_size=12,
+)
+
+
+@given(moves, st.integers(0, 2**32 - 1))
+def test_both_ways_of_making_a_stream_give_the_same_bytes(steps: Any, low: int) -> None:
+    """Sequences that take turns, go on, begin again and leave places out; also over 2^32 blocks."""
+    key = os.urandom(16)
+    stream = Stream(key)
+    starts = [FIRST, 7 << 32 | FIRST, (1 << 100) + low]
+    at = list(starts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keystream, "gcm_is_faster", lambda: True)
+        for which, size, step, length in steps:
+            at[which] = {"on": at[which], "again": starts[which], "ahead": at[which] + 3}[step]
+            stream.begin(at[which], length)
+            got = bytearray(size)
+            stream.fill(memoryview(got), at[which])
+            assert got == counter_mode(key, at[which], size)
+            at[which] += -(-size // BLOCK)
+
+
+def counter_mode(key: bytes, place: int, size: int) -> bytearray:
+    made = bytearray(size)
+    cipher = Cipher(algorithms.AES(key), modes.CTR(place.to_bytes(16, "big")))
+    cipher.encryptor().update_into(bytes(size), made)
+    return made
+
+
+@pytest.mark.parametrize("faster", [True, False])
+@pytest.mark.parametrize("count", [1000, LONG // 8, LONG // 8 + 3000])
+def test_long_masks_are_the_same_either_way(faster: bool, count: int) -> None:
+    """Drawn in pieces, by both holders, one of which was not told how long they are."""
+    key, size = os.urandom(16), 8 * count
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keystream, "gcm_is_faster", lambda: faster)
+        told, untold = Masks({1: Stream(key)}, 5, 7, size), Masks({1: Stream(key)}, 5, 7)
+        for start in range(0, count, PIECE):
+            request = (U64, min(PIECE, count - start))
+            (mine,), (other,) = told.draw(1, request), untold.draw(1, request)
+            assert np.array_equal(mine, other)
+        assert bool(told._streams[1]._sequences) == (faster and size >= LONG)
+        assert expand(key, U64, count).tobytes() == counter_mode(key, FIRST, size)
+
+
+def test_a_sequence_ends_before_its_counter_begins_again() -> None:
+    """Block 2^32 of a sequence has another nonce than the one that GCM would go on with."""
+    key, size = bytes(range(16)), 1 << 18
+    stream = Stream(key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keystream, "gcm_is_faster", lambda: True)
+        out = bytearray(size)
+        stream.begin(FIRST, LONG)
+        stream.fill(memoryview(out), FIRST)
+        (encryptor,) = stream._sequences.values()
+        end = (1 << 32) - size // BLOCK // 2
+        stream._sequences = {end: encryptor}  # as if it had come so far
+        stream.fill(memoryview(out), end)
+    assert out == counter_mode(key, end, size)
 
 
 def test_expand() -> None:

@@ -21,8 +21,9 @@ from spuvm.errors import ChannelError, UsageError
 from spuvm.fxp import Encoding
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.fixed import subtract_masks
+from spuvm.protocol.aby3.keystream import BLOCK, FIRST, Stream
 from spuvm.protocol.aby3.lazy import HeldShare, Source, Store
-from spuvm.protocol.aby3.prss import Stream, expand
+from spuvm.protocol.aby3.prss import expand
 from spuvm.protocol.aby3.share import (
     PIECE,
     Array,
@@ -195,11 +196,14 @@ def masked(read: Reader, size: int, dtype: np.dtype[Any], seeds: Sequence[bytes]
     out, nothing = empty(size, dtype), zeros(min(size, PIECE), dtype)
     buffers = [empty(min(size, PIECE), dtype) for _ in seeds]
     streams = [Stream(seed) for seed in seeds]
+    for stream in streams:
+        stream.begin(FIRST, out.nbytes)
     for s in pieces(size):
         count = s.stop - s.start
         masks = [buffer[:count] for buffer in buffers]
         for stream, mask in zip(streams, masks, strict=True):
-            stream.fill(memoryview(mask).cast("B"), s.start * dtype.itemsize // 16)
+            place = FIRST + s.start * dtype.itemsize // BLOCK
+            stream.fill(memoryview(mask).cast("B"), place)
         first, second = (*masks, nothing[:count])[:2]
         subtract_masks(read(s), first, second, out[s])
     return out

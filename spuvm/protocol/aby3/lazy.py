@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spuvm.protocol.aby3.prss import Stream, expand
+from spuvm.protocol.aby3.keystream import FIRST, Stream
+from spuvm.protocol.aby3.prss import expand
 from spuvm.protocol.aby3.share import PIECE, Array, AShare, Reader, Redacted, flat, in_a_row, pieces
 from spuvm.wide import elements, empty, zeros
 
@@ -105,7 +106,8 @@ class Store(Redacted):
         if self._sum is None and not seeds:
             return np.asanyarray(self.component(0) + self.component(1))
         if self._sum is None:
-            self._sum, read = empty(self._size, self._dtype), expanded(seeds, self._dtype)
+            self._sum = empty(self._size, self._dtype)
+            read = expanded(seeds, self._dtype, self._size)
             for s in pieces(self._size):
                 self._sum[s] = read(s)
         return self._sum
@@ -125,24 +127,29 @@ class Store(Redacted):
                 once = what not in self._passed and self._size > PIECE
                 self._passed.add(what)
                 kept = None if once else self.total() if what is None else self.component(what)
-                read = expanded(seeds, self._dtype) if kept is None else kept.__getitem__
+                if kept is None:
+                    read = expanded(seeds, self._dtype, self._size)
+                else:
+                    read = kept.__getitem__
             return read(s)
 
         return piece
 
 
-def expanded(seeds: Sequence[bytes], dtype: np.dtype[np.generic]) -> Reader:
-    """Pieces of the sum of what seeds expand to; nothing is stored."""
+def expanded(seeds: Sequence[bytes], dtype: np.dtype[np.generic], size: int) -> Reader:
+    """Pieces of the sum of what seeds expand to, `size` elements; nothing is stored."""
     streams = [Stream(seed) for seed in seeds]
+    for stream in streams:
+        stream.begin(FIRST, size * dtype.itemsize)
     in_a_block = 16 // dtype.itemsize
 
     def piece(s: slice) -> Array:
         block, before = divmod(s.start, in_a_block)
         total = empty(s.stop - s.start + before, dtype)
-        streams[0].fill(memoryview(total).cast("B"), block)
+        streams[0].fill(memoryview(total).cast("B"), FIRST + block)
         for stream in streams[1:]:
             more = empty(total.size, dtype)
-            stream.fill(memoryview(more).cast("B"), block)
+            stream.fill(memoryview(more).cast("B"), FIRST + block)
             total += more
         return total[before:]
 

@@ -2,8 +2,9 @@
 
 Every pair of parties has an AES-128 key. A mask's place in the pair's stream is its 128-bit
 counter: run (48 bits), instruction of the run (40 bits, numbered so that every path of iterations
-of loops has numbers of its own: vm/schedule.py), block (40 bits). A place is used once: runs only
-count upwards, an instruction is started once per path, and its draws follow each other.
+of loops has numbers of its own: vm/schedule.py), block (40 bits, from 2 on: keystream.py). A place
+is used once: runs only count upwards, an instruction is started once per path, and its draws follow
+each other.
 Reference for the idea: Cramer, Damgård, Ishai 2005 (TCC).
 """
 
@@ -14,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from spuvm.errors import ProtocolError
+from spuvm.protocol.aby3.keystream import FIRST, LONG, Stream
 from spuvm.wide import elements, empty
 
 Array = npt.NDArray[Any]
@@ -24,45 +25,27 @@ Request = tuple[np.dtype[Any], int]
 
 RUN_BITS, INSTRUCTION_BITS, BLOCK_BITS = 48, 40, 40
 LANE_BITS = 4  # of the block bits: draws of one instruction that advance apart
-_CHUNK = 1 << 16
-_ZEROS = memoryview(bytes(_CHUNK))
-
-
-class Stream:
-    """AES-CTR output of one key at places chosen by the caller."""
-
-    __slots__ = ("_encryptor",)
-
-    def __init__(self, key: bytes) -> None:
-        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-
-    def fill(self, out: memoryview, place: int) -> None:
-        """Fill `out` with the stream's bytes from counter block `place` on."""
-        encryptor = self._encryptor
-        encryptor.reset_nonce(place.to_bytes(16, "big"))
-        size = len(out)
-        if size <= _CHUNK:
-            encryptor.update_into(_ZEROS[:size], out)
-            return
-        for start in range(0, size, _CHUNK):
-            piece = out[start : start + _CHUNK]
-            encryptor.update_into(_ZEROS[: len(piece)], piece)
 
 
 def expand(seed: bytes, dtype: np.dtype[Any], size: int) -> Array:
     """`size` elements from a fresh one-time seed: how dealt shares are compressed."""
     out = empty(size, dtype)
     if size:
-        Stream(seed).fill(memoryview(out).cast("B"), 0)
+        stream = Stream(seed)
+        stream.begin(FIRST, out.nbytes)
+        stream.fill(memoryview(out).cast("B"), FIRST)
     return out
 
 
 class Masks:
     """One party's pair streams for one instruction; draws are in step with the other holder."""
 
-    __slots__ = ("_place", "_streams", "_used")
+    __slots__ = ("_length", "_place", "_streams", "_used")
 
-    def __init__(self, streams: Mapping[int, Stream], run: int, instruction: int) -> None:
+    def __init__(
+        self, streams: Mapping[int, Stream], run: int, instruction: int, length: int = 0
+    ) -> None:
+        """`length`: bytes that the largest mask of the instruction may have; changes no mask."""
         if run >> RUN_BITS or instruction >> INSTRUCTION_BITS:
             raise ProtocolError(
                 "the mask streams of this session are used up",
@@ -70,7 +53,7 @@ class Masks:
                 expected=f"run below 2^{RUN_BITS}, instruction below 2^{INSTRUCTION_BITS}",
                 next="make a new SPU: a new session has new keys",
             )
-        self._streams = streams
+        self._streams, self._length = streams, length
         self._place = (run << (INSTRUCTION_BITS + BLOCK_BITS)) | (instruction << BLOCK_BITS)
         self._used: dict[tuple[int, int], int] = {}
 
@@ -111,11 +94,13 @@ class Masks:
         if not blocks:
             return
         key = (other, lane)
-        first = self._used.get(key, 0)
+        first = self._used.get(key, FIRST)
         if (first + blocks) >> (BLOCK_BITS - LANE_BITS) or lane >> LANE_BITS:
             raise ProtocolError(
                 f"an instruction needs more than 2^{BLOCK_BITS - LANE_BITS} blocks of masks"
             )
         self._used[key] = first + blocks
         place = self._place + (lane << (BLOCK_BITS - LANE_BITS)) + first
+        if first == FIRST and self._length >= LONG:
+            self._streams[other].begin(place, self._length)
         self._streams[other].fill(out, place)
