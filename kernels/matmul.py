@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
 from spuvm.kernels.halves import TILE, matmul_halves
 from spuvm.kernels.jit import compiled_for, kernel
+from spuvm.kernels.threads import processors, together
 
 BLOCK_K = 64
 BLOCK_J = 512
@@ -89,8 +87,8 @@ def row_dots(x: Any, y: Any, out: Any) -> None:
 def matmul(x: Any, y: Any, out: Any) -> None:
     """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype, any strides.
 
-    Large products are shared among the processors, by rows; see `processors`. Operands may be
-    read-only (constants, broadcasts), which would be a type of its own to compile.
+    Large products are shared among the processors, by rows (threads.py). Operands may be read-only
+    (constants, broadcasts), which would be a type of its own to compile.
     """
     batch, rows, inner = x.shape
     columns = y.shape[2]
@@ -108,34 +106,15 @@ def matmul(x: Any, y: Any, out: Any) -> None:
         left = np.require(x[b], requirements=["C", "W"])
         right = y[b].T if function is matmul_dots else y[b]
         right = np.require(right, requirements=["C", "W"])
-        shares = [
-            _pool().submit(function, left[i : i + step], right, out[b, i : i + step])
-            for i in range(step, rows, step)
-        ]
-        function(left[:step], right, out[b, :step])
-        for share in shares:
-            share.result()
+        together(
+            [
+                partial(function, left[i : i + step], right, out[b, i : i + step])
+                for i in range(0, rows, step)
+            ]
+        )
 
 
 def _fastest(rows: int, inner: int, columns: int, dtype: Any) -> Callable[..., None]:
     if HALVES and dtype == np.uint64 and min(rows, inner) >= 2 * TILE and columns >= TILE:
         return matmul_halves
     return matmul_dots if columns < 8 else matmul_rows
-
-
-def processors() -> int:
-    """Threads that share a large product: Numba's setting, by default those this process may use.
-
-    NUMBA_NUM_THREADS in the environment changes it.
-    """
-    settings: Any = numba.config
-    return int(settings.NUMBA_NUM_THREADS)
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, processors() - 1), "spuvm-matmul")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no threads of it

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from spuvm.kernels import arith, bits, fixed, halves, matmul, scaling, tables, uint128, wide
-from spuvm.kernels.matmul import processors
+from spuvm.kernels.threads import processors
 
 Progress = Callable[[int, int], None]
 Call = tuple[Any, tuple[Any, ...]]
