@@ -51,7 +51,7 @@ class Work:
         return cls(
             rounds=cost.rounds,
             sent=tuple(cost.bytes_sent),
-            reads=1 if {row.what for row in cost.rows} <= LINEAR else SHARES,
+            reads=1 if cost.rows and {row.what for row in cost.rows} <= LINEAR else SHARES,
             words_in=sum(i.type.size for i in program.inputs if i.type.kind == "a"),
             words_out=sum(program.types[o.value].size for o in program.outputs),
             dots=tuple(dots),

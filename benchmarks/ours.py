@@ -180,7 +180,8 @@ class Server:
         for output, pieces in zip(program.outputs, zip(*parts, strict=True), strict=True):
             t = program.types[output.value]
             encoded = io.reconstruct(pieces, width=t.width)
-            results.append(self._fxp.decode(encoded, output.dtype, t.frac).reshape(t.shape))
+            decoded = self._fxp.decode(encoded, output.dtype, t.frac, output.divisor)
+            results.append(decoded.reshape(t.shape))
         return results
 
 

@@ -50,6 +50,8 @@ def from_about(found: Sequence[Loaded], encoding: str) -> tuple[str, tuple[Share
             tuple(one["origins"]),
             one["lo"],
             one["hi"],
+            one.get("divisor", 1),
+            one.get("squares", False),
         )
         for one in facts["arrays"]
     )

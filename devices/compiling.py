@@ -35,7 +35,16 @@ def secret(leaf: Shared) -> SecretSpec:
     """What the compiler is told about a shared array."""
     origin = _JOINT.join(leaf.origins)
     frac = None if np.dtype(leaf.spec.dtype).kind in "iub" else leaf.frac  # bfloat16 is a "V"
-    return SecretSpec(leaf.spec.shape, leaf.spec.dtype, origin, leaf.lo, leaf.hi, frac)
+    return SecretSpec(
+        leaf.spec.shape,
+        leaf.spec.dtype,
+        origin,
+        leaf.lo,
+        leaf.hi,
+        frac,
+        leaf.divisor,
+        leaf.squares,
+    )
 
 
 def split_origins(origins: Sequence[str]) -> tuple[str, ...]:
@@ -123,11 +132,12 @@ def results_of(compiled: Compiled) -> tuple[Shared, ...]:
         t = compiled.program.types[out.value]
         lo, hi = None, None
         if t.bounds is not None and not t.width:
-            lo, hi = t.bounds[0] / (1 << t.frac), t.bounds[1] / (1 << t.frac)
+            lo, hi = (v / (out.divisor << t.frac) for v in t.bounds)
             if t.frac > compiled.program.frac_bits:
                 lo, hi = _roomy(lo, hi, 2.0 ** (compiled.program.ring - 3 - t.frac))
         spec = ArraySpec(tuple(shape), str(np.dtype(dtype)))
-        found.append(Shared(spec, t.frac, t.width, split_origins(out.origins), lo, hi))
+        origins = split_origins(out.origins)
+        found.append(Shared(spec, t.frac, t.width, origins, lo, hi, out.divisor, out.squares))
     return tuple(found)
 
 

@@ -114,7 +114,8 @@ class Joiner:
         total = reconstruct(parts, leaf.width)
         if leaf.width == 1:
             total = unpack_bits(total, leaf.size)
-        return self.fxp.decode(total, leaf.spec.dtype, leaf.frac).reshape(leaf.spec.shape)
+        values = self.fxp.decode(total, leaf.spec.dtype, leaf.frac, leaf.divisor)
+        return values.reshape(leaf.spec.shape)
 
 
 @dataclass(frozen=True, slots=True)

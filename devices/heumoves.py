@@ -13,8 +13,11 @@ from typing import Any
 from spuvm.bytecode.builder import Builder
 from spuvm.bytecode.program import Program
 from spuvm.bytecode.types import Type
+from spuvm.compiler import CompileConfig
+from spuvm.compiler.sums import dividing
 from spuvm.devices.base import Device, DeviceObject
 from spuvm.devices.calls import Slot
+from spuvm.devices.compiling import secret
 from spuvm.devices.crossings import RingDealer, RingJoiner, widest_type
 from spuvm.devices.heu import HEU
 from spuvm.devices.heuobject import HEUObject
@@ -111,6 +114,8 @@ def to_heu(x: SPUObject, heu: HEU) -> HEUObject:
     spu: SPU = x.device
     _check_ring(spu)
     leaf, bound = _one_array(x, spu.fxp)
+    if leaf.divisor != 1:
+        x, leaf = _divided(x, leaf)
     keeper, evaluator = heu.sk_keeper, heu.evaluators[0]
     count = 1
     while bound >> (LIMB * count):
@@ -131,6 +136,16 @@ def to_heu(x: SPUObject, heu: HEU) -> HEUObject:
         evaluator, "subtract_encrypted", Slot(0), shifts, bound, Slot(1),
         refs=[opened, heu.carry(sealed, evaluator)], origins=leaf.origins,
     )  # fmt: skip
+
+
+def _divided(x: SPUObject, leaf: Shared) -> tuple[SPUObject, Shared]:
+    """A mean, of which the sum is shared, as a value like any other."""
+    spu: SPU = x.device
+    program = dividing(CompileConfig(spu.fxp.ring, spu.fxp), secret(leaf))
+    slack = 1 + 2.0**-20  # of 1/n as the program has it
+    lo, hi = (None if v is None else v * slack for v in (leaf.lo, leaf.hi))
+    leaf = replace(leaf, divisor=1, lo=lo, hi=hi)
+    return SPUObject(spu.run(program, x.names, x.stored.what), (leaf,), leaf.spec), leaf
 
 
 def _sum_program(

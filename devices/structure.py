@@ -33,6 +33,8 @@ class Shared:
 
     frac, width  as in the program's types: fraction bits, and bits per element (0: ring element).
     lo, hi       a range that every element is known to keep to, in user's units.
+    divisor      what a decoded element is divided by: of a mean the sum is shared.
+    squares      it is a mean of squares, as optimisers keep them.
     """
 
     spec: ArraySpec
@@ -41,6 +43,8 @@ class Shared:
     origins: tuple[str, ...]
     lo: float | None = None
     hi: float | None = None
+    divisor: int = 1
+    squares: bool = False
 
     @property
     def size(self) -> int:

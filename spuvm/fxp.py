@@ -99,8 +99,13 @@ class Fxp:
             )
         return Encoding(self, x, name, input_range)
 
-    def decode(self, encoded: RingArray, dtype: str, frac: int) -> npt.NDArray[Any]:
-        """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype."""
+    def decode(
+        self, encoded: RingArray, dtype: str, frac: int, divisor: int = 1
+    ) -> npt.NDArray[Any]:
+        """Decode ring elements with `frac` fraction bits (or bits) to a numpy dtype.
+
+        Floats are divided by `divisor`, in float64.
+        """
         target = np.dtype(dtype)
         if target == np.bool_:
             return np.asarray((encoded & 1).astype(np.bool_))
@@ -108,13 +113,15 @@ class Fxp:
             return encoded.astype(target)
         from spuvm.kernels.fixed import decode_floats, decode_wide
 
-        exact = target if target in (np.float32, np.float64) else np.dtype(np.float64)
+        exact = target if target == np.float32 and divisor == 1 else np.dtype(np.float64)
         flat = np.require(np.asarray(encoded).reshape(-1), requirements=["C", "W"])
         out = np.empty(flat.size, exact)
         if self.ring.bits == 128:
             decode_wide(flat, 2.0**-frac, out)
         else:
             decode_floats(self.ring.signed(flat), 2.0**-frac, out)
+        if divisor != 1:
+            out /= divisor
         return out.reshape(encoded.shape).astype(target, copy=False)
 
 

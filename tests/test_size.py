@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1]
 LIMIT = 450
 
 LONGER = {
-    "spuvm/bytecode/isa.py": (690, "the instruction table: read as one, and nothing else in it"),
-    "spuvm/protocol/plain.py": (500, "its meaning in the clear, an entry for each instruction"),
+    "spuvm/bytecode/isa.py": (710, "the instruction table: read as one, and nothing else in it"),
+    "spuvm/protocol/plain.py": (510, "its meaning in the clear, an entry for each instruction"),
 }
 
 

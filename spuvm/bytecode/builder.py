@@ -69,6 +69,10 @@ class Builder:
         first = len(self._inputs)
         return self._made_by[value - first] if value >= first else None
 
+    def used(self, value: int) -> bool:
+        """Whether an instruction takes a value."""
+        return any(value in made.args for made in self._instructions)
+
     def source(self, value: int) -> str:
         """The user's line that made a value; "" for inputs."""
         made = self.instruction(value)
@@ -195,7 +199,11 @@ class Builder:
 
     def output(self, value: int, dtype: str, name: str, origins: Sequence[str] = ()) -> None:
         """Declare an output: the value, the dtype it decodes to, its name and origins."""
-        self._outputs.append(Output(value, dtype, name, tuple(origins)))
+        self.declare(Output(value, dtype, name, tuple(origins)))
+
+    def declare(self, output: Output) -> None:
+        """Declare an output of any kind."""
+        self._outputs.append(output)
 
     def build(self, *, joined: bool = False) -> Program:
         """The finished program; see Program on `joined`."""

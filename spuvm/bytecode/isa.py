@@ -466,6 +466,25 @@ def _trunc_sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _trunc_a(ring, (total,), {"bits": attrs["bits"]})
 
 
+@local("round_a", "a", "bits", "x near an odd multiple of 2^(bits-1), whose lower bits say nothing")
+def _round_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    x, bits = args[0], attrs["bits"]
+    need(0 < bits < ring - 2, f"round_a: cannot round {bits} of {ring} bits")
+    most = 3 << bits - 1
+    need(
+        x.magnitude(1 << (ring - 1)) + most < 1 << (ring - 2),
+        f"round_a: the range does not prove that the result is below 2^{ring - 2}",
+    )
+    assert x.bounds is not None  # otherwise it could not
+    return x.with_(lo=x.bounds[0] - most, hi=x.bounds[1] + most)
+
+
+@local("round_sum_a", "a+", "coefficients bits", "sum of c_i * x_i, then as round_a")
+def _round_sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    total = _lincomb_a(ring, args, {"coefficients": attrs["coefficients"]})
+    return _round_a(ring, (total,), {"bits": attrs["bits"]})
+
+
 def _room(op: str, ring: int, factor: Type, terms: int, bits: int) -> None:
     need(0 < bits < ring - 2, f"{op}: cannot truncate {bits} of {ring} bits")
     largest = factor.magnitude(1 << (ring - 1)) if factor.size else 0

@@ -41,12 +41,19 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output: which value, the JAX dtype it decodes to, a name for reports, its origins."""
+    """One output: which value, the JAX dtype it decodes to, a name for reports, its origins.
+
+    divisor: what whoever decodes it divides by; more than 1 for the sum that a mean is made of.
+    squares: the next program that takes it needs to know that it is a mean of squares, with more
+        fraction bits than other values (compiler/moments.py).
+    """
 
     value: int
     dtype: str
     name: str
     origins: tuple[str, ...] = ()
+    divisor: int = 1
+    squares: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@
     output %1 : float32 "out" from "alice", "bob"
 
 A type is its kind, ``.f18`` fraction bits or ``.w8`` bit width (nothing for 0), shape, bounds.
+``output %1 / 10`` is divided by 10 when it is decoded, ``output %1 of squares`` is such a mean.
 Longer constants are base64 of the little-endian bytes. ``  # `` starts the user's source line.
 The lines after a ``loop`` are its body, indented, up to ``end``.
 """
@@ -55,7 +56,9 @@ def _lines(program: Program, sources: bool) -> list[str]:
     for out in program.outputs:
         origins = ", ".join(json.dumps(o) for o in out.origins)
         tail = f" from {origins}" if origins else ""
-        lines.append(f"output %{out.value} : {out.dtype} {json.dumps(out.name)}{tail}")
+        by = f" / {out.divisor}" if out.divisor != 1 else ""
+        by += " of squares" if out.squares else ""
+        lines.append(f"output %{out.value}{by} : {out.dtype} {json.dumps(out.name)}{tail}")
     return lines
 
 
@@ -106,7 +109,10 @@ _STRING = r'"(?:[^"\\]|\\.)*"'
 _HEAD = re.compile(r"program ring=(\d+) frac=(\d+)")
 _INPUT = re.compile(rf"input %(\d+) : ({_TYPE}) from ({_STRING})")
 _CONSTANT = re.compile(r"constant (\d+) : (u\d+)\[([\d,]*)\] = (base64 )?(.*)")
-_OUTPUT = re.compile(rf"output %(\d+) : (\w+) ({_STRING})(?: from ((?:{_STRING}(?:, )?)+))?")
+_OUTPUT = re.compile(
+    rf"output %(\d+)(?: / (\d+))?( of squares)? : (\w+) ({_STRING})"
+    rf"(?: from ((?:{_STRING}(?:, )?)+))?"
+)
 _VALUE = rf"(?:-?\d+|\w+|{_STRING}|\((?:[^()\"]|\([^()]*\))*\))"
 _ATTRS = rf"(?:\w+={_VALUE}(?:, )?)*"
 _IDS = r"%\d+(?:, %\d+)*"
@@ -172,8 +178,9 @@ def _line(stack: list[_Parts], line: str, number: int) -> bool:
     elif m := _CONSTANT.fullmatch(line):
         parts.constants.append(_parse_constant(m, number))
     elif m := _OUTPUT.fullmatch(line):
-        origins = tuple(json.loads(o) for o in re.findall(_STRING, m[4] or ""))
-        parts.outputs.append(Output(int(m[1]), m[2], json.loads(m[3]), origins))
+        origins = tuple(json.loads(o) for o in re.findall(_STRING, m[6] or ""))
+        name, divisor, squares = json.loads(m[5]), int(m[2] or 1), m[3] is not None
+        parts.outputs.append(Output(int(m[1]), m[4], name, origins, divisor, squares))
     elif m := _LINE.fullmatch(line):
         made = _parse_instruction(m)
         if made.op == "loop":

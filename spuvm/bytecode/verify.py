@@ -44,6 +44,11 @@ def verify(program: Program) -> Program:
                 f"output {i} ({out.name}): dtype {out.dtype} does not go with "
                 f"{types[out.value].kind} of width {types[out.value].width}"
             )
+        if out.divisor < 1 or (out.divisor > 1 and (types[out.value].kind != "a")):
+            raise VerifyError(
+                f"output {i} ({out.name}): divided by {out.divisor}",
+                expected="an arithmetic value, divided by 1 or more",
+            )
     return program
 
 

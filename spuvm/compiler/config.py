@@ -29,8 +29,10 @@ class CompileConfig:
 class SecretSpec:
     """A secret leaf of the arguments: shape, JAX dtype, whose data it is, its declared range.
 
-    frac: fraction bits of a float, None for the program's: means of squares come from a program
-        with more of them (compiler/moments.py), and go into the next one so.
+    frac: fraction bits of a float, None for the program's: some results of a program have more of
+        them, and go into the next one so.
+    squares: it is a mean of squares (compiler/moments.py).
+    divisor: the value is what is shared over this: a mean, of which the sum is (compiler/sums.py).
     """
 
     shape: tuple[int, ...]
@@ -39,6 +41,8 @@ class SecretSpec:
     lo: float | None = None
     hi: float | None = None
     frac: int | None = None
+    divisor: int = 1
+    squares: bool = False
 
 
 @dataclass(frozen=True, slots=True)

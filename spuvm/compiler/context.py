@@ -108,6 +108,7 @@ class Lowering:
             all the same.
         distances: absolute values of differences.
         saturated: results that operands of known ranges can bring to the largest number.
+        quotients: sums that are divided by a count, and the count, by the quotient; see sums.py.
         totals: sums that were divided by 2^s: s, how large they may be before, and whether the
             ranges of the summands say so.
         least: squares of residuals below that end an iterative solver, 0 outside of one.
@@ -164,6 +165,7 @@ class Lowering:
         self.vague: set[int] = set()
         self.distances: set[int] = set()
         self.saturated: set[int] = set()
+        self.quotients: dict[int, tuple[int, int]] = {}
         self.totals: dict[int, tuple[int, int, bool]] = {}
         self.cut_squares = CutSquares()
 

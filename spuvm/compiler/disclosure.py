@@ -67,7 +67,10 @@ def disclosures(program: Program, to: str = "caller") -> tuple[Disclosure, ...]:
     for out in program.outputs:
         shape = program.types[out.value].shape
         source = sources.get(out.value, "")
-        made.append(Disclosure(f"output {out.name}", to, out.origins, shape, out.dtype, source))
+        what = f"output {out.name}"
+        if out.divisor > 1:
+            what += f" as a sum, divided by {out.divisor} where it is opened"
+        made.append(Disclosure(what, to, out.origins, shape, out.dtype, source))
     return tuple(made)
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from spuvm.bytecode.program import Output
 from spuvm.bytecode.verify import verify
-from spuvm.compiler import facts, moments
+from spuvm.compiler import facts, sums
 from spuvm.compiler.complexes import split
 from spuvm.compiler.config import CompileConfig, Compiled
 from spuvm.compiler.context import Lowering, Secret
@@ -20,7 +21,7 @@ from spuvm.compiler.overflow import by_line, unproven
 from spuvm.compiler.passes import PASSES, everywhere
 from spuvm.compiler.rules import missing, terms
 from spuvm.compiler.trace import Traced, trace
-from spuvm.compiler.values import Value, kind_of, lift, public_result, type_of_input
+from spuvm.compiler.values import Value, kind_of, lift, public_result
 from spuvm.compiler.watching import leave_out_squares, values_of
 
 
@@ -97,11 +98,11 @@ def _lowered(
     low.watched = [] if watch == "equations" else None
     low.cut_squares.limited = limited
     secrets: list[Value] = []
-    for spec in traced.secrets:
-        dtype = np.dtype(spec.dtype)
-        kind = type_of_input(low, tuple(spec.shape), dtype, spec.lo, spec.hi, spec.frac)
-        value = low.input(kind, spec.origin)
-        if kind.frac > low.f:
+    shared = [sums.as_input(low, spec) for spec in traced.secrets]
+    for spec, given in zip(traced.secrets, shared, strict=True):
+        dtype, kind = np.dtype(spec.dtype), low.type(given)
+        value = sums.as_value(low, given, spec)
+        if spec.squares:
             facts.mark(low, value, Squared("parts"))
         counted = kind_of(dtype) == "int" and kind.bounds and kind.bounds[0] == kind.bounds[1]
         if counted:  # the state of a counter: its range says what it is
@@ -123,8 +124,9 @@ def _outputs(
             low.builder.source(result.id) if isinstance(result, Secret) else traced.asked_at
         )
         value = lift(low, result, dtype).id if low.inputs else public_result(low, result, dtype)
+        output = Output(value, str(dtype), name)
         if low.inputs and kind_of(dtype) == "float":
-            value = moments.as_result(low, value)
-        low.builder.output(value, str(dtype), name)
+            output = sums.as_result(low, output)
+        low.builder.declare(output)
         specs.append((tuple(aval.shape), str(dtype)))
     return tuple(specs)

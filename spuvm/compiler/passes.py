@@ -210,23 +210,23 @@ def sums_of_products(program: Program) -> Program:
 
 
 def fuse_sum_truncation(program: Program) -> Program:
-    """A public combination that is only truncated is never stored: one instruction for both."""
+    """A public combination that is only truncated or rounded is never stored."""
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
         chain = r.only_use(i.args[0], ("reshape", "retype_a"))
         total = r.made(chain[-1], "lincomb_a")
         if total is None or r.uses[chain[-1]] != 1:
             return None
-        if r.builder.type(r.new[chain[-1]]).magnitude(1 << program.ring) >= 1 << (program.ring - 2):
+        coefficients, bits = total.attrs["coefficients"], number(i, "bits")
+        both, more = ("trunc_sum_a", 0) if i.op == "trunc_a" else ("round_sum_a", 3 << bits - 1)
+        most = r.builder.type(r.new[chain[-1]]).magnitude(1 << program.ring)
+        if most + more >= 1 << (program.ring - 2):
             return None  # the range was promised later, not proven by the operands
         args = [r.new[a] for a in total.args]
-        coefficients, bits = total.attrs["coefficients"], number(i, "bits")
-        made = r.emit(
-            "trunc_sum_a", *args, source=total.source, coefficients=coefficients, bits=bits
-        )
+        made = r.emit(both, *args, source=total.source, coefficients=coefficients, bits=bits)
         return r.shaped(made, i.types[0])
 
-    return rewritten(program, rewrite, "trunc_a")
+    return rewritten(program, rewrite, "trunc_a", "round_a")
 
 
 def fuse_scaled_sum(program: Program) -> Program:
@@ -293,7 +293,7 @@ def combine_sums(program: Program) -> Program:
 
     def rewrite(r: Rebuild, i: Instruction) -> int | None:
         if i.op in LINEAR:
-            terms = _terms(r, i, 1)
+            terms = _terms(r, i)
             if terms is None or _inner(r, i) == 0:
                 return None
         else:
@@ -349,16 +349,21 @@ def _behind(r: Rebuild, value: int) -> Instruction | None:
     return inner if r.uses[value] == 1 else None
 
 
-def _terms(r: Rebuild, i: Instruction, factor: int) -> Terms | None:
+def _terms(r: Rebuild, i: Instruction) -> Terms | None:
     """New ids and coefficients of a tree of sums and scalings whose inner results are used once."""
     parts = _coefficients(r, i)
     if parts is None:
         return None
     found: Terms = []
-    for value, coefficient in parts:
+    waiting = parts[::-1]
+    while waiting:  # of any depth: a sum over many clients is as deep as they are many
+        value, factor = waiting.pop()
         inner = _behind(r, value)
-        below = None if inner is None else _terms(r, inner, factor * coefficient)
-        found += [(r.new[value], factor * coefficient)] if below is None else below
+        below = None if inner is None else _coefficients(r, inner)
+        if below is None:
+            found.append((r.new[value], factor))
+        else:
+            waiting += [(v, factor * c) for v, c in reversed(below)]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -74,7 +75,7 @@ class Rebuild:
             result = instruction.results[0]
             self.new[result] = self.copy(instruction) if replaced is None else replaced
         for out in old.outputs:
-            self.builder.output(self.new[out.value], out.dtype, out.name, out.origins)
+            self.builder.declare(replace(out, value=self.new[out.value]))
         return self.builder.build(joined=True)
 
     def _first_change(self, rewrite: Rewrite, ops: Sequence[str]) -> int | None:

@@ -368,6 +368,20 @@ def _scale_sum(
     return p.rounded(_lincomb(p, types, *xs, coefficients=coefficients), bits, factor)
 
 
+@means("round_a")
+def _round(p: Plain, types: Any, x: Array, bits: int) -> Array:
+    """Two of the three components are uniform: their low bits and those of x decide."""
+    value = p.signed(x)
+    r, t = (p.choices(bits, x.shape).astype(value.dtype, copy=False) for _ in range(2))
+    rest = p.made(value - r - t)
+    return p.wrap(p.made(rest - (rest & ((1 << bits) - 1))) + (3 << bits - 1))
+
+
+@means("round_sum_a")
+def _round_sum(p: Plain, types: Any, *xs: Array, coefficients: Any, bits: int) -> Array:
+    return _round(p, types, _lincomb(p, types, *xs, coefficients=coefficients), bits)
+
+
 @means("trunc_a")
 def _trunc(p: Plain, types: Any, x: Array, bits: int) -> Array:
     return p.trunc(x, bits)

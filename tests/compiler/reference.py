@@ -90,7 +90,7 @@ def decode_all(compiled: Compiled, outs: list[np.ndarray], config: CompileConfig
     for out, value in zip(compiled.program.outputs, outs, strict=True):
         t = compiled.program.types[value_of(out)]
         dtype = "float64" if np.dtype(out.dtype).kind not in "biu" else out.dtype
-        made.append(config.fxp.decode(value, dtype, t.frac))
+        made.append(config.fxp.decode(value, dtype, t.frac, out.divisor))
     return made
 
 

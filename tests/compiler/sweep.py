@@ -114,7 +114,8 @@ def run(
     results = []
     for part in zip(*encoded, strict=True):
         (out,) = run_plain(made.program, list(part), rng, "ranges")
-        results.append(np.asarray(setting.fxp.decode(out, wide, frac)).astype(np.float64))
+        decoded = setting.fxp.decode(out, wide, frac, output.divisor)
+        results.append(np.asarray(decoded).astype(np.float64))
     return np.concatenate(results)
 
 

@@ -49,10 +49,11 @@ def results(fn, x, bits, lo=None, hi=None, checks="off"):
     made = compile_function(fn, [spec], config=config)
     encoded = np.asarray(config.fxp.encode(x))
     (out,) = run_plain(made.program, [encoded], np.random.default_rng(0), checks)
-    frac = made.program.types[made.program.outputs[0].value].frac
+    output = made.program.outputs[0]
+    got = config.fxp.decode(out, "float64", made.program.types[output.value].frac, output.divisor)
     with jax.enable_x64(True):
         want = jax.jit(fn)(config.fxp.decode(encoded, "float64", config.fxp.frac_bits))
-    return config, config.fxp.decode(out, "float64", frac), np.asarray(want)
+    return config, got, np.asarray(want)
 
 
 def assert_right(config, got, want, often=1.0):

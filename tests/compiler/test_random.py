@@ -33,7 +33,7 @@ def sampler(fn, bits=64, x=0.0):
         made = []
         for spec, value in zip(compiled.program.outputs, outs, strict=True):
             frac = compiled.program.types[spec.value].frac
-            made.append(config.fxp.decode(value, spec.dtype, frac))
+            made.append(config.fxp.decode(value, spec.dtype, frac, spec.divisor))
         return jax.tree.unflatten(compiled.out_tree, made)
 
     return run

@@ -145,6 +145,23 @@ def _lincomb(ring: Ring, op: str) -> Iterator[Any]:
         yield (a((9,)),) * count, {"coefficients": tuple(range(-5, count - 5))}
 
 
+@record("round_a")
+def _round(ring: Ring, op: str) -> Iterator[Any]:
+    top = ring.bound // 16
+    for shape in SHAPES:
+        yield (a(shape, -top, top, 9),), {"bits": 9}, 2 << 9
+    for bits in (1, 2, 7, 8, 16, 17, ring.bits - 6):
+        yield (a((40,), -top, top),), {"bits": bits}, 2 << bits
+
+
+@record("round_sum_a")
+def _round_sum(ring: Ring, op: str) -> Iterator[Any]:
+    top = ring.bound // 64
+    for shape in SHAPES:
+        operands = (a(shape, -top, top, 4), a(shape, -top, top, 4), a(shape, -9, 9, 4))
+        yield operands, {"coefficients": (3, -5, 1 << 8), "bits": 9}, 2 << 9
+
+
 @record("add_ap", "mul_ap")
 def _right(ring: Ring, op: str) -> Iterator[Any]:
     for shape in SHAPES:

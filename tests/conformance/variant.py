@@ -59,11 +59,14 @@ class Variant:
         return [v for v, t in zip(values, self.types, strict=True) if t.kind != "p"]
 
     def quotient(self, values: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-        """For rounding instructions: (exact numerator as Python integers, bits to divide by)."""
+        """For rounding instructions: (exact result as Python integers, bits to divide it by)."""
         signed = [to_ints(self.ring, v) for v in values]
-        if self.op == "trunc_sum_a":
+        if self.op == "round_a":
+            return signed[0], 0
+        if self.op in ("trunc_sum_a", "round_sum_a"):
             terms = zip(signed, self.attrs["coefficients"], strict=True)
-            return np.asarray(sum(x * c for x, c in terms), object), self.attrs["bits"]
+            bits = self.attrs["bits"] if self.op == "trunc_sum_a" else 0
+            return np.asarray(sum(x * c for x, c in terms), object), bits
         if self.op == "scale_sum_a":
             terms = zip(signed, self.attrs["coefficients"], strict=True)
             total = np.asarray(sum(x * c for x, c in terms), object)

@@ -85,7 +85,9 @@ def plainly(fn: Callable[..., Any], x: np.ndarray, ring: int, frac: int, *ends: 
     spec = SecretSpec(x.shape, str(x.dtype), "a", *ends)
     made = compile_function(fn, [spec], config=CompileConfig(fxp.ring, fxp))
     (out,) = run_plain(made.program, [fxp.encode(x)], np.random.default_rng(0), "ranges")
-    return float(fxp.decode(out, "float64", made.program.types[made.program.outputs[0].value].frac))
+    output = made.program.outputs[0]
+    frac = made.program.types[output.value].frac
+    return float(fxp.decode(out, "float64", frac, output.divisor))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from spuvm.compiler import arith, inverses, means, moments, order
+from spuvm.compiler import arith, inverses, means, moments, order, sums
 from spuvm.compiler.context import Lowering, Secret
 from spuvm.compiler.exponential import growth, log_of_double_exponential
 from spuvm.compiler.facts import (
@@ -88,7 +88,7 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         factor = np.divide(1.0, c, out=np.zeros_like(c, np.float64), where=c != 0)
         a = operand(low, x, o.shape)
         part = moments.times(low, a, factor) if (c != 0).all() else None
-        made = means.divided(low, a, factor) if part is None else part
+        plain = made = means.divided(low, a, factor) if part is None else part
         same = arith.uniform(factor)
         if same.ndim == 0 and isinstance(x, Secret) and low.shape(x.id) == o.shape:
             made = squares.mean(low, x, float(same), made)
@@ -96,6 +96,8 @@ def _divided(low: Lowering, o: Out, x: Value, y: Value) -> Secret:
         if (c == 0).any():
             made = arith.add(low, made, division.by_zero(low, a, c == 0))
         low.facts.setdefault(root(low, made), Product(a, factor))
+        if made == plain:
+            sums.divided(low, a, c, made)
         return Secret(made, o.dtype)
     numerator = x.id if isinstance(x, Secret) else np.asarray(constant(low, x, o), np.float64)
     quotient = squares.over(low, o, numerator, y)

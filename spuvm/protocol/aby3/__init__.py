@@ -2,6 +2,7 @@
 
 from spuvm.protocol.aby3 import (
     boolean,
+    combine,
     compare,
     convert,
     local,
@@ -18,6 +19,7 @@ from spuvm.protocol.base import Protocol
 __all__ = [
     "ABY3",
     "boolean",
+    "combine",
     "compare",
     "convert",
     "local",

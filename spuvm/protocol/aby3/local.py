@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ from spuvm.kernels import arith
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.lazy import JoinedShare
-from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat, pieces
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
-from spuvm.ring import Ring
-from spuvm.wide import cast, elements, empty, zeros
+from spuvm.wide import cast, elements, zeros
 
 Value = AShare | BShare | Array
 
@@ -213,61 +211,6 @@ def shl_a(p: Party, x: AShare, *, bits: int, frac: int) -> AShare:
 @TABLE.on_shares("retype_a")
 def retype_a(p: Party, x: AShare, *, frac: int, range: tuple[int, ...]) -> AShare:
     return x
-
-
-@TABLE.on_shares("lincomb_a")
-def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
-    cs = public_factors(p.ring, coefficients)
-    shape = xs[0].shape
-    first = _combine([flat(x.x0) for x in xs], cs)
-    second = _combine([flat(x.x1) for x in xs], cs)
-    return AShare(first.reshape(shape), second.reshape(shape))
-
-
-@lru_cache(256)
-def public_factors(ring: Ring, coefficients: tuple[int, ...]) -> Array:
-    """Public integers as ring elements, made once per program: nobody writes to them."""
-    return ring.array(np.array(coefficients, object))
-
-
-def _combine(arrays: list[Array], coefficients: Array) -> Array:
-    # Block by block, so that the accumulator stays in the cache and every operand is read once.
-    out = np.empty_like(arrays[0])
-    for where in pieces(out.size):
-        out[where] = weighted_sum([a[where] for a in arrays], coefficients)
-    return out
-
-
-def weighted_sum(parts: list[Array], coefficients: Array) -> Array:
-    """sum c_i x_i over a piece of each x, flat."""
-    out = empty(parts[0].size, coefficients.dtype)
-    if len(parts) < 8:
-        begun = 1
-        arith.scale(parts[0], coefficients[:1], out)
-    else:
-        begun = 8
-        combine: Callable[..., None] = arith.combine8
-        combine(*parts[:8], coefficients[:8], out)
-    accumulate(parts[begun:], coefficients[begun:], out)
-    return out
-
-
-def accumulate(parts: list[Array], coefficients: Array, out: Array) -> None:
-    """out += sum c_i x_i over a piece of each x, flat."""
-    begun = 0
-    for count, add in _SUMS:
-        while len(parts) - begun >= count:
-            end = begun + count
-            add(*parts[begun:end], coefficients[begun:end], out)
-            begun = end
-
-
-_SUMS: tuple[tuple[int, Callable[..., None]], ...] = (
-    (8, arith.accumulate8),
-    (4, arith.accumulate4),
-    (2, arith.accumulate2),
-    (1, arith.accumulate),
-)
 
 
 @TABLE.on_shares("sum_a")

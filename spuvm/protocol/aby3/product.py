@@ -12,7 +12,7 @@ from spuvm.bytecode.isa import DROPPED
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith
 from spuvm.kernels.matmul import matmul
-from spuvm.protocol.aby3.local import accumulate
+from spuvm.protocol.aby3.combine import accumulate
 from spuvm.protocol.aby3.share import Array, AShare, Reader, flat, pieces
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.aby3.truncation import (

@@ -21,7 +21,7 @@ import numpy as np
 from spuvm.bytecode.types import Type
 from spuvm.kernels import arith, scaling
 from spuvm.kernels.arith import small_dtype
-from spuvm.protocol.aby3.local import public_factors, weighted_sum
+from spuvm.protocol.aby3.combine import public_factors, weighted_sum
 from spuvm.protocol.aby3.open import open_
 from spuvm.protocol.aby3.packing import pack_bits, packed_size, unpack_bits
 from spuvm.protocol.aby3.share import PIECE, Array, AShare, Reader, in_a_row, pieces, reader

@@ -1,0 +1,96 @@
+"""Means and weighted means on an SPU, as they are shared: opened, saved, moved, used, encrypted."""
+
+import numpy as np
+import pytest
+
+import spuvm as sf
+from spuvm.functions import average, weighted_average
+
+X = [np.random.default_rng(i).normal(size=6).astype("float32") for i in range(3)]
+MEAN = np.mean(np.asarray(X, np.float64), 0)
+UNIT = 2.0**-18
+
+
+@pytest.fixture
+def mean(spu):
+    owners = map(sf.PYU, ("alice", "bob", "carol"))
+    shared = [owner(lambda x=x: x)().to(spu) for owner, x in zip(owners, X, strict=True)]
+    made = spu(average)(shared)
+    assert spu.last_run.rounds == 0
+    assert [leaf.divisor for leaf in made.structure()[0]] == [3]
+    return made
+
+
+def test_opened(spu, mean):
+    """To the driver, to a party, and as the report says before: exact, rounding of inputs apart."""
+    np.testing.assert_allclose(sf.reveal(mean), MEAN, atol=0.6 * UNIT)
+    at_bob = mean.to(sf.PYU("bob"))
+    np.testing.assert_allclose(sf.reveal(at_bob), MEAN, atol=0.6 * UNIT)
+    said = [d.what for d in spu(average).disclosures([sf.PYU("bob")(lambda: X[0])()] * 3)]
+    assert said == ["output out as a sum, divided by 3 where it is opened"]
+
+
+def test_used_in_the_next_program(spu, mean):
+    x = sf.PYU("alice")(lambda: X[0])()
+    got = sf.reveal(spu(lambda m, x: 2 * m + x)(mean, x))
+    np.testing.assert_allclose(got, 2 * MEAN + X[0], atol=4 * UNIT)
+    same = spu(lambda m: m)(mean)
+    assert spu.last_run.rounds == 0
+    np.testing.assert_allclose(sf.reveal(same), MEAN, atol=0.6 * UNIT)
+    again = spu(average)([mean, x])  # a mean of a mean
+    np.testing.assert_allclose(sf.reveal(again), (MEAN + X[0]) / 2, atol=2 * UNIT)
+    assert sf.reveal(spu(lambda m: m > 0)(mean)).tolist() == (MEAN > 0).tolist()
+
+
+def test_moved_to_another_spu(mean):
+    other = sf.SPU(["carol", "alice", "bob"])
+    moved = mean.to(other)
+    np.testing.assert_allclose(sf.reveal(moved), MEAN, atol=0.6 * UNIT)
+    np.testing.assert_allclose(sf.reveal(other(lambda m: -m)(moved)), -MEAN, atol=2 * UNIT)
+
+
+def test_saved_and_loaded(spu, mean, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    spu.dump(mean, tmp_path / "mean")
+    loaded = spu.load(tmp_path / "mean")
+    np.testing.assert_allclose(sf.reveal(loaded), MEAN, atol=0.6 * UNIT)
+
+
+@pytest.mark.parametrize("ends", [None, (-8.0, 8.0)])
+def test_to_ciphertexts(mean, ends):
+    heu = sf.HEU("alice", ["bob"], key_bits=768, safety="insecure")
+    if ends is not None:
+        near = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=ends))
+        mean = near(average)([sf.PYU("bob")(lambda x=x: x)() for x in X])
+        assert mean.structure()[0][0].divisor == 3
+    got = sf.reveal(mean.to(heu).to(sf.PYU("alice")))
+    np.testing.assert_allclose(got, MEAN, atol=2 * UNIT)
+
+
+def test_a_weighted_mean_goes_the_same_ways(spu, session, tmp_path, monkeypatch):
+    """Rounded where it is: 44 fraction bits of which 26 say nothing, within 1.5 units of 18."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    weights = np.array([3.0, 5.0, 7.0], "float32")
+    near = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=(-8.0, 8.0)))
+    owners = map(sf.PYU, ("alice", "bob", "carol"))
+    shared = [owner(lambda x=x: x)() for owner, x in zip(owners, X, strict=True)]
+    made = near(weighted_average)(shared, weights)
+    assert near.last_run.rounds == 0
+    (leaf,) = made.structure()[0]
+    assert (leaf.frac, leaf.squares, leaf.hi) == (44, False, 16.0)
+    want = np.average(X, axis=0, weights=weights)
+    for value in (
+        made,
+        made.to(sf.PYU("bob")),
+        near(lambda m: m)(made),
+        made.to(sf.SPU(["carol", "alice", "bob"], sf.Config(input_range=(-8.0, 8.0)))),
+        made.to(sf.HEU("alice", ["bob"], key_bits=768, safety="insecure")).to(sf.PYU("alice")),
+    ):
+        np.testing.assert_allclose(sf.reveal(value), want, atol=3 * UNIT)
+    words = sf.reveal(made) * 2.0**18
+    np.testing.assert_array_equal(np.asarray(words, np.float64) % 1, 0.5)
+    near.dump(made, tmp_path / "mean")
+    np.testing.assert_allclose(sf.reveal(near.load(tmp_path / "mean")), want, atol=3 * UNIT)
+    np.testing.assert_allclose(sf.reveal(near(lambda m: m * m)(made)), want**2, atol=20 * UNIT)
+    again = near(average)([made, made])
+    np.testing.assert_allclose(sf.reveal(again), want, atol=4 * UNIT)
