@@ -16,6 +16,9 @@ from spuvm.protocol.base import Party
 from spuvm.ring import Ring
 from spuvm.wide import empty
 
+Write = Callable[[int, slice, Array], None]
+"""Writes a piece of a component: (which, where, out)."""
+
 
 @TABLE.on_shares("lincomb_a")
 def lincomb_a(p: Party, *xs: AShare, coefficients: tuple[int, ...]) -> AShare:
@@ -42,13 +45,13 @@ def _combine(readers: list[Reader], coefficients: Array, size: int) -> Array:
     # Piece by piece, so that the accumulator stays in the cache and every operand is read once.
     out = empty(size, coefficients.dtype)
     for where in pieces(size):
-        out[where] = weighted_sum([read(where) for read in readers], coefficients)
+        weighted_sum([read(where) for read in readers], coefficients, out[where])
     return out
 
 
-def weighted_sum(parts: list[Array], coefficients: Array) -> Array:
-    """sum c_i x_i over a piece of each x, flat."""
-    out = empty(parts[0].size, coefficients.dtype)
+def weighted_sum(parts: list[Array], coefficients: Array, out: Array | None = None) -> Array:
+    """sum c_i x_i over a piece of each x, flat; `out` is none of them."""
+    out = empty(parts[0].size, coefficients.dtype) if out is None else out
     if len(parts) < 8:
         begun = 1
         arith.scale(parts[0], coefficients[:1], out)
@@ -97,7 +100,12 @@ def round_a(p: Party, x: AShare, *, bits: int) -> AShare:
     Ref:      rounding of components as in SecureML (Mohassel, Zhang 2017, section 4.1, eprint
               2017/396), but without their shift: no carry is lost, so there is no large error.
     """
-    return _rounded(p, x.readers(), x.shape, bits, x.size)
+    readers = x.readers()
+
+    def part(which: int, s: slice, out: Array) -> None:
+        out[:] = readers[which](s)
+
+    return _rounded(p, part, x.shape, bits, x.size)
 
 
 @TABLE.on_shares("round_sum_a")
@@ -109,23 +117,22 @@ def round_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     """
     cs, each = public_factors(p.ring, coefficients), [x.readers() for x in xs]
 
-    def total(which: int) -> Reader:
-        return lambda s: weighted_sum([readers[which](s) for readers in each], cs)
+    def total(which: int, s: slice, out: Array) -> None:
+        weighted_sum([readers[which](s) for readers in each], cs, out)
 
-    return _rounded(p, (total(0), total(1)), xs[0].shape, bits, xs[0].size * len(xs))
+    return _rounded(p, total, xs[0].shape, bits, xs[0].size * len(xs))
 
 
-def _rounded(
-    p: Party, readers: tuple[Reader, Reader], shape: tuple[int, ...], bits: int, words: int
-) -> AShare:
+def _rounded(p: Party, write: Write, shape: tuple[int, ...], bits: int, words: int) -> AShare:
     n = math.prod(shape)
 
     def made(which: int) -> Array:
-        read, out = readers[which], p.ring.empty(n)
+        out = p.ring.empty(n)
         half = 0 if (p.rank + which) % 3 else 3 << bits - 1  # component 0
         mask, more = (p.ring.array(np.array(v, object)) for v in (-1 << bits, half))
         for s in pieces(n):
-            np.bitwise_and(read(s), mask, out=out[s])
+            write(which, s, out[s])
+            out[s] &= mask
             if half:
                 out[s] += more
         return out.reshape(shape)
