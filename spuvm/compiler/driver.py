@@ -18,7 +18,7 @@ from spuvm.compiler.disclosure import disclosures, with_origins
 from spuvm.compiler.lower import lower_closed
 from spuvm.compiler.moment_facts import Squared
 from spuvm.compiler.overflow import by_line, unproven
-from spuvm.compiler.passes import PASSES, everywhere
+from spuvm.compiler.passes import optimised
 from spuvm.compiler.rules import missing, terms
 from spuvm.compiler.trace import Traced, trace
 from spuvm.compiler.values import Value, kind_of, lift, public_result
@@ -67,9 +67,7 @@ def compile_function(
         tree = jax.tree_util.treedef_tuple((tree, jax.tree.structure(list(values))))
     program = low.builder.build()
     doubtful = by_line(unproven(low, program))
-    for run_pass in PASSES:
-        program = everywhere(run_pass, program)
-    program = with_origins(verify(program))
+    program = with_origins(verify(optimised(program)))
     return Compiled(
         program=program,
         out_tree=tree,

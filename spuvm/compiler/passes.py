@@ -411,3 +411,10 @@ PASSES: tuple[Pass, ...] = (
     fuse_scaled_sum,
     dce,
 )
+
+
+def optimised(program: Program) -> Program:
+    """The program after all passes, in the bodies of its loops too."""
+    for run_pass in PASSES:
+        program = everywhere(run_pass, program)
+    return program

@@ -25,7 +25,7 @@ from spuvm.compiler import arith, means, moments
 from spuvm.compiler.config import CompileConfig, SecretSpec
 from spuvm.compiler.context import Lowering
 from spuvm.compiler.facts import root, squared
-from spuvm.compiler.passes import PASSES, everywhere
+from spuvm.compiler.passes import optimised
 from spuvm.compiler.values import type_of_input
 
 INEXACT = 8  # fraction bits of public factors that make a product worth no exactness
@@ -213,7 +213,4 @@ def dividing(config: CompileConfig, spec: SecretSpec) -> Program:
     low = Lowering(config)
     made = moments.as_result(low, as_value(low, as_input(low, spec), spec))
     low.builder.output(made, spec.dtype, "0", spec.origin.split("+"))
-    program = low.builder.build()
-    for run_pass in PASSES:
-        program = everywhere(run_pass, program)
-    return program
+    return optimised(low.builder.build())

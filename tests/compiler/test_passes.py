@@ -14,7 +14,7 @@ from reference import check, compile_case, decode_all, drawn, encode_all, expect
 
 import spuvm as sf
 from spuvm.bytecode.verify import verify
-from spuvm.compiler import driver
+from spuvm.compiler import passes
 from spuvm.compiler.passes import PASSES, dce
 from spuvm.protocol.plain import run_plain
 
@@ -26,7 +26,7 @@ MIXED = [c for c in CASES if c.primitive in ("mul", "reduce_sum", "dot_general",
 def test_each_pass_alone(case: Case, data: st.DataObject) -> None:
     d = data.draw(drawn(case))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "PASSES", ())
+        patch.setattr(passes, "PASSES", ())
         plain = compile_case(case, d)
     verify(plain.program)
     encoded = encode_all(plain, d.arrays, d.config)
