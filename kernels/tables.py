@@ -34,3 +34,32 @@ def turned(x: Any, offset: Any, out: Any) -> None:
             out[i, j] += x[i, first + j]
         for j in range(head, wanted):
             out[i, j] += x[i, j - head]
+
+
+@kernel
+def look_up(table: Any, low: Any, offset: Any, out: Any) -> None:
+    """out[i, j, c] += sum over k of low[i, k] table[j' L + k, c], L columns of low.
+
+    j' is j, but for k > offset[i] the row before, cyclic: places there have borrowed from it. Rows
+    that the table lacks are 0. It is read-only.
+    """
+    rows, columns = low.shape
+    wanted, width = table.shape
+    high = out.shape[1]
+    flat = table.reshape(-1)
+    for i in range(rows):
+        borrowed = offset[i] + 1
+        for j in range(high):
+            for part in range(2):
+                start = columns * ((j + (high - 1) * part) % high)
+                first = borrowed * part
+                end = min(columns if part else borrowed, wanted - start)
+                if width == 1:
+                    total = out[i, j, 0]
+                    for k in range(first, end):
+                        total += low[i, k] * flat[start + k]
+                    out[i, j, 0] = total
+                    continue
+                for k in range(first, end):
+                    for c in range(width):
+                        out[i, j, c] += low[i, k] * table[start + k, c]

@@ -185,6 +185,9 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     offset = np.zeros(2, np.int64)
     yield tables.unit_deal, (square, offset, square.copy())
     yield tables.turned, (square, offset, square.copy())
+    public = square.copy()
+    public.setflags(write=False)
+    yield tables.look_up, (public, square, offset, np.zeros((2, 2, 2), ring))
     for small in arith.WORDS:
         if small.itemsize <= ring.itemsize:
             s = np.zeros(2, small)

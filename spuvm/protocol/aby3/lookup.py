@@ -2,7 +2,8 @@
 
 The index x is opened as c = x + r mod 2^b, r fresh and known to party 2 alone, which deals a unit
 vector of 2^b numbers at -r to parties 0 and 1. Turned by c it is one at x. Two rounds, whatever the
-size of the table; the bytes grow with it, so this is for small tables or few indices.
+size of the table; the bytes grow with it. For large tables b bits are cut into two digits with a
+unit vector each, which are multiplied: one round more, bytes as the root of the size.
 
 With m low bits of x, c and r cut off, the vector is turned to x / 2^m rounded stochastically, as by
 truncation: c / 2^m - r / 2^m is the floor, and one more if the low bits of x and r carry.
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from spuvm.bytecode.types import Type
+from spuvm.kernels import tables
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import matmul
-from spuvm.kernels.tables import turned, unit_deal
 from spuvm.protocol.aby3.open import open_
+from spuvm.protocol.aby3.product import matrix, reshare
 from spuvm.protocol.aby3.share import PIECE, Array, AShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Exchange, OpCost, Party, Steps, spec
@@ -28,6 +31,11 @@ from spuvm.ring import Ring
 from spuvm.wide import cast, zeros
 
 UNITS = 1  # the lane of dealt vectors: P2 draws them before other masks, P0 piece by piece after
+
+ROUND_BYTES = 1 << 17  # of all parties, that a round counts as
+
+Digits = tuple[int, ...]
+"""Bits of an index's digits, the highest digit first: of each there is a unit vector."""
 
 
 def places(size: int) -> int:
@@ -40,20 +48,36 @@ def index_bits(size: int) -> int:
     return (size - 1).bit_length()
 
 
-def lookup_cost(ring: Ring, indices: int, size: int, columns: int, cut: int = 0) -> OpCost:
-    """A unit vector, two masked indices and two words per result, in two rounds."""
-    index = small_dtype(index_bits(size) + cut).itemsize * indices
-    word = ring.nbytes * indices * columns
-    return OpCost(2, (index + word, index + word, ring.nbytes * indices * places(size)))
+@lru_cache(1024)
+def digits(ring: Ring, indices: int, size: int, columns: int) -> Digits:
+    """One digit of b bits; two where that saves more bytes than the third round counts as."""
+    b, word = index_bits(size), ring.nbytes * indices
+
+    def words(cut: Digits) -> int:
+        dealt, shared = sum(1 << d for d in cut), (1 + columns) << cut[0]
+        return dealt + 2 * columns if len(cut) == 1 else dealt + 2 * shared + 3 * columns
+
+    best = min(((h, b - h) for h in range(1, b)), key=words, default=(b,))
+    return best if word * (words((b,)) - words(best)) > ROUND_BYTES else (b,)
 
 
 def _one_hot_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
-    return lookup_cost(ring, args[0].size, attrs["size"], attrs["size"])
+    return _cost(ring, args[0].size, attrs["size"], attrs["size"], (index_bits(attrs["size"]),), 0)
 
 
 def _lookup_cost(ring: Ring, args: Sequence[Type], attrs: Mapping[str, Any]) -> OpCost:
-    size, columns = args[0].shape
-    return lookup_cost(ring, args[1].size, size, columns, attrs["bits"])
+    (size, columns), n = args[0].shape, args[1].size
+    return _cost(ring, n, size, columns, digits(ring, n, size, columns), attrs["bits"])
+
+
+def _cost(ring: Ring, n: int, size: int, columns: int, parts: Digits, cut: int) -> OpCost:
+    """Unit vectors, two masked indices and what is made of them, twice; for digits a product."""
+    index = small_dtype(index_bits(size) + cut).itemsize * n
+    dealt, made = (ring.nbytes * n * c for c in (sum(1 << d for d in parts), columns))
+    if len(parts) == 1:
+        return OpCost(2, (index + made, index + made, dealt))
+    sent = index + (ring.nbytes * n * (1 + columns) << parts[0]) + made
+    return OpCost(3, (sent, sent, dealt + made))
 
 
 @TABLE.kernel("one_hot_a", _one_hot_cost)
@@ -74,14 +98,15 @@ def one_hot_a(p: Party, x: AShare, *, size: int) -> Steps:
     Ref:      one-time truth tables: Ishai et al. 2013 (TCC), section 3; OP-LUT: Dessouky et al.
               2017 (NDSS), eprint 2018/486. Here a third party deals, a unit vector for a table.
     """
+    digit = (index_bits(size),)
     if p.rank == 2:
-        yield from _deal(p, x, size, 0)
+        yield from _deal(p, x, digit, 0)
         return _masks(p, (*x.shape, size))
-    c, units = yield from _opened(p, x, size, 0)
+    (c,), (units,) = yield from _opened(p, x, digit, 0)
     (own,) = p.draw(2, (p.ring.dtype, x.size * size))
     mine = np.negative(own).reshape(x.size, size)
     for rows, unit in units:
-        turned(unit, c[rows], mine[rows])
+        tables.turned(unit, c[rows], mine[rows])
         del unit
     del units  # and the dealt vectors
     return (yield from _result(p, own, mine.reshape(-1), (*x.shape, size)))
@@ -92,8 +117,8 @@ def lookup_pa(p: Party, table: Array, x: AShare, *, bits: int) -> Steps:
     """Public T of N rows, [x] -> [T_i], i = x / 2^m mod 2^b; rows from N on are 0.
 
     Local:    as one_hot_a with masks of b + m bits, whose upper b bits turn the vector; P0 and P1
-              multiply their parts of e with T before they mask them.
-    Sends:    as one_hot_a; in round 2 a row of T instead of a unit vector.
+              multiply their parts of e with T before they mask them. With two digits: _by_digits.
+    Sends:    as one_hot_a; in round 2 a row of T instead of a unit vector. Two digits: _by_digits.
     Requires: nothing.
     Error:    exact for m = 0; else i is the floor or the ceiling of x / 2^m, also reduced mod 2^b.
     Opens:    as one_hot_a; x / 2^m is rounded by a threshold, c to P0 and P1 and r to P2.
@@ -101,55 +126,122 @@ def lookup_pa(p: Party, table: Array, x: AShare, *, bits: int) -> Steps:
     Ref:      as one_hot_a; carry as in truncation.py.
     """
     size, columns = table.shape
-    shape = (*x.shape, columns)
+    shape, parts = (*x.shape, columns), digits(p.ring, x.size, size, columns)
+    if len(parts) == 2:
+        return (yield from _by_digits(p, table, x, parts, bits)).reshaped(shape)
     if p.rank == 2:
-        yield from _deal(p, x, size, bits)
+        yield from _deal(p, x, parts, bits)
         return _masks(p, shape)
-    c, units = yield from _opened(p, x, size, bits)
+    (c,), (units,) = yield from _opened(p, x, parts, bits)
     (own,) = p.draw(2, (p.ring.dtype, x.size * columns))
     mine = np.negative(own).reshape(x.size, columns)
     for rows, unit in units:
         part = zeros((len(unit), size), p.ring.dtype)
-        turned(unit, c[rows], part)
+        tables.turned(unit, c[rows], part)
         matmul(part[None], table[None], mine[None, rows])
         del unit, part
     del units  # and the dealt vectors
     return (yield from _result(p, own, mine.reshape(-1), shape))
 
 
-def _rows(indices: int, size: int) -> Iterator[slice]:
-    """Indices whose unit vectors are worked on at a time."""
-    step = max(1, PIECE // places(size))
+def _by_digits(p: Party, table: Array, x: AShare, parts: Digits, cut: int) -> Steps:
+    """lookup_pa with i = L i_1 + i_2 and a unit vector for each digit; flat.
+
+    Local:    c - r = L (c_1 - r_1 - w) + (c_2 - r_2 + L w), borrowing w = (i_2 > c_2). So P0 and P1
+              turn vectors dealt at -r_1, -r_2 by c_1, c_2 to j = i_1 + w and i_2, and multiply
+              their parts of the second with T: f_j = T[L j - L w + i_2] for all j, linear in it
+              because c_2 is public. Then T_i = sum e_j f_j.
+    Sends:    round 1: as one_hot_a. round 2: both parts of e and f as of e there.
+              round 3: as reshare.
+    Requires: nothing.
+    Error:    exact.
+    Opens:    nothing of its own.
+    Security: as one_hot_a and reshare.
+    Ref:      as one_hot_a; the digits' borrow: this file.
+    """
+    n, high, low = x.size, *(1 << d for d in parts)
+    columns = table.shape[1]
+    units_size, size = n * high, n * high * (1 + columns)
+    if p.rank == 2:
+        yield from _deal(p, x, parts, cut)
+        both = _masks(p, (size,))
+    else:
+        (c1, c2), (upper, lower) = yield from _opened(p, x, parts, cut)
+        (own,) = p.draw(2, (p.ring.dtype, size))
+        mine = np.negative(own)
+        e, f = mine[:units_size].reshape(n, high), mine[units_size:].reshape(n, high, columns)
+        for rows, unit in upper:
+            tables.turned(unit, c1[rows], e[rows])
+        public = np.ascontiguousarray(table).view()
+        public.setflags(write=False)
+        for rows, unit in lower:
+            part = zeros((len(unit), low), p.ring.dtype)
+            tables.turned(unit, c2[rows], part)
+            tables.look_up(public, part, c2[rows], f[rows])
+        del upper, lower, unit  # and the dealt vectors
+        both = yield from _result(p, own, mine, (size,))
+        del own, mine, e, f
+    one, two = (
+        AShare(*(part[where].reshape(n, *shape) for part in both.flat()))
+        for where, shape in (
+            (slice(units_size), (1, high)),
+            (slice(units_size, size), (high, columns)),
+        )
+    )
+    return (yield from reshare(p, matrix(p.rank, one, two), n * columns))
+
+
+def _rows(indices: int, count: int) -> Iterator[slice]:
+    """Indices whose unit vectors of `count` places are worked on at a time."""
+    step = max(1, PIECE // count)
     return (slice(i, min(i + step, indices)) for i in range(0, indices, step))
 
 
-def _deal(p: Party, x: AShare, size: int, cut: int) -> Steps:
+def _deal(p: Party, x: AShare, parts: Digits, cut: int) -> Steps:
     """Party 2: unit vectors at -r; the other parts of them come from the stream with party 0."""
-    count, n, small = places(size), x.size, small_dtype(index_bits(size) + cut)
+    n, small = x.size, small_dtype(sum(parts) + cut)
     (f02,), (f12,) = p.draw(0, (small, n)), p.draw(1, (small, n))
-    r = _offsets(f02 + f12, cut, count)
-    d1 = p.ring.empty(n * count)
-    for rows in _rows(n, size):
-        mask = _unit(p, 0, rows, count)
-        unit_deal(mask, r[rows], d1[rows.start * count : rows.stop * count].reshape(-1, count))
-    yield from open_(p, f02[:0], Exchange(send={1: [d1]}))
-    del d1
+    dealt = []
+    for digit, r in zip(parts, _offsets(f02 + f12, parts, cut), strict=True):
+        count = 1 << digit
+        d1 = p.ring.empty(n * count)
+        for rows in _rows(n, count):
+            mask = _unit(p, 0, rows, count)
+            tables.unit_deal(
+                mask, r[rows], d1[rows.start * count : rows.stop * count].reshape(-1, count)
+            )
+        dealt.append(d1)
+        del d1
+    sends = Exchange(send={1: dealt})
+    del dealt
+    yield from open_(p, f02[:0], sends)
+    del sends
     yield Exchange()
 
 
-def _opened(p: Party, x: AShare, size: int, cut: int) -> Steps:
-    """Parties 0 and 1: c, and pieces of the unit vectors' part."""
-    count, n, small = places(size), x.size, small_dtype(index_bits(size) + cut)
+def _opened(p: Party, x: AShare, parts: Digits, cut: int) -> Steps:
+    """Parties 0 and 1: c of each digit, and pieces of their parts of its unit vectors."""
+    n, small = x.size, small_dtype(sum(parts) + cut)
     (mask,) = p.draw(2, (small, n))
     part = x.total() if p.rank == 0 else x.x1
     mine = cast(flat(part), small) + mask
-    beside = Exchange() if p.rank == 0 else Exchange(receive={2: [spec(p.ring.dtype, n * count)]})
+    beside = Exchange()
+    if p.rank == 1:
+        beside.receive[2] = [spec(p.ring.dtype, n << digit) for digit in parts]
     got = yield from open_(p, mine, beside)
-    c = _offsets(mine + got[1 - p.rank][0], cut, count)
+    c = _offsets(mine + got[1 - p.rank][0], parts, cut)
     if p.rank == 0:
-        return c, ((rows, _unit(p, 2, rows, count)) for rows in _rows(n, size))
-    d1 = got[2][0].reshape(n, count)
-    return c, ((rows, d1[rows]) for rows in _rows(n, size))
+        return c, [_drawn(p, n, 1 << digit) for digit in parts]
+    return c, [_received(d1, n, 1 << digit) for d1, digit in zip(got[2], parts, strict=True)]
+
+
+def _drawn(p: Party, n: int, count: int) -> Iterator[tuple[slice, Array]]:
+    return ((rows, _unit(p, 2, rows, count)) for rows in _rows(n, count))
+
+
+def _received(d1: Array, n: int, count: int) -> Iterator[tuple[slice, Array]]:
+    vectors = d1.reshape(n, count)
+    return ((rows, vectors[rows]) for rows in _rows(n, count))
 
 
 def _unit(p: Party, other: int, rows: slice, count: int) -> Array:
@@ -158,8 +250,13 @@ def _unit(p: Party, other: int, rows: slice, count: int) -> Array:
     return mask.reshape(shape)
 
 
-def _offsets(masked: Array, cut: int, count: int) -> Array:
-    return np.asarray((masked >> cut).astype(np.int64) & (count - 1))
+def _offsets(masked: Array, parts: Digits, cut: int) -> list[Array]:
+    """The digits of an index, without the bits that are cut off."""
+    found, index = [], np.asarray((masked >> cut).astype(np.int64))
+    for digit in reversed(parts):
+        found.append(index & ((1 << digit) - 1))
+        index = index >> digit
+    return found[::-1]
 
 
 def _masks(p: Party, shape: tuple[int, ...]) -> AShare:
