@@ -21,7 +21,7 @@ SHARES = 2  # every party holds two of the three shares
 # Interactive instructions that start from additive parts.
 LINEAR = {"trunc_a", "trunc_sum_a", "scale_ap", "scale_sum_a", "scale_dot_pa"}
 # x0*y0 + x0*y1 + x1*y0 = x0*(y0 + y1) + x1*y0; scale_dot_pa: the high and the low bits
-PRODUCTS = {"dot_aa": 2, "dot_ap": 2, "dot_pa": 2, "scale_dot_pa": 2}
+PRODUCTS = {"dot_aa": 2, "dot_ap": 2, "dot_pa": 2, "scale_dot_pa": 2, "additive_dot_aa": 2}
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,10 @@ def results_of(compiled: Compiled) -> tuple[Shared, ...]:
                 lo, hi = _roomy(lo, hi, 2.0 ** (compiled.program.ring - 3 - t.frac))
         spec = ArraySpec(tuple(shape), str(np.dtype(dtype)))
         origins = split_origins(out.origins)
-        found.append(Shared(spec, t.frac, t.width, origins, lo, hi, out.divisor, out.squares))
+        additive = t.kind == "z"
+        found.append(
+            Shared(spec, t.frac, t.width, origins, lo, hi, out.divisor, out.squares, additive)
+        )
     return tuple(found)
 
 
@@ -166,6 +169,20 @@ def _fact(leaf: Any) -> Hashable:
             next="make it static with static_argnames, or capture it in the function",
         )
     return type(leaf), array.shape, str(array.dtype), array.tobytes()
+
+
+def resharing(fxp: Fxp, leaves: Sequence[Shared]) -> Program:
+    """A program that gives every array in replicated shares: additive ones are re-shared."""
+    builder = Builder(fxp.ring, fxp)
+    given = []
+    for leaf in leaves:
+        kind: Any = "z" if leaf.additive else "b" if leaf.width else "a"
+        t = Type(kind, leaf.spec.shape, leaf.frac, leaf.width)
+        given.append(builder.input(t, _JOINT.join(leaf.origins)))
+    for i, (leaf, x) in enumerate(zip(leaves, given, strict=True)):
+        made = builder.emit("reshare_z", x) if leaf.additive else x
+        builder.output(made, leaf.spec.dtype, str(i), leaf.origins)
+    return builder.build()
 
 
 def sum_of_parts(fxp: Fxp, leaves: Sequence[Shared]) -> Program:

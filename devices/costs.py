@@ -41,6 +41,13 @@ def program_cost(program: Program, shared: Iterable[tuple[Shared, int | None]]) 
     return Cost(cost.rounds, cost.bytes_sent, (*rows, *cost.rows))
 
 
+def with_program_before(cost: Cost, program: Program) -> Cost:
+    """A cost with that of a program which has to run first."""
+    first = static_cost(program)
+    total = add_bytes(first.bytes_sent, cost.bytes_sent)
+    return Cost(first.rounds + cost.rounds, total, (*first.rows, *cost.rows))
+
+
 def with_openings(cost: Cost, rows: Sequence[CostRow]) -> Cost:
     """A cost with openings added: all of them happen in one round."""
     total = cost.bytes_sent

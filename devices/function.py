@@ -14,8 +14,15 @@ from spuvm.compiler import Compiled
 from spuvm.compiler.disclosure import Disclosure
 from spuvm.devices.base import DeviceObject
 from spuvm.devices.calls import check_function, name_of
-from spuvm.devices.compiling import Again, Agree, results_of, secret, split_origins
-from spuvm.devices.costs import program_cost
+from spuvm.devices.compiling import (
+    Again,
+    Agree,
+    resharing,
+    results_of,
+    secret,
+    split_origins,
+)
+from spuvm.devices.costs import program_cost, with_program_before
 from spuvm.devices.crossings import Describer, public_value, shared_by_owner, spec_of, widest_type
 from spuvm.devices.failure import checked
 from spuvm.devices.proxy import Proxy, not_a_value
@@ -53,7 +60,7 @@ class SPUFunction:
         moved: dict[int, SPUObject] = {}
         for leaf in leaves:  # all moves start before the first one is waited for
             if isinstance(leaf, DeviceObject) and id(leaf) not in moved:
-                moved[id(leaf)] = leaf.to(self._spu)
+                moved[id(leaf)] = leaf.to(self._spu).replicated()
         inputs = [name for x in leaves if id(x) in moved for name in moved[id(x)].names]
         known = [
             _secrets(*moved[id(x)].structure()) if id(x) in moved else self._public(x)
@@ -71,11 +78,18 @@ class SPUFunction:
     def cost(self, *args: Any, **kwargs: Any) -> Cost:
         """Rounds and bytes, known before anything runs; arguments may be jax.ShapeDtypeStruct.
 
-        Sharing an argument that is not on this SPU yet is a row of its own. Opening results is
+        Sharing an argument that is not on this SPU yet is a row of its own, and re-sharing one that
+        has additive shares. Opening results is
         not part of it: that happens when they are moved to a party.
         """
         compiled, shared = self._look(args, kwargs)
-        return program_cost(compiled.program, shared)
+        cost = program_cost(compiled.program, shared)
+        handles = {id(x): x for x in jax.tree.leaves((args, kwargs)) if isinstance(x, SPUObject)}
+        for x in handles.values():
+            leaves = x.structure()[0]
+            if any(leaf.additive for leaf in leaves):
+                cost = with_program_before(cost, resharing(self._spu.fxp, leaves))
+        return cost
 
     def disclosures(self, *args: Any, **kwargs: Any) -> list[Disclosure]:
         """What the program opens, its results, which are opened to whom they are moved, and the

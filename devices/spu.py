@@ -17,7 +17,7 @@ from spuvm.devices.backend import MachinePlan, Ref
 from spuvm.devices.base import Device, DeviceObject, checked_results
 from spuvm.devices.checkpoints import Loaded, LoadOrder, SaveOrder, in_common
 from spuvm.devices.clusterdef import parse
-from spuvm.devices.compiling import Programs, sum_of_parts
+from spuvm.devices.compiling import Programs, resharing, sum_of_parts
 from spuvm.devices.config import Config
 from spuvm.devices.costs import Run
 from spuvm.devices.crossings import (
@@ -177,6 +177,7 @@ class SPU(Device):
                 next="give both the same ring and frac_bits",
             )
         leaves, tree = x.structure()
+        leaves = tuple(replace(leaf, additive=False) for leaf in leaves)
         parts = [target._fresh() for _ in range(PARTIES)]
         self._session.flow.note(self.name, target.name, "shared", x.stored.what)
         with self._lock:
@@ -200,7 +201,7 @@ class SPU(Device):
         self._check_open()
         if not isinstance(x, SPUObject) or x.device is not self:
             raise UsageError("an SPU saves its own values", got=repr(x), expected=repr(self))
-        leaves, tree = x.structure()
+        leaves, tree = x.replicated().structure()
         text = about(x.stored.what, leaves, tree, repr(self.fxp))
         with self._lock:
             refs = self.machines.save(SaveOrder(tuple(x.names), os.fspath(path), text))
@@ -263,6 +264,8 @@ class SPU(Device):
     ) -> OpenOrder:
         ring = self.config.ring
         leaves = [leaf for _, leaf in arrays]
+        if any(leaf.additive for leaf in leaves):
+            to = None  # nobody has two of such shares
         return OpenOrder(
             self._take(len(arrays)),
             tuple(name for name, _ in arrays),
@@ -346,6 +349,19 @@ class SPUObject(DeviceObject):
             self._learn(tree)
         assert self._facts is not None
         return self._facts
+
+    def replicated(self) -> SPUObject:
+        """This handle, of shares that programs take: additive ones are re-shared, in one round.
+
+        Values that were dealt are not waited for.
+        """
+        if self._facts is not None and any(leaf.additive for leaf in self._facts[0]):
+            leaves, tree = self._facts
+            spu = self.stored.spu
+            stored = spu.run(resharing(spu.fxp, leaves), self.names, self.stored.what)
+            self.stored, self._first = stored, 0
+            self._facts = tuple(replace(leaf, additive=False) for leaf in leaves), tree
+        return self
 
     def _learn(self, tree: Any) -> None:
         assert self._source is not None

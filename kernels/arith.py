@@ -189,6 +189,14 @@ def scale(x: Any, coefficients: Any, out: Any) -> None:
 
 
 @kernel
+def clear_low(x: Any, mask: Any, more: Any, out: Any) -> None:
+    """out = (x and mask0) + more0."""
+    keep, add = mask[0], more[0]
+    for i in range(out.size):
+        out[i] = (x[i] & keep) + add
+
+
+@kernel
 def accumulate(x: Any, coefficients: Any, out: Any) -> None:
     """out += c0 x."""
     coefficient = coefficients[0]

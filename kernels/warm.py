@@ -163,6 +163,7 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     yield arith.split_terms, (r, r, r, r, r, r, r, r, 1, r.copy())
     yield arith.minus_sum, (r, r, r.copy())
     yield arith.scale, (r, r, r.copy())
+    yield arith.clear_low, (r, r, r, r.copy())
     yield arith.accumulate, (r, r, r.copy())
     yield arith.accumulate2, (r, r, r, r.copy())
     yield arith.accumulate4, (r, r, r, r, np.zeros(4, ring), r.copy())

@@ -1,7 +1,8 @@
 """THE table of instructions: operand kinds, attributes, type rule, one-line meaning.
 
-Suffixes name operand kinds: ``p`` public, ``a`` arithmetic shares, ``b`` Boolean shares. The type
-rules also propagate value ranges; a rule raises VerifyError when operands or attributes do not fit.
+Suffixes name operand kinds: ``p`` public, ``a`` arithmetic shares, ``b`` Boolean shares, ``z``
+additive shares. The type rules also propagate value ranges; a rule raises VerifyError when
+operands or attributes do not fit.
 """
 
 from __future__ import annotations
@@ -80,11 +81,16 @@ def infer(ring: int, op: str, args: Sequence[Type], attrs: Attrs) -> Type:
     if len(args) != len(kinds):
         raise VerifyError(f"{op}: takes {len(kinds)} operands, got {len(args)}")
     for i, (want, got) in enumerate(zip(kinds, args, strict=True)):
-        if want != got.kind and want != "*":  # messages are made when needed: compiling is hot here
+        fits = want == got.kind or (want == "*" and (got.kind != "z" or op in MOVES))
+        if not fits:  # messages are made when needed: compiling is hot here
             raise VerifyError(f"{op}: operand {i} must be of kind {want}, got {got.kind}")
     if len(row.attrs) != len(attrs) or not all(map(attrs.__contains__, row.attrs)):
         raise VerifyError(f"{op}: attributes {sorted(row.attrs)} expected, got {sorted(attrs)}")
     return row.rule(ring, args, attrs)
+
+
+MOVES = ("reshape", "slice")
+"""What additive shares go through."""
 
 
 # --- ranges ----------------------------------------------------------------------------------
@@ -479,6 +485,21 @@ def _round_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return x.with_(lo=x.bounds[0] - most, hi=x.bounds[1] + most)
 
 
+@local("additive_dot_aa", "aa", "", "batched matrix product, exact, as additive shares")
+def _additive_dot_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _dot("additive_dot_aa", ring, args[0], args[1], 0).with_(kind="z")
+
+
+@local("round_z", "z", "bits", "as round_a")
+def _round_z(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return _round_a(ring, args, attrs)
+
+
+@interactive("reshare_z", "z", "", "the same value in replicated shares")
+def _reshare_z(ring: int, args: Sequence[Type], attrs: Any) -> Type:
+    return args[0].with_(kind="a")
+
+
 @local("round_sum_a", "a+", "coefficients bits", "sum of c_i * x_i, then as round_a")
 def _round_sum_a(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     total = _lincomb_a(ring, args, {"coefficients": attrs["coefficients"]})
@@ -623,8 +644,8 @@ def _random_b(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _bits(tuple(attrs["shape"]), attrs["width"])
 
 
-# Local instructions that draw masks. `draw` keeps equal ones apart.
-DRAWING = frozenset({"random_b"})
+# Local instructions that draw masks. `draw` keeps equal ones apart that shall not be the same.
+DRAWING = frozenset({"random_b", "additive_dot_aa"})
 
 
 @local("reverse_b", "b", "", "bit i becomes bit width-1-i")

@@ -104,7 +104,7 @@ def _constant_text(array: npt.NDArray[Any]) -> str:
 
 # --- parsing ---------------------------------------------------------------------------------
 
-_TYPE = r"([pab])(?:\.f(-?\d+))?(?:\.w(\d+))?\[([\d,]*)\](?: in \[(-?\d+), (-?\d+)\])?"
+_TYPE = r"([pabz])(?:\.f(-?\d+))?(?:\.w(\d+))?\[([\d,]*)\](?: in \[(-?\d+), (-?\d+)\])?"
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _HEAD = re.compile(r"program ring=(\d+) frac=(\d+)")
 _INPUT = re.compile(rf"input %(\d+) : ({_TYPE}) from ({_STRING})")

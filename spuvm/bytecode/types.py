@@ -6,16 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["p", "a", "b"]
+Kind = Literal["p", "a", "b", "z"]
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
     """Type of one value of a program.
 
-    kind   ``p`` public, ``a`` arithmetic shares over the ring, ``b`` Boolean shares of bits.
+    kind   ``p`` public, ``a`` arithmetic shares over the ring, ``b`` Boolean shares of bits,
+           ``z`` additive shares over the ring: party i holds z_i alone. Results that wait to be
+           opened or re-shared; no instruction computes with them.
     shape  the numpy shape; scalars are ``()``.
-    frac   fraction bits of the encoded integer (0 for integers); only kinds ``p`` and ``a``.
+    frac   fraction bits of the encoded integer (0 for integers); not kind ``b``.
     width  bits per element; 0 means "ring element", otherwise 1..ring bits. Kind ``b`` always has
            one, kind ``p`` has one when it is public bits.
     lo, hi inclusive bounds of the *signed encoded integer*; None: anything representable. A value

@@ -113,7 +113,12 @@ def _type_of_const(program: Program, ring: Ring, instruction: Instruction, state
 
 def _check_type(what: str, t: Type, ring: Ring) -> None:
     half = 1 << (ring.bits - 1)
-    width_fits = {"p": 0 <= t.width <= ring.bits, "a": t.width == 0, "b": 1 <= t.width <= ring.bits}
+    width_fits = {
+        "p": 0 <= t.width <= ring.bits,
+        "a": t.width == 0,
+        "b": 1 <= t.width <= ring.bits,
+        "z": t.width == 0,
+    }
     if t.kind not in width_fits:
         raise VerifyError(f"{what}: unknown kind {t.kind!r}")
     if not width_fits[t.kind]:

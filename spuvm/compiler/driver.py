@@ -11,6 +11,7 @@ import numpy as np
 from spuvm.bytecode.program import Output
 from spuvm.bytecode.verify import verify
 from spuvm.compiler import facts, sums
+from spuvm.compiler.additive import additive_results
 from spuvm.compiler.complexes import split
 from spuvm.compiler.config import CompileConfig, Compiled
 from spuvm.compiler.context import Lowering, Secret
@@ -67,7 +68,7 @@ def compile_function(
         tree = jax.tree_util.treedef_tuple((tree, jax.tree.structure(list(values))))
     program = low.builder.build()
     doubtful = by_line(unproven(low, program))
-    program = with_origins(verify(optimised(program)))
+    program = with_origins(verify(additive_results(optimised(program))))
     return Compiled(
         program=program,
         out_tree=tree,

@@ -316,6 +316,7 @@ def _sum(p: Plain, types: Any, x: Array, axes: Any) -> Array:
 
 @means("dot_ap")
 @means("dot_pa")
+@means("additive_dot_aa")
 def _dot(p: Plain, types: Any, x: Array, y: Array) -> Array:
     return p.wrap(x @ y)
 
@@ -369,12 +370,18 @@ def _scale_sum(
 
 
 @means("round_a")
+@means("round_z")
 def _round(p: Plain, types: Any, x: Array, bits: int) -> Array:
-    """Two of the three components are uniform: their low bits and those of x decide."""
+    """Two of the three parts are uniform: their low bits and those of x decide."""
     value = p.signed(x)
     r, t = (p.choices(bits, x.shape).astype(value.dtype, copy=False) for _ in range(2))
     rest = p.made(value - r - t)
     return p.wrap(p.made(rest - (rest & ((1 << bits) - 1))) + (3 << bits - 1))
+
+
+@means("reshare_z")
+def _reshare(p: Plain, types: Any, x: Array) -> Array:
+    return x
 
 
 @means("round_sum_a")

@@ -22,7 +22,7 @@ from spuvm.protocol.aby3.io import Dealt, accept, part_of
 from spuvm.protocol.aby3.keystream import Stream
 from spuvm.protocol.aby3.packing import pack_bits
 from spuvm.protocol.aby3.prss import RUN_BITS, Masks
-from spuvm.protocol.aby3.share import AShare, BShare, Share
+from spuvm.protocol.aby3.share import AShare, BShare, Held, Share, ZShare
 from spuvm.protocol.base import Party, Protocol
 from spuvm.ring import Ring
 from spuvm.vm.checkpoint import Header, read, write
@@ -65,7 +65,7 @@ class Machine:
         keys = agree(channel)
         self.session = keys.session
         self._streams = {peer: Stream(key) for peer, key in keys.pair.items()}
-        self._values: dict[str, Share] = {}
+        self._values: dict[str, Held] = {}
         self._plans: dict[str, Schedule] = {}
         self._last_run = -1
         self._saved = 0
@@ -95,12 +95,16 @@ class Machine:
             self._values.pop(name, None)
 
     def save(self, path: FilePath, key: bytes, names: Sequence[str], about: str) -> None:
-        """Write values to this party's own file; all parties save in the same order."""
+        """Write values to this party's own file; all parties save in the same order.
+
+        Raises:
+            UsageError: no such value, or additive shares, which are re-shared first.
+        """
         self._saved += 1
         moment = sha256(self.session + self._saved.to_bytes(8, "little")).hexdigest()
         me = self.party_names[self.rank]
         header = Header(me, self.rank, self.ring.bits, moment, about)
-        write(path, key, header, [self._value(name) for name in names])
+        write(path, key, header, [self._replicated(name) for name in names])
 
     def restore(self, path: FilePath, key: bytes, name: str) -> Header:
         """Read values back as `name`.0, `name`.1, ...; what the file says about them.
@@ -193,7 +197,7 @@ class Machine:
                 bits than 8, 16, 32, 64: parts are whole words, so more would be seen.
         """
         value = self._value(name)
-        if isinstance(value, AShare) and small_dtype(bits).itemsize * 8 != bits:
+        if not isinstance(value, BShare) and small_dtype(bits).itemsize * 8 != bits:
             raise UsageError(f"ring elements cannot be opened to {bits} bits")
         self._begin(run_id)
         masks = Masks(self._streams, run_id, 0, self.ring.nbytes * value.size)
@@ -231,6 +235,12 @@ class Machine:
             raise UsageError(f"cannot record {record!r}", expected="'none' or 'views'")
         for name, expected in zip(inputs, program.inputs, strict=True):
             described = self.describe(name)
+            if isinstance(self._value(name), ZShare) != (expected.type.kind == "z"):
+                raise UsageError(
+                    f"value {name!r} does not fit the program's input",
+                    got=repr(self._value(name)),
+                    expected=f"shares of kind {expected.type.kind}",
+                )
             if described != (expected.type.shape, expected.type.width):
                 raise UsageError(
                     f"value {name!r} does not fit the program's input",
@@ -282,7 +292,7 @@ class Machine:
             )
         self._last_run = run_id
 
-    def _value(self, name: str) -> Share:
+    def _value(self, name: str) -> Held:
         try:
             return self._values[name]
         except KeyError:
@@ -290,6 +300,12 @@ class Machine:
                 f"party {self.party_names[self.rank]} has no value named {name!r}",
                 next="it was freed or never shared",
             ) from None
+
+    def _replicated(self, name: str) -> Share:
+        value = self._value(name)
+        if isinstance(value, ZShare):
+            raise UsageError(f"value {name!r} is not saved as additive shares", next="reshare_z")
+        return value
 
     def _execute(
         self, executor: Executor, frame: Frame, views: list[Array] | None
@@ -323,9 +339,9 @@ def _row_of(program: Program, path: Path, count: int) -> tuple[str, int, str]:
     return instruction.op, count, instruction.source
 
 
-def _as_share(value: Any, rank: int, program: Program, number: int) -> Share:
+def _as_share(value: Any, rank: int, program: Program, number: int) -> Held:
     """A result that turned out public is kept as a trivial share: component 0 is the value."""
-    if isinstance(value, AShare | BShare):
+    if isinstance(value, AShare | BShare | ZShare):
         return value
     width = program.types[number].width
     if width:

@@ -18,7 +18,7 @@ from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.io import accept, deal, reconstruct
 from spuvm.protocol.aby3.keystream import FIRST, Stream
 from spuvm.protocol.aby3.prss import BLOCK_BITS, LANE_BITS, Masks
-from spuvm.protocol.aby3.share import AShare, BShare
+from spuvm.protocol.aby3.share import AShare, BShare, ZShare
 from spuvm.protocol.base import Exchange, Party
 from spuvm.ring import Ring
 from spuvm.vm.machine import Machine
@@ -170,6 +170,8 @@ def places_of(drawn: Sequence[Drawn], other: int) -> list[tuple[int, int]]:
 
 def arrays_of(value: Any) -> list[np.ndarray]:
     """The arrays behind a share or a public value."""
+    if isinstance(value, ZShare):
+        return [value.z]
     return [value.x0, value.x1] if isinstance(value, AShare | BShare) else [np.asarray(value)]
 
 
@@ -193,7 +195,7 @@ def share(values: np.ndarray, ring: Ring, width: int = 0, owner: int | None = No
 def value_of(shares: Sequence[Any]) -> np.ndarray:
     """The clear value; bits above the width are cut."""
     width = shares[0].width if isinstance(shares[0], BShare) else 0
-    total = reconstruct([s.x0 for s in shares], width)
+    total = reconstruct([arrays_of(s)[0] for s in shares], width)
     return total & ((1 << width) - 1) if width else total
 
 

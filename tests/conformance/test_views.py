@@ -94,6 +94,11 @@ def scenes(bits: int) -> list[Scene]:
         )
         for cut in (0, 9)
     ]
+    made += [  # two digits
+        Scene("lookup_pa", {"bits": cut}, ((0, (0, -1)),), public=((top,), *((0,),) * 39),
+              layout="rows")
+        for cut in (0, 9)
+    ]  # fmt: skip
     made += [Scene("scale_dot_pa", {"bits": f}, (wide,), ((N, 2, 1),), matrix=((3, -5),),
                    layout="rows")]  # fmt: skip
     if bits == 64 or LONG:  # keys of two words

@@ -94,3 +94,81 @@ def test_a_weighted_mean_goes_the_same_ways(spu, session, tmp_path, monkeypatch)
     np.testing.assert_allclose(sf.reveal(near(lambda m: m * m)(made)), want**2, atol=20 * UNIT)
     again = near(average)([made, made])
     np.testing.assert_allclose(sf.reveal(again), want, atol=4 * UNIT)
+
+
+@pytest.fixture
+def weighted(session):
+    """An SPU, and a mean with secret weights on it."""
+    near = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=(0.5, 8.0)))
+    owners = map(sf.PYU, ("alice", "bob", "carol"))
+    shared = [owner(lambda x=x: abs(x) + 1)() for owner, x in zip(owners, X, strict=True)]
+    made = near(weighted_average)(shared, sf.PYU("bob")(lambda: WEIGHTS)())
+    assert made.structure()[0][0].additive
+    return near, made
+
+
+NEAR = 12 * UNIT  # the weights too have 18 fraction bits
+WEIGHTS = np.array([3.0, 5.0, 7.0], "float32")
+WEIGHTED = np.average([abs(x) + 1 for x in X], axis=0, weights=WEIGHTS)
+
+
+def test_secret_weights_send_nothing_for_the_values(weighted):
+    near, made = weighted
+    assert sum(near.last_run.bytes_sent) < 10_000  # the weights' own
+    many = [sf.PYU("alice")(lambda: np.ones(1000, "float32"))() for _ in X]
+    cost = near(weighted_average).cost(many, sf.PYU("bob")(lambda: WEIGHTS)())
+    assert cost.bytes_sent == near.last_run.bytes_sent
+    for value in (made, made.to(sf.PYU("bob")), made.to(sf.PYU("dave")), made.to(sf.PYU("carol"))):
+        np.testing.assert_allclose(sf.reveal(value), WEIGHTED, atol=NEAR)
+    assert made.structure()[0][0].additive  # openings leave it as it is
+
+
+def test_secret_weights_are_shared_again_once(weighted):
+    """By the first program that takes the mean: a round more, said before."""
+    near, made = weighted
+    named = {"twice": made, "x": made}
+    both = lambda twice, x: 2 * twice - x  # noqa: E731
+    before = near(both).cost(**named)
+    assert sum(row.what == "reshare_z" for row in before.rows) == 1
+    got = near(both)(**named)
+    assert not made.structure()[0][0].additive
+    after = near(both).cost(**named)
+    assert before.rounds == after.rounds + 1
+    assert sum(before.bytes_sent) == sum(after.bytes_sent) + 3 * 8 * 6
+    np.testing.assert_allclose(sf.reveal(got), WEIGHTED, atol=3 * NEAR)
+    np.testing.assert_allclose(sf.reveal(made), WEIGHTED, atol=NEAR)
+    np.testing.assert_allclose(sf.reveal(made.to(sf.PYU("carol"))), WEIGHTED, atol=NEAR)
+
+
+def test_secret_weights_go_everywhere(weighted, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    near, made = weighted
+    other = sf.SPU(["carol", "alice", "bob"], near.config)
+    moved = made.to(other)
+    assert made.structure()[0][0].additive
+    np.testing.assert_allclose(sf.reveal(moved), WEIGHTED, atol=NEAR)
+    np.testing.assert_allclose(sf.reveal(other(lambda m: -m)(moved)), -WEIGHTED, atol=NEAR)
+    heu = sf.HEU("alice", ["bob"], key_bits=768, safety="insecure")
+    np.testing.assert_allclose(sf.reveal(made.to(heu).to(sf.PYU("alice"))), WEIGHTED, atol=NEAR)
+    near.dump(made, tmp_path / "mean")
+    np.testing.assert_allclose(sf.reveal(near.load(tmp_path / "mean")), WEIGHTED, atol=NEAR)
+
+
+def test_secret_weights_of_a_tree_in_parts(session):
+    """Some leaves of a result are additive, some are not; one part is used, one is saved."""
+    near = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=(0.5, 8.0)))
+    trees = [
+        sf.PYU("alice")(lambda i=i: {"a": np.full((2, 2), i + 1.0), "b": np.full(3, i + 2.0)})()
+        for i in range(3)
+    ]
+    weights = sf.PYU("bob")(lambda: WEIGHTS)()
+    fn = lambda trees, w: (weighted_average(trees, w), w * 2, w > 4)  # noqa: E731
+    mean, doubled, more = near(fn, num_returns=3)(trees, weights)
+    kinds = [[leaf.additive for leaf in x.structure()[0]] for x in (mean, doubled, more)]
+    assert kinds == [[True, True], [False], [False]]
+    at = np.average([1.0, 2.0, 3.0], weights=WEIGHTS)
+    total = near(lambda m, d, b: m["a"].sum() + m["b"].sum() + d.sum() + b.sum())
+    want = 4 * at + 3 * (at + 1) + 2 * WEIGHTS.sum() + 2
+    np.testing.assert_allclose(sf.reveal(total(mean, doubled, more)), want, atol=8 * NEAR)
+    np.testing.assert_allclose(sf.reveal(mean)["b"], np.full(3, at + 1), atol=NEAR)
+    assert sf.reveal(more).tolist() == [False, True, True]

@@ -1,4 +1,4 @@
-"""Look-ups: the right row for every index, in two rounds; unbiased where bits are cut."""
+"""Look-ups: the right row for every index, in two rounds or three; unbiased where bits are cut."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from parties import interactive, lockstep, share, value_of
 
 from spuvm.bytecode.types import Type
 from spuvm.protocol.aby3 import ABY3
-from spuvm.protocol.aby3.lookup import places
+from spuvm.protocol.aby3.lookup import digits, places
 from spuvm.ring import Ring
 
 WIDTHS = (32, 64, 128)
@@ -49,6 +49,52 @@ def test_rows_of_all_indices(data: st.DataObject) -> None:
         place = i % places(rows)
         want = table[place] if place < rows else signed(ring, [0] * columns)
         assert (row == want).all()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize(
+    ("rows", "columns", "indices", "cut"),
+    [(40_000, 1, 1, 0), (40_000, 1, 3, 9), (5_000, 3, 40, 0), (4_097, 70, 7, 0), (300, 2, 500, 5)],
+)
+def test_large_tables_take_two_digits(
+    bits: int, rows: int, columns: int, indices: int, cut: int
+) -> None:
+    """First and last row, the first one that is not there, and any others."""
+    ring, rng = Ring(bits), np.random.default_rng(rows)
+    assert len(digits(ring, indices, rows, columns)) == 2
+    table = ring.array(rng.integers(-(2**30), 2**30, (rows, columns)))
+    index = rng.integers(0, places(rows), indices)
+    index[:4] = [rows - 1, 0, rows, places(rows) - 1][:indices]
+    got = look_up(ring, table, signed(ring, [int(i) << cut for i in index]), cut)
+    nothing = ring.array(np.zeros(columns, np.int64))
+    for row, i in zip(got, index, strict=True):
+        assert (row == (table[i] if i < rows else nothing)).all()
+
+
+@pytest.mark.parametrize("owner", [None, 0, 1, 2])
+def test_every_digit_and_borrow(owner: int | None) -> None:
+    """All indices at once, each many times: masks of all values."""
+    ring, rows = Ring(64), 200
+    table = signed(ring, [[i] for i in range(rows)])
+    index = np.tile(np.arange(256), 8)
+    assert len(digits(ring, index.size, rows, 1)) == 2
+    got = look_up(ring, table, signed(ring, index.tolist()), 0, owner)[:, 0]
+    assert (got == np.where(index < rows, index, 0)).all()
+
+
+def test_digits_are_for_what_they_save() -> None:
+    """A round counts as 128 KiB."""
+    ring = Ring(64)
+    assert digits(ring, 1, 1 << 13, 1) == (13,)
+    assert len(digits(ring, 1, 1 << 15, 1)) == 2
+    assert digits(ring, 0, 1 << 20, 1) == (20,)
+    assert digits(ring, 10**6, 2, 1) == (1,)
+    plain, cut = (
+        sum(ABY3.costs["lookup_pa"](ring, types, {"bits": 0}).bytes_sent)
+        for types in ((Type("p", (n, 1)), Type("a", (100,))) for n in (2, 1 << 16))
+    )
+    assert cut < 2**16 * 8 * 100 / 50
+    assert plain < 100 * 5 * 8
 
 
 @pytest.mark.parametrize("size", [2, 3, 64, 65, 40_000])

@@ -1,6 +1,7 @@
 """ABY3-style replicated secret sharing among three parties, semi-honest, honest majority."""
 
 from spuvm.protocol.aby3 import (
+    additive,
     boolean,
     combine,
     compare,
@@ -18,6 +19,7 @@ from spuvm.protocol.base import Protocol
 
 __all__ = [
     "ABY3",
+    "additive",
     "boolean",
     "combine",
     "compare",

@@ -16,8 +16,8 @@ from spuvm.protocol.base import Party
 from spuvm.ring import Ring
 from spuvm.wide import empty
 
-Write = Callable[[int, slice, Array], None]
-"""Writes a piece of a component: (which, where, out)."""
+Read = Callable[[int, slice], Array]
+"""A piece of a component: (which, where)."""
 
 
 @TABLE.on_shares("lincomb_a")
@@ -101,11 +101,7 @@ def round_a(p: Party, x: AShare, *, bits: int) -> AShare:
               2017/396), but without their shift: no carry is lost, so there is no large error.
     """
     readers = x.readers()
-
-    def part(which: int, s: slice, out: Array) -> None:
-        out[:] = readers[which](s)
-
-    return _rounded(p, part, x.shape, bits, x.size)
+    return _rounded(p, lambda which, s: readers[which](s), x.shape, bits, x.size)
 
 
 @TABLE.on_shares("round_sum_a")
@@ -117,24 +113,27 @@ def round_sum_a(p: Party, *xs: AShare, coefficients: tuple[int, ...], bits: int)
     """
     cs, each = public_factors(p.ring, coefficients), [x.readers() for x in xs]
 
-    def total(which: int, s: slice, out: Array) -> None:
-        weighted_sum([readers[which](s) for readers in each], cs, out)
+    def total(which: int, s: slice) -> Array:
+        return weighted_sum([readers[which](s) for readers in each], cs)
 
     return _rounded(p, total, xs[0].shape, bits, xs[0].size * len(xs))
 
 
-def _rounded(p: Party, write: Write, shape: tuple[int, ...], bits: int, words: int) -> AShare:
+def _rounded(p: Party, read: Read, shape: tuple[int, ...], bits: int, words: int) -> AShare:
     n = math.prod(shape)
 
     def made(which: int) -> Array:
-        out = p.ring.empty(n)
-        half = 0 if (p.rank + which) % 3 else 3 << bits - 1  # component 0
-        mask, more = (p.ring.array(np.array(v, object)) for v in (-1 << bits, half))
+        out, clear = p.ring.empty(n), cleared(p.ring, bits, first=(p.rank + which) % 3 == 0)
         for s in pieces(n):
-            write(which, s, out[s])
-            out[s] &= mask
-            if half:
-                out[s] += more
+            clear(read(which, s), out[s])
         return out.reshape(shape)
 
     return AShare(*both(made, words))
+
+
+def cleared(ring: Ring, bits: int, *, first: bool) -> Callable[[Array, Array], None]:
+    """Writes a piece without its low m bits: (piece, out); the first part takes 3 2^(m-1)."""
+    constants = public_factors(ring, (-1 << bits, 3 << bits - 1 if first else 0))
+    mask, more = constants[:1], constants[1:]
+    clear: Callable[..., None] = arith.clear_low
+    return lambda piece, out: clear(piece, mask, more, out)

@@ -29,8 +29,9 @@ from spuvm.protocol.aby3.share import (
     Array,
     AShare,
     BShare,
+    Held,
     Reader,
-    Share,
+    ZShare,
     flat,
     pieces,
     reader,
@@ -251,12 +252,20 @@ def share_bytes(size: int, ring: Ring, *, width: int = 0, owner: int | None = No
     return SEED_BYTES * seeds + len(receivers[full]) * size * item
 
 
-def part_of(p: Party, value: Share, to: int | None) -> Array | None:
+def part_of(p: Party, value: Held, to: int | None) -> Array | None:
     """What this party gives so that `to` can add up a value (xor for bits), flat.
 
     To an outsider (to=None) each gives a component plus its part of a fresh zero. To party `to` it
     gives itself what it has, the next party the component that it lacks, the third nothing.
+    Additive shares are given to everybody as to an outsider: nobody has two of them.
+
+    Raises:
+        UsageError: additive shares for a party; nothing is given.
     """
+    if isinstance(value, ZShare):
+        if to is not None:
+            raise UsageError("additive shares are opened as to an outsider", got=f"to={to}")
+        return _randomised(p, flat(value.z), boolean=False)
     if to is None:
         return _randomised(p, flat(value.x0), boolean=isinstance(value, BShare))
     if to == p.rank:

@@ -13,7 +13,7 @@ from spuvm.kernels import arith
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.matmul import matmul
 from spuvm.protocol.aby3.lazy import JoinedShare
-from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, flat
+from spuvm.protocol.aby3.share import PIECE, Array, AShare, BShare, ZShare, flat
 from spuvm.protocol.aby3.table import TABLE
 from spuvm.protocol.base import Party
 from spuvm.wide import cast, elements, zeros
@@ -22,11 +22,13 @@ Value = AShare | BShare | Array
 
 
 def each(value: Any, fn: Callable[[Array], Array]) -> Any:
-    """Apply a data movement to a public array or to both components of a share."""
+    """Apply a data movement to a public array or to what a party has of a shared one."""
     if isinstance(value, AShare):
         return AShare(fn(value.x0), fn(value.x1))
     if isinstance(value, BShare):
         return BShare(fn(value.x0), fn(value.x1), value.width)
+    if isinstance(value, ZShare):
+        return ZShare(fn(value.z))
     return np.asarray(fn(value))
 
 

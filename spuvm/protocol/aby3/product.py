@@ -53,16 +53,27 @@ def reshare(p: Party, accumulate: Accumulate, size: int) -> Steps:
     Security: semi-honest, one of three corrupt; computational (PRF).
     Ref:      Araki et al. 2016, section 2 (the variant for rings), eprint 2016/768.
     """
-    ring = p.ring
+    part = on_zero(p, accumulate, size)
+    del accumulate  # and what it was made from
+    return (yield from passed_back(p, part))
+
+
+def on_zero(p: Party, accumulate: Accumulate, size: int) -> Array:
+    """z_i + alpha_i, where alpha_0 + alpha_1 + alpha_2 = 0 are fresh; flat."""
+    part = p.ring.empty(size)
     nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
-    part = ring.empty(size)
     for s in pieces(size):
         p.fill(nxt, part[s])
-        (minus,) = p.draw(prv, (ring.dtype, s.stop - s.start))
+        (minus,) = p.draw(prv, (p.ring.dtype, s.stop - s.start))
         np.subtract(part[s], minus, out=part[s])
         accumulate(part[s], s)
-    del accumulate  # and what it was made from
-    got = yield Exchange(send={prv: [part]}, receive={nxt: [spec(ring.dtype, size)]})
+    return part
+
+
+def passed_back(p: Party, part: Array) -> Steps:
+    """Each party's masked part to the one before it: replicated shares of their sum, flat."""
+    nxt, prv = (p.rank + 1) % 3, (p.rank + 2) % 3
+    got = yield Exchange(send={prv: [part]}, receive={nxt: [spec(part.dtype, part.size)]})
     return AShare(part, got[nxt][0])
 
 

@@ -138,7 +138,30 @@ class BShare(Redacted):
         return f"BShare(shape={self.shape}, width={self.width}, redacted)"
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class ZShare(Redacted):
+    """Additive shares of one party: z_i of z = z_0 + z_1 + z_2, a ring array; see additive.py."""
+
+    z: Array
+
+    def __post_init__(self) -> None:
+        self.z = elements(self.z)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.z.shape
+
+    @property
+    def size(self) -> int:
+        return self.z.size
+
+    def __repr__(self) -> str:
+        return f"ZShare(shape={self.shape}, dtype={self.z.dtype}, redacted)"
+
+
 Share = AShare | BShare
+Held = Share | ZShare
+"""What a party has of a secret value."""
 
 
 def flat(x: Array) -> Array:
