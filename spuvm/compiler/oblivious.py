@@ -4,7 +4,7 @@ Nothing about an index is opened: every place is touched. Costs, with n possible
 that is known to lie inside becomes a one-hot row of numbers in two rounds and 24 n bytes; another
 one takes its log2(n) bits, n / 4 bytes of ands in log2 log2 n rounds, and 24 n bytes as numbers.
 What it selects is then one matrix product, 24 bytes per element of the result; of a public table
-two rounds and 8 n bytes for all.
+two rounds and 8 n bytes for all, or three and the root of n where that is less.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def row(low: Lowering, index: int, count: int, dtype: np.dtype[Any], mode: str) 
 
 def read(low: Lowering, index: int, table: Array, dtype: np.dtype[Any]) -> int | None:
     """Rows of a public [n, m] at an index: [..., m]; None where the index may lie outside."""
-    if not _direct(low, index, len(table)):
+    if len(table) < 2 or not inside(low, index, len(table)):
         return None
     made = _encoded(low, table, dtype)
     bounds = low.type(made).bounds

@@ -1,7 +1,7 @@
 """Quotients by few whole numbers of a known range, such as counts: reciprocals from a table.
 
 A divisor y in [lo, hi] names a row of the table of 2^u / y, which takes two rounds and 8 bytes per
-number in the range; then one product. See protocol/aby3/lookup.py.
+number in the range, or three rounds for large ranges; then one product: protocol/aby3/lookup.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from spuvm.compiler.context import Lowering
 
 Array = npt.NDArray[Any]
 
-TABLE_BYTES = 1 << 20
-"""Of all dealt rows: what the rounds that a table saves are worth."""
+TABLE_ROWS = 1 << 17
+"""Of a table, which is a constant of the program."""
+
+LOOKED_AT = 1 << 20
+"""Rows of tables that are multiplied for all divisors: about a millisecond."""
 
 DIGITS, SPARE = 22, 4
 """Relative precision of reciprocals at the least, in bits; and more than that, where it fits."""
@@ -40,7 +43,7 @@ def by_table(
     if t.frac or t.bounds is None or t.bounds[0] < 1 or t.bounds[0] == t.bounds[1]:
         return None
     lo, hi = t.bounds
-    if not 0 < t.size << (hi - lo).bit_length() <= TABLE_BYTES // low.ring.nbytes:
+    if not t.size or not has_room(t.size, hi - lo + 1):
         return None
     if not isinstance(x, int):
         numerator = np.unique(x)
@@ -60,6 +63,12 @@ def by_table(
         return None
     inverse = low.spread(again(_looked_up(low, y, 1 << unit, unit)), shape)
     return low.emit("mul_aa", *sorted((x, inverse)), trunc=cut, form="narrow")
+
+
+def has_room(size: int, rows: int) -> bool:
+    """Whether a table of so many rows is worth its rounds for `size` divisors."""
+    places = 1 << (rows - 1).bit_length()
+    return places <= TABLE_ROWS and size * places <= LOOKED_AT
 
 
 def _looked_up(low: Lowering, y: int, numerator: int, frac: int) -> int:

@@ -3,9 +3,9 @@
 A divisor y that is known to lie in [lo, hi] chooses a factor s with y s = 1 - e, |e| < 1/28: by its
 leading bits, which name a row of a table, or by comparisons with 10 numbers per octave where that
 table would be too large. Then x / y = x s q(e), q a product of two factors that is 1 / (1 - e) to
-2^-22; or 1/56, 20 numbers and 2^-26 where there are more than 20 fraction bits. That takes 8 or 14
-rounds and many kilobytes per divisor, where the usual way takes twice as many rounds and a
-twentieth of the bytes.
+2^-22; or 1/56, 20 numbers and 2^-26 where there are more than 20 fraction bits. That takes 8 or 9
+rounds (14 by comparisons) and several kilobytes per divisor, where the usual way takes twice as
+many rounds and fewer bytes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ import numpy as np
 
 from spuvm.compiler import arith, order
 from spuvm.compiler.context import Lowering
+from spuvm.compiler.numeric.counts import has_room
 from spuvm.compiler.numeric.limits import minus, plus
 from spuvm.compiler.numeric.polynomial import internal_bits
 
 FEW = 16
 """Divisors up to this number are worth the bytes."""
-
-TABLE_BYTES = 7 << 17
-"""Of all rows of tables: what the rounds of comparisons count as."""
 
 OCTAVES = 16
 SPARE = 11  # bits of the least factor
@@ -105,7 +103,7 @@ def _factor(low: Lowering, y: int, unit: int, form: _Form) -> int:
     frac, size = unit - low.frac(y), math.prod(low.shape(y))
     cut = max(0, math.floor(math.log2(lo * form.widest_row)))
     rows = (-(-(hi - lo) >> cut)) + 1
-    if low.ring.nbytes * size << (rows - 1).bit_length() <= TABLE_BYTES:
+    if has_room(size, rows):
         # Row i is of y between the neighbours of lo + i 2^cut, of lo and above for i = 0.
         places = np.maximum(lo + (np.arange(rows) << cut), lo + (1 << cut) / 2 - 0.5)
         return _by_leading_bits(
