@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import spuvm as sf
+from spuvm.devices.ledger import entries
+from spuvm.functions import weighted_average
 from tests.devices.rehearsal import PARTIES, Rehearsal
 
 
@@ -145,3 +147,29 @@ def test_owners_outside_the_three(rehearse):
     assert not done.errors
     for value in done.results.values():
         np.testing.assert_allclose(value, 3)
+
+
+def test_a_mean_with_secret_weights_goes_to_a_party_and_on(rehearse):
+    """Opened to one of the three and used again; every party makes the same of it."""
+    weights = np.array([1.0, 2.0, 5.0], "float32")
+
+    def script(me):
+        alice, bob, carol = devices()
+        spu = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=(0.5, 8.0)))
+        models = [d(lambda i=i: np.full(4, i + 1.0))() for i, d in enumerate((alice, bob, carol))]
+        mean = spu(weighted_average)(models, bob(lambda: weights)())
+        waiting = mean.structure()[0][0].additive
+        at_carol = mean.to(carol)
+        doubled = spu(lambda m: 2 * m)(mean)
+        return waiting, [sf.reveal(v) for v in (mean, at_carol, doubled, mean.to(alice))]
+
+    done = rehearse().run(script)
+    assert not done.errors
+    for waiting, (mean, at_carol, doubled, at_alice) in done.results.values():
+        assert waiting
+        np.testing.assert_allclose(mean, np.full(4, 2.5), atol=2.0**-14)
+        np.testing.assert_array_equal(at_carol, mean)
+        np.testing.assert_allclose(at_alice, mean, atol=2.0**-17)
+        np.testing.assert_allclose(doubled, 2 * mean, atol=2.0**-15)
+    what = [e["what"] for e in entries(done.ledger("alice")) if e["form"] == "masked"]
+    assert "weighted_average" in what
