@@ -31,6 +31,7 @@ from spuvm.samples import tumours
 
 ROUNDS = 20
 COMPUTE = ("alice", "bob", "carol")
+LARGEST = 2048.0  # what weights and sample counts keep to: declared, an average sends a thirtieth
 
 Client = sf.proxy(sf.PYUObject)(Digits)
 Tick = Callable[[], None]
@@ -73,7 +74,7 @@ def main(backend: BackendName = "ray", rounds: int = ROUNDS) -> Result:
         sf.init([*names, *COMPUTE], backend=backend, logs="files")
         progress.advance(setup)
         try:
-            spu = sf.SPU(COMPUTE)
+            spu = sf.SPU(COMPUTE, sf.Config(input_range=(-LARGEST, LARGEST)))
             progress.advance(setup)
             clients = [Client(i, device=sf.PYU(name)) for i, name in enumerate(names)]
             sf.wait([client.count() for client in clients])
@@ -98,10 +99,18 @@ def main(backend: BackendName = "ray", rounds: int = ROUNDS) -> Result:
     return result
 
 
+def average_of_clients(models: list[Weights], counts: list[Any]) -> Weights:
+    """Mean of the models, client i counted `counts[i]` times, at least once."""
+    average: Weights = weighted_average(
+        models, [sf.assume_range(count, 1, LARGEST) for count in counts]
+    )
+    return average
+
+
 def _secure(spu: sf.SPU, clients: list[Any], rounds: int, tick: Tick) -> Secure:
     counts = [client.count().to(spu) for client in clients]
     weights = spu(init_weights)()
-    average = spu(weighted_average)
+    average = spu(average_of_clients)
     seconds, averaging = [], []
     for _ in range(rounds):
         start = time.perf_counter()
