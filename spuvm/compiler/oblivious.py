@@ -4,7 +4,8 @@ Nothing about an index is opened: every place is touched. Costs, with n possible
 that is known to lie inside becomes a one-hot row of numbers in two rounds and 24 n bytes; another
 one takes its log2(n) bits, n / 4 bytes of ands in log2 log2 n rounds, and 24 n bytes as numbers.
 What it selects is then one matrix product, 24 bytes per element of the result; of a public table
-two rounds and 8 n bytes for all, or three and the root of n where that is less.
+two rounds and 8 n bytes for all, or three and the root of n where that is less, and comparisons
+where the index may lie outside.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ NETWORK_BYTES = 40  # of a bit times an element
 DOT_BYTES = 24  # of a converted bit, and of an element of a product
 ROUND_BYTES = 1 << 17  # in all, that a round counts as
 SAVED_ROUNDS = 6  # of an index that lies inside: no bits, no ands
+FEW_PLACES = 10  # of an index that may lie outside: a one-hot row knows that it does
 LOCAL_BYTES = 16  # of two components in memory, which are about as dear as sent ones
 
 
@@ -42,6 +44,15 @@ def beyond(low: Lowering, index: int, count: int, dtype: np.dtype[Any]) -> tuple
     return below, order.negate(low, order.less(low, index, edge, dtype))
 
 
+def _beyond(low: Lowering, index: int, count: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """`beyond` as bits, or False."""
+    shape = low.shape(index)
+    below, above = (
+        _bit(low, b, shape) if b is True else b for b in beyond(low, index, count, dtype)
+    )
+    return below, above
+
+
 def _like(low: Lowering, c: Array, x: int) -> int:
     made = low.spread(lift(low, c, c.dtype).id, low.shape(x))
     return wrap_int(low, made, c.dtype)
@@ -53,9 +64,7 @@ def one_hot(low: Lowering, index: int, count: int, dtype: np.dtype[Any], mode: s
     mode "clip": an index outside counts as the nearest place; "drop": its row is all 0.
     """
     shape = low.shape(index)
-    below, above = (
-        _bit(low, b, shape) if b is True else b for b in beyond(low, index, count, dtype)
-    )
+    below, above = _beyond(low, index, count, dtype)
     if count == 1:
         ones = lift(low, np.ones((*shape, 1), np.bool_), BOOL).id
         if mode == "clip":
@@ -86,14 +95,27 @@ def row(low: Lowering, index: int, count: int, dtype: np.dtype[Any], mode: str) 
     return numbers(low, one_hot(low, index, count, dtype, mode))
 
 
-def read(low: Lowering, index: int, table: Array, dtype: np.dtype[Any]) -> int | None:
-    """Rows of a public [n, m] at an index: [..., m]; None where the index may lie outside."""
-    if len(table) < 2 or not inside(low, index, len(table)):
+def read(
+    low: Lowering, index: int, table: Array, dtype: np.dtype[Any], places: np.dtype[Any], mode: str
+) -> tuple[int, order.Bit] | None:
+    """Rows of a public [n, m] at an index of a dtype: [..., m], and whether it lies inside.
+
+    mode "clip": an index outside counts as the nearest place; "drop": its row is any. None where a
+    one-hot row takes less.
+    """
+    count = len(table)
+    if count < 2 or (count <= FEW_PLACES and not inside(low, index, count)):
         return None
+    valid: order.Bit = True
+    if mode == "clip":
+        index = clipped(low, index, count, places)
+    else:
+        outside = _any(low, *_beyond(low, index, count, places))
+        valid = True if outside is None else low.emit("not_b", outside)
     made = _encoded(low, table, dtype)
     bounds = low.type(made).bounds
     made = low.emit("lookup_pa", made, index, bits=0)
-    return made if bounds is None else low.narrowed(made, *bounds)
+    return (made if bounds is None or mode != "clip" else low.narrowed(made, *bounds)), valid
 
 
 def inside(low: Lowering, index: int, count: int) -> bool:
@@ -260,8 +282,16 @@ def _all_windows(low: Lowering, x: int, size: int, count: int) -> int:
 
 def clipped(low: Lowering, index: int, count: int, dtype: np.dtype[Any]) -> int:
     """The nearest of the places 0 .. count - 1."""
-    top, zero = (_like(low, np.asarray(v, dtype), index) for v in (count - 1, 0))
-    made = order.minimum(low, order.maximum(low, index, zero, dtype), top, dtype)
+    if inside(low, index, count):
+        return index
+    made = index
+    # Both at once, because they exclude each other.
+    for bit, place in zip(_beyond(low, index, count, dtype), (0, count - 1), strict=True):
+        if bit is False:
+            continue
+        with low.unchecked():
+            change = low.emit("sub_aa", _like(low, np.asarray(place, dtype), index), index)
+            made = low.emit("add_aa", made, low.emit("mul_ba", bit, change))
     return low.narrowed(made, 0, count - 1)
 
 

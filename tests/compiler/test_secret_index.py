@@ -251,3 +251,44 @@ def test_indices_that_are_known_to_lie_inside_take_few_rounds() -> None:
         cost = static_cost(made.program)
         assert cost.rounds == rounds
         assert sum(cost.bytes_sent) < most
+
+
+LARGE = np.arange(60.0, dtype=np.float32).reshape(30, 2) * 0.25 - 5
+READS: tuple[Callable[[Any, Any], Any], ...] = (
+    lambda t, i: t[i],
+    lambda t, i: t[i, i],
+    lambda t, i: t.at[i].get(mode="clip"),
+    lambda t, i: t.at[i].get(mode="fill", fill_value=0),
+    lambda t, i: t.at[i].get(mode="fill", fill_value=9),
+    lambda t, i: t.at[i, i].get(mode="fill", fill_value=9),
+    lambda t, i: jnp.take(t, i, axis=0, mode="wrap"),
+    lambda t, i: lax.dynamic_slice(t, (i[0], i[1]), (3, 1)),
+    lambda t, i: lax.dynamic_index_in_dim(t, i[2], 0),
+    lambda t, i: jax.vmap(lambda k: t[k] * 2)(i),
+)
+
+
+@pytest.mark.parametrize("read", range(len(READS)))
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint32"])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+def test_a_large_public_table_at_any_index(read: int, bits: int, kind: str, dtype: str) -> None:
+    """Inside, at the ends, just outside and at the ends of the dtype."""
+    info, fn = np.iinfo(kind), READS[read]
+    table = jnp.asarray(LARGE > 1 if dtype == "bool" else LARGE.astype(dtype))
+    near = [i for i in (-31, -30, -1, 0, 1, 17, 29, 30, 31, 32, 63, 64) if i >= info.min]
+    rng = np.random.default_rng(read)
+    i = np.array([*near, info.min, info.max, *rng.integers(0, 30, 3)], np.int64)
+    check(lambda i: fn(table, i), [rng.permutation(i).astype(kind)], bits)
+
+
+def test_a_large_public_table_costs_no_row_per_place() -> None:
+    """With 50,000 rows, of which an index may name none."""
+    table = jnp.zeros((50_000, 4))
+    i = SecretSpec((20,), "int32", "bob")
+    for mode in ("clip", "fill"):
+        made = compile_function(
+            lambda i, m=mode: jnp.take(table, i, axis=0, mode=m, fill_value=0.0), (i,),
+            config=configuration(64),
+        )  # fmt: skip
+        assert sum(static_cost(made.program).bytes_sent) < 20 * 25_000

@@ -162,12 +162,15 @@ def _read(
     """[B, n_1, .., n_K, ...] at indices [B, N] -> [B, N, ...], flat behind."""
     lead, made = index.groups, table
     doubtful: list[int] = []
+    valid: order.Bit = True
     for k, (column, count) in enumerate(zip(index.columns, counts, strict=True)):
         if lead == 1 and not isinstance(made, int):
             rest = made.size // count
-            found = oblivious.read(low, column, made.reshape(count, rest), o.dtype)
+            whole = made.reshape(count, rest)
+            found = oblivious.read(low, column, whole, o.dtype, index.dtype, mode)
             if found is not None:
-                lead, made = index.count, low.reshape(found, (index.count, rest))
+                lead, made = index.count, low.reshape(found[0], (index.count, rest))
+                valid = found[1]
                 continue
         within = oblivious.inside(low, column, count)
         row = oblivious.row(low, column, count, index.dtype, mode)
@@ -181,6 +184,10 @@ def _read(
         made = low.reshape(made, (lead, size // count))
     assert isinstance(made, int)
     fill = fill_value(o.dtype, given)
+    if not isinstance(valid, bool):
+        made = order.times(low, low.spread(low.reshape(valid, (lead, 1)), low.shape(made)), made)
+        if fill:
+            doubtful.append(oblivious.numbers(low, valid))
     if not doubtful or not fill:
         return made
     valid = low.narrowed(doubtful[0], 0, 1)
@@ -241,12 +248,13 @@ def slice_of_public(
                                                                   if i != axis)]))  # fmt: skip
     index = wrap_int(low, start.id, start.dtype)
     flat = table.reshape(len(table), -1)
-    found = oblivious.read(low, index, flat, o.dtype)
-    if found is None:
+    found = oblivious.read(low, index, flat, o.dtype, start.dtype, "clip")
+    if found is None:  # there is one place only
         row = oblivious.row(low, index, len(table), start.dtype, "clip")
         row = low.reshape(row, (1, 1, len(table)))
-        found = oblivious.contracted(low, row, flat[None], o.dtype, True)
-    made = found
+        made = oblivious.contracted(low, row, flat[None], o.dtype, True)
+    else:
+        made, _ = found
     made = low.reshape(made, table.shape[1:])
     made = low.transpose(made, [int(i) for i in np.argsort([axis, *(i for i in range(rank)
                                                                     if i != axis)])])  # fmt: skip
