@@ -10,11 +10,12 @@ import numpy as np
 
 from spuvm.kernels.halves import TILE, matmul_halves
 from spuvm.kernels.jit import compiled_for, kernel
-from spuvm.kernels.threads import processors, together
+from spuvm.kernels.threads import LEAST_WORK, processors, shared_out, together
 
 BLOCK_K = 64
 BLOCK_J = 512
-LEAST_WORK = 1 << 23  # multiply-adds of a thread: 0.4 to 1.1 ms, against 0.05 or more to wake it
+SMALL = 1 << 12  # multiply-adds: many products up to this size are one call
+GATHERED = 1 << 17  # elements of such products that are made contiguous at a time
 
 HALVES = compiled_for("avx2") and not compiled_for("avx512dq")
 """Whether `matmul_halves` is faster: no vector instruction multiplies 64 bits (vpmullq)."""
@@ -84,11 +85,24 @@ def row_dots(x: Any, y: Any, out: Any) -> None:
         out[b] = total
 
 
+@kernel
+def matmul_small(x: Any, y: Any, out: Any) -> None:
+    """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N), many small ones."""
+    batch, rows, inner = x.shape
+    columns = y.shape[2]
+    for b in range(batch):
+        for i in range(rows):
+            for k in range(inner):
+                a = x[b, i, k]
+                for j in range(columns):
+                    out[b, i, j] += a * y[b, k, j]
+
+
 def matmul(x: Any, y: Any, out: Any) -> None:
     """out[b] += x[b] @ y[b] for x (B,M,K), y (B,K,N) of one unsigned dtype, any strides.
 
-    Large products are shared among the processors, by rows (threads.py). Operands may be read-only
-    (constants, broadcasts), which would be a type of its own to compile.
+    Large products are shared among the processors, by rows (threads.py), many small ones by batch.
+    Operands may be read-only (constants, broadcasts), which would be a type of its own to compile.
     """
     batch, rows, inner = x.shape
     columns = y.shape[2]
@@ -98,6 +112,15 @@ def matmul(x: Any, y: Any, out: Any) -> None:
         row_dots(left, right, out[:, 0, 0])
         return
     work = rows * inner * columns
+    if batch > 1 and work <= SMALL:
+
+        def some(s: slice) -> None:
+            left, right = (np.require(a[s], requirements=["C", "W"]) for a in (x, y))
+            matmul_small(left, right, out[s])
+
+        step = GATHERED // max(1, rows * inner + inner * columns)
+        shared_out(some, batch, step, batch * work)
+        return
     function = _fastest(rows, inner, columns, x.dtype)
     group = TILE if function is matmul_halves else 2  # rows that go together
     ways = max(1, min(processors(), rows // group, work // LEAST_WORK))

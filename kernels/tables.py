@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from spuvm.kernels.jit import kernel
+from spuvm.kernels.threads import shared_out
 
 
 @kernel
@@ -36,30 +39,44 @@ def turned(x: Any, offset: Any, out: Any) -> None:
             out[i, j] += x[i, j - head]
 
 
-@kernel
 def look_up(table: Any, low: Any, offset: Any, out: Any) -> None:
     """out[i, j, c] += sum over k of low[i, k] table[j' L + k, c], L columns of low.
 
     j' is j, but for k > offset[i] the row before, cyclic: places there have borrowed from it. Rows
-    that the table lacks are 0. It is read-only.
+    that the table lacks are 0. Many indices are shared among the processors.
     """
+    public = np.ascontiguousarray(table).view()
+    public.setflags(write=False)  # as constants are: one type to compile
+
+    def some(s: slice) -> None:
+        look_up_rows(public, low[s], offset[s], out[s])
+
+    shared_out(some, len(low), len(low), len(low) * table.size)
+
+
+@kernel
+def look_up_rows(table: Any, low: Any, offset: Any, out: Any) -> None:
+    """look_up, by one thread; a part of the table is read once for all indices."""
     rows, columns = low.shape
-    wanted, width = table.shape
-    high = out.shape[1]
+    width, high = table.shape[1], out.shape[1]
     flat = table.reshape(-1)
-    for i in range(rows):
-        borrowed = offset[i] + 1
-        for j in range(high):
-            for part in range(2):
-                start = columns * ((j + (high - 1) * part) % high)
-                first = borrowed * part
-                end = min(columns if part else borrowed, wanted - start)
-                if width == 1:
-                    total = out[i, j, 0]
-                    for k in range(first, end):
-                        total += low[i, k] * flat[start + k]
-                    out[i, j, 0] = total
-                    continue
-                for k in range(first, end):
-                    for c in range(width):
-                        out[i, j, c] += low[i, k] * table[start + k, c]
+    for j in range(high):
+        start = columns * j
+        end = min(columns, len(table) - start)
+        after = (j + 1) % high
+        for i in range(rows):
+            borrowed = min(offset[i] + 1, end)
+            if width == 1:
+                total = out[i, j, 0]
+                for k in range(borrowed):
+                    total += low[i, k] * flat[start + k]
+                out[i, j, 0] = total
+                total = out[i, after, 0]
+                for k in range(offset[i] + 1, end):
+                    total += low[i, k] * flat[start + k]
+                out[i, after, 0] = total
+                continue
+            for k in range(end):
+                place = j if k < borrowed else after
+                for c in range(width):
+                    out[i, place, c] += low[i, k] * table[start + k, c]

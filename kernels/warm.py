@@ -180,6 +180,8 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
         yield halves.matmul_halves, (square, square, square.copy())
     yield matmul.matmul_rows, (square, square, square.copy())
     yield matmul.matmul_dots, (square, square, square.copy())
+    cube = np.zeros((2, 2, 2), ring)
+    yield matmul.matmul_small, (cube, cube, cube.copy())
     yield matmul.row_dots, (square, square, r.copy())
     yield scaling.parted, (r, 1, b.copy(), r.copy(), r.copy())
     yield scaling.joined, (r, 1, 1, r.copy())
@@ -188,7 +190,7 @@ def _arith(ring: np.dtype[Any]) -> Iterator[Call]:
     yield tables.turned, (square, offset, square.copy())
     public = square.copy()
     public.setflags(write=False)
-    yield tables.look_up, (public, square, offset, np.zeros((2, 2, 2), ring))
+    yield tables.look_up_rows, (public, square, offset, cube.copy())
     for small in arith.WORDS:
         if small.itemsize <= ring.itemsize:
             s = np.zeros(2, small)

@@ -172,12 +172,10 @@ def _by_digits(p: Party, table: Array, x: AShare, parts: Digits, cut: int) -> St
         e, f = mine[:units_size].reshape(n, high), mine[units_size:].reshape(n, high, columns)
         for rows, unit in upper:
             tables.turned(unit, c1[rows], e[rows])
-        public = np.ascontiguousarray(table).view()
-        public.setflags(write=False)
         for rows, unit in lower:
             part = zeros((len(unit), low), p.ring.dtype)
             tables.turned(unit, c2[rows], part)
-            tables.look_up(public, part, c2[rows], f[rows])
+            tables.look_up(table, part, c2[rows], f[rows])
         del upper, lower, unit  # and the dealt vectors
         both = yield from _result(p, own, mine, (size,))
         del own, mine, e, f
