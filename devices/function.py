@@ -79,16 +79,15 @@ class SPUFunction:
         """Rounds and bytes, known before anything runs; arguments may be jax.ShapeDtypeStruct.
 
         Sharing an argument that is not on this SPU yet is a row of its own, and re-sharing one that
-        has additive shares. Opening results is
+        has additive shares: it is a run of its own, before the function's. Opening results is
         not part of it: that happens when they are moved to a party.
         """
         compiled, shared = self._look(args, kwargs)
         cost = program_cost(compiled.program, shared)
         handles = {id(x): x for x in jax.tree.leaves((args, kwargs)) if isinstance(x, SPUObject)}
         for x in handles.values():
-            leaves = x.structure()[0]
-            if any(leaf.additive for leaf in leaves):
-                cost = with_program_before(cost, resharing(self._spu.fxp, leaves))
+            if x.waits and x.device is self._spu:
+                cost = with_program_before(cost, resharing(self._spu.fxp, x.structure()[0]))
         return cost
 
     def disclosures(self, *args: Any, **kwargs: Any) -> list[Disclosure]:

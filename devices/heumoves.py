@@ -113,7 +113,8 @@ def to_heu(x: SPUObject, heu: HEU) -> HEUObject:
     """
     spu: SPU = x.device
     _check_ring(spu)
-    leaf, bound = _one_array(x.replicated(), spu.fxp)
+    x = x.replicated()
+    leaf, bound = _one_array(x, spu.fxp)
     if leaf.divisor != 1:
         x, leaf = _divided(x, leaf)
     keeper, evaluator = heu.sk_keeper, heu.evaluators[0]

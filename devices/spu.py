@@ -82,6 +82,7 @@ class SPU(Device):
         )  # fmt: skip
         warm_up(self.config.ring)
         self.machines = self._session.backend.start_machines(plan)
+        self._resharing = threading.Lock()  # held around a run, which takes the other one
         self._lock = threading.Lock()
         self._next_run = 1
         self._values = itertools.count()
@@ -201,7 +202,8 @@ class SPU(Device):
         self._check_open()
         if not isinstance(x, SPUObject) or x.device is not self:
             raise UsageError("an SPU saves its own values", got=repr(x), expected=repr(self))
-        leaves, tree = x.replicated().structure()
+        x = x.replicated()
+        leaves, tree = x.structure()
         text = about(x.stored.what, leaves, tree, repr(self.fxp))
         with self._lock:
             refs = self.machines.save(SaveOrder(tuple(x.names), os.fspath(path), text))
@@ -312,7 +314,7 @@ class SPUObject(DeviceObject):
     The structure of a value that was moved here is learned from its owner when it is first needed.
     """
 
-    __slots__ = ("_facts", "_first", "_source", "stored")
+    __slots__ = ("_facts", "_first", "_replicated", "_source", "stored")
 
     def __init__(
         self,
@@ -326,6 +328,7 @@ class SPUObject(DeviceObject):
         self.stored = stored
         self._facts = None if leaves is None else (leaves, tree)
         self._first = first
+        self._replicated: SPUObject | None = None
         self._source = source
         if source is not None and source.facts is not None:
             self._learn(source.facts)
@@ -350,18 +353,26 @@ class SPUObject(DeviceObject):
         assert self._facts is not None
         return self._facts
 
-    def replicated(self) -> SPUObject:
-        """This handle, of shares that programs take: additive ones are re-shared, in one round.
+    @property
+    def waits(self) -> bool:
+        """Whether it has additive shares that nothing has taken yet; see `replicated`."""
+        facts = self._facts  # of a value that was dealt they may be unknown, and are not waited for
+        additive = facts is not None and any(leaf.additive for leaf in facts[0])
+        return additive and self._replicated is None
 
-        Values that were dealt are not waited for.
+    def replicated(self) -> SPUObject:
+        """A handle of the same value in shares that programs take.
+
+        Additive ones are re-shared, in one round, once for all that take them.
         """
-        if self._facts is not None and any(leaf.additive for leaf in self._facts[0]):
-            leaves, tree = self._facts
-            spu = self.stored.spu
-            stored = spu.run(resharing(spu.fxp, leaves), self.names, self.stored.what)
-            self.stored, self._first = stored, 0
-            self._facts = tuple(replace(leaf, additive=False) for leaf in leaves), tree
-        return self
+        spu = self.stored.spu
+        with spu._resharing:
+            if self.waits:
+                leaves, tree = self.structure()
+                stored = spu.run(resharing(spu.fxp, leaves), self.names, self.stored.what)
+                made = tuple(replace(leaf, additive=False) for leaf in leaves)
+                self._replicated = SPUObject(stored, made, tree)
+            return self if self._replicated is None else self._replicated
 
     def _learn(self, tree: Any) -> None:
         assert self._source is not None

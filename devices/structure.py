@@ -35,7 +35,7 @@ class Shared:
     lo, hi       a range that every element is known to keep to, in user's units.
     divisor      what a decoded element is divided by: of a mean the sum is shared.
     squares      it is a mean of squares, as optimisers keep them.
-    additive     its shares are additive; SPUObject.replicated makes shares that programs take.
+    additive     its shares are additive; programs take what SPUObject.replicated makes of it.
     """
 
     spec: ArraySpec

@@ -490,9 +490,14 @@ def _additive_dot_aa(ring: int, args: Sequence[Type], attrs: Any) -> Type:
     return _dot("additive_dot_aa", ring, args[0], args[1], 0).with_(kind="z")
 
 
-@local("round_z", "z", "bits", "as round_a")
+@local("round_z", "z", "bits range", "as round_a; range () or a promised (lo, hi)")
 def _round_z(ring: int, args: Sequence[Type], attrs: Any) -> Type:
-    return _round_a(ring, args, attrs)
+    made, promised = _round_a(ring, args, attrs), attrs["range"]
+    need(len(promised) in (0, 2), "round_z: range must be () or (lo, hi)")
+    if not promised:
+        return made
+    need(promised[0] <= promised[1], f"round_z: empty range {promised}")
+    return ranged(made, ring, *promised)
 
 
 @interactive("reshare_z", "z", "", "the same value in replicated shares")

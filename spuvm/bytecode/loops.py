@@ -97,6 +97,7 @@ def infer_loop(args: Sequence[Type], attrs: Mapping[str, Any], body: Program) ->
     for i, made in enumerate(outputs[: loop.carries]):
         carried = inputs[1 + loop.first_carry + i]
         _need(within(made, carried), f"carry {i} is {carried}, the body makes {made} of it")
+    _need(all(t.kind != "z" for t in outputs), "additive shares do not leave a body")
     stacked = [t.with_(shape=(loop.trip, *t.shape)) for t in outputs[loop.carries :]]
     return (*outputs[: loop.carries], *stacked)
 

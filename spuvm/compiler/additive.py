@@ -6,13 +6,14 @@ What takes such a result into another program re-shares it first, one round; see
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from spuvm.bytecode.isa import MOVES
 from spuvm.bytecode.program import Instruction, Program
 from spuvm.compiler.passes import dce, number, rewritten
 from spuvm.compiler.rebuild import Rebuild
 
-_BETWEEN = (*MOVES, "retype_a")  # a retype says what the product's own range may say too
+_BETWEEN = (*MOVES, "retype_a")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ def additive_results(program: Program) -> Program:
         for a in instruction.args:
             users.setdefault(a, []).append(instruction)
 
+    @cache
     def only_rounded(value: int) -> bool:
         """Whether every way from here ends in a rounding that only outputs use."""
         if value in outputs:
@@ -48,14 +50,17 @@ def additive_results(program: Program) -> Program:
         if found is None or not only_rounded(found.dot.results[0]):
             return None
         bits, t = number(i, "bits"), found.dot.types[0]
-        if t.magnitude(1 << program.ring) + (3 << bits - 1) >= 1 << program.ring - 2:
+        most = 3 << bits - 1
+        if t.bounds is None or t.magnitude(0) + most >= 1 << program.ring - 2:
             return None  # the range was promised later, not proven by the operands
         args = (r.new[a] for a in found.dot.args)
         made = r.emit("additive_dot_aa", *args, source=found.dot.source)
         for move in reversed(found.way):
             if move.op in MOVES:
                 made = r.emit(move.op, made, source=move.source, **move.attrs)
-        return r.emit("round_z", made, source=i.source, bits=bits)
+        proven, known = (t.bounds[0] - most, t.bounds[1] + most), i.types[0].bounds
+        promised = () if known is None or known == proven else known
+        return r.emit("round_z", made, source=i.source, bits=bits, range=promised)
 
     outputs = {out.value for out in program.outputs}
     return dce(rewritten(program, rewrite, "round_a"))

@@ -369,8 +369,12 @@ def _scale_sum(
     return p.rounded(_lincomb(p, types, *xs, coefficients=coefficients), bits, factor)
 
 
-@means("round_a")
 @means("round_z")
+def _round_additive(p: Plain, types: Any, x: Array, bits: int, range: Any) -> Array:
+    return _round(p, types, x, bits)
+
+
+@means("round_a")
 def _round(p: Plain, types: Any, x: Array, bits: int) -> Array:
     """Two of the three parts are uniform: their low bits and those of x decide."""
     value = p.signed(x)

@@ -116,7 +116,8 @@ def test_a_party_learns_a_value_of_a_uniform_threshold(bits, cut):
     parts = [words(ring, N, rng) for _ in "ab"]
     parts.append(ring.array(np.array(x, object)) - parts[0] - parts[1])
     rounded = [
-        ABY3.local["round_z"](Party(i, ring, None), ZShare(parts[i]), bits=cut) for i in RANKS
+        ABY3.local["round_z"](Party(i, ring, None), ZShare(parts[i]), bits=cut, range=())
+        for i in RANKS
     ]
     got = integers(ring, value_of(rounded))
     assert (abs(got - x) <= 3 << cut - 1).all()
@@ -162,7 +163,9 @@ def program_of(ring, bits=4):
     x, y = (b.input(Type("a", s, 4, 0, -50, 50), "o") for s in ((1, 1, 3), (1, 3, 8)))
     made = b.emit("additive_dot_aa", x, y)
     part = b.emit("slice", made, start=(0, 0, 2), limit=(1, 1, 8), stride=(1, 1, 1))
-    b.output(b.emit("round_z", b.emit("reshape", part, shape=(6,)), bits=bits), "float64", "o")
+    b.output(
+        b.emit("round_z", b.emit("reshape", part, shape=(6,)), bits=bits, range=()), "float64", "o"
+    )
     return b.build()
 
 
@@ -221,4 +224,4 @@ def test_a_range_has_to_leave_room():
     b = builder(Ring(64))
     z = b.input(Type("z", (2,), 60, 0, 0, 1 << 61), "o")
     with pytest.raises(VerifyError, match="round"):
-        b.emit("round_z", z, bits=61)
+        b.emit("round_z", z, bits=61, range=())

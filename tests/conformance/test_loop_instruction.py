@@ -255,6 +255,11 @@ OPEN = '  input %0 : p[] in [0, 2] from ""\n'
          "instruction 0 (loop): instruction 0 (neg_a): value %9"),
         ("%1 = loop %0 {trip=3, captures=1, carries=0, order=forward} : a[3,2]\n" + OPEN,
          "stops inside of a loop"),
+        ("%1 = loop %0 {trip=3, captures=1, carries=0, order=forward} : z[3,1,1,1]\n" + OPEN
+         + '  input %1 : a[2] from ""\n  %2 = reshape %1 {shape=(1, 1, 2)} : a[1,1,2]\n'
+         + '  %3 = reshape %1 {shape=(1, 2, 1)} : a[1,2,1]\n'
+         + '  %4 = additive_dot_aa %2, %3 : z[1,1,1]\n  output %4 : int64 ""\nend',
+         "additive shares do not leave a body"),
     ],
 )  # fmt: skip
 def test_ill_formed_loops(text: str, message: str) -> None:

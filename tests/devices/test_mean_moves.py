@@ -1,5 +1,7 @@
 """Means and weighted means on an SPU, as they are shared: opened, saved, moved, used, encrypted."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -131,7 +133,7 @@ def test_secret_weights_are_shared_again_once(weighted):
     before = near(both).cost(**named)
     assert sum(row.what == "reshare_z" for row in before.rows) == 1
     got = near(both)(**named)
-    assert not made.structure()[0][0].additive
+    assert not made.waits
     after = near(both).cost(**named)
     assert before.rounds == after.rounds + 1
     assert sum(before.bytes_sent) == sum(after.bytes_sent) + 3 * 8 * 6
@@ -172,3 +174,33 @@ def test_secret_weights_of_a_tree_in_parts(session):
     np.testing.assert_allclose(sf.reveal(total(mean, doubled, more)), want, atol=8 * NEAR)
     np.testing.assert_allclose(sf.reveal(mean)["b"], np.full(3, at + 1), atol=NEAR)
     assert sf.reveal(more).tolist() == [False, True, True]
+
+
+def test_secret_weights_are_shared_again_once_by_many_threads(weighted):
+    """Each with a function of its own, which takes a while to compile."""
+    near, made = weighted
+    fns = [lambda m, i=i: m * (i + 2) for i in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda fn: sf.reveal(near(fn)(made)), fns))
+    for i, got in enumerate(results):
+        np.testing.assert_allclose(got, (i + 2) * WEIGHTED, atol=(i + 2) * NEAR)
+    assert made.replicated() is made.replicated()
+
+
+def test_secret_weights_keep_a_promised_range(session):
+    near = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=(0.5, 8.0)))
+    fn = lambda x, w: sf.assume_range(weighted_average(list(x), w), 0.5, 8)  # noqa: E731
+    x, w = sf.PYU("bob")(lambda: np.ones((3, 2)))(), sf.PYU("bob")(lambda: WEIGHTS)()
+    (leaf,) = near(fn)(x, w).structure()[0]
+    assert leaf.additive
+    assert leaf.hi <= 16  # rounded up to a power
+
+
+def test_cost_for_another_spu_has_no_resharing(weighted):
+    """It is passed on as it is."""
+    near, made = weighted
+    other = sf.SPU(["carol", "alice", "bob"], near.config)
+    cost = other(lambda m: -m).cost(made)
+    assert not [row for row in cost.rows if row.what == "reshare_z"]
+    other(lambda m: -m)(made)
+    assert other.last_run.bytes_sent == cost.bytes_sent

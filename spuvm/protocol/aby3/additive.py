@@ -38,7 +38,7 @@ def additive_dot_aa(p: Party, x: AShare, y: AShare) -> ZShare:
 
 
 @TABLE.on_shares("round_z")
-def round_z(p: Party, x: ZShare, *, bits: int) -> ZShare:
+def round_z(p: Party, x: ZShare, *, bits: int, range: tuple[int, ...]) -> ZShare:
     """[x] -> [sum of floor(z_i / 2^m) 2^m, plus 3 2^(m-1)]: what may be opened of x.
 
     As round_a, by the low digits of the additive shares. Whoever opens the result gets its sum
