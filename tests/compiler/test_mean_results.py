@@ -285,3 +285,24 @@ def test_a_rounded_result_as_an_operand() -> None:
     np.testing.assert_allclose(more, x + 1, atol=2 * unit)
     np.testing.assert_allclose(half, x / 2, atol=2 * unit)
     assert not made.warnings
+
+
+@pytest.mark.parametrize(
+    ("fn", "additive"),
+    [
+        (lambda x, w: (x @ w, (x @ w)[:1]), 2),
+        (lambda x, w: ((x @ w)[:1], (x @ w)[1:].reshape(1, -1)), 2),
+        (lambda x, w: (x @ w, 2 * (x @ w)), 0),
+        (lambda x, w: (x @ w, (x @ w)[0] > 1), 0),
+        (lambda x, w: sf.assume_range(x @ w, -4, 4), 1),
+    ],
+)
+def test_all_of_a_product_is_additive_or_nothing(fn: Any, additive: int) -> None:
+    """Rounded in two ways it would have two thresholds."""
+    x, w = SecretSpec((3, 4), "float32", "a", -4, 4), SecretSpec((4,), "float32", "b", 1, 9)
+    weighted = lambda x, w: fn(x, w / jnp.sum(w))  # noqa: E731
+    made = compile_function(weighted, (x, w), config=configuration(64))
+    ops = [i.op for i in made.program.instructions]
+    assert ops.count("round_z") == additive
+    assert ops.count("additive_dot_aa") == bool(additive)
+    assert ("dot_aa" in ops) == (not additive)
