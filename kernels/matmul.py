@@ -14,7 +14,7 @@ from spuvm.kernels.threads import LEAST_WORK, processors, shared_out, together
 
 BLOCK_K = 64
 BLOCK_J = 512
-SMALL = 1 << 12  # multiply-adds: many products up to this size are one call
+SMALL = 1 << 16  # multiply-adds: many products up to this size are one call
 GATHERED = 1 << 17  # elements of such products that are made contiguous at a time
 
 HALVES = compiled_for("avx2") and not compiled_for("avx512dq")
