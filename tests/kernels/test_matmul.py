@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spuvm.kernels import matmul as module
+from spuvm.kernels import threads
 from spuvm.kernels.arith import small_dtype
 from spuvm.kernels.halves import COLUMNS, DEPTH, LANES, ROWS, TILE, matmul_halves
 from spuvm.kernels.jit import compiled_for
@@ -66,6 +67,7 @@ def test_large_products_are_shared_by_rows(
 ) -> None:
     monkeypatch.setattr(module, "HALVES", halves)
     monkeypatch.setattr(module, "LEAST_WORK", 1)
+    monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(module, "processors", lambda: 4)
     rng = np.random.default_rng(rows)
     x, y = (rng.integers(0, 2**64, shape, np.uint64) for shape in ((2, rows, 30), (2, 30, columns)))
@@ -73,6 +75,26 @@ def test_large_products_are_shared_by_rows(
     want = out + x @ y
     matmul(x, y, out)
     assert np.array_equal(out, want)
+
+
+@pytest.mark.parametrize("gathered", [1, 100, 1 << 17])
+@pytest.mark.parametrize("ways", [1, 3])
+@pytest.mark.parametrize("shape", [(50, 2, 3, 4), (7, 1, 5, 9), (2, 4, 1, 1), (3, 0, 2, 2)])
+def test_many_small_products_go_together(
+    shape: tuple[int, ...], ways: int, gathered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces and by several threads; one operand the same for all."""
+    monkeypatch.setattr(module, "GATHERED", gathered)
+    monkeypatch.setattr(threads, "LEAST_WORK", 1)
+    monkeypatch.setattr(threads, "processors", lambda: ways)
+    batch, m, k, n = shape
+    rng = np.random.default_rng(m)
+    x, y, before = (
+        rng.integers(0, 2**64, size, np.uint64) for size in ((batch, m, k), (k, n), (batch, m, n))
+    )
+    out = before.copy()
+    matmul(x, np.broadcast_to(y, (batch, k, n)), out)
+    assert np.array_equal(out, before + x @ y)
 
 
 @pytest.mark.parametrize(
