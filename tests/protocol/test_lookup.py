@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from parties import interactive, lockstep, share, value_of
 
 from spuvm.bytecode.types import Type
+from spuvm.kernels import threads
 from spuvm.protocol.aby3 import ABY3
 from spuvm.protocol.aby3.lookup import digits, places
 from spuvm.ring import Ring
@@ -69,6 +70,17 @@ def test_large_tables_take_two_digits(
     nothing = ring.array(np.zeros(columns, np.int64))
     for row, i in zip(got, index, strict=True):
         assert (row == (table[i] if i < rows else nothing)).all()
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+def test_many_indices_are_shared_by_threads(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LEAST_WORK", 1)
+    monkeypatch.setattr(threads, "processors", lambda: 3)
+    ring, rng = Ring(64), np.random.default_rng(0)
+    table = ring.array(rng.integers(-(2**30), 2**30, (3000, columns)))
+    index = rng.integers(0, 3000, 50)
+    assert len(digits(ring, 50, 3000, columns)) == 2
+    assert np.array_equal(look_up(ring, table, signed(ring, index.tolist()), 0), table[index])
 
 
 @pytest.mark.parametrize("owner", [None, 0, 1, 2])
