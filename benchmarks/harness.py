@@ -31,12 +31,14 @@ class Timing:
     """One call from the instant of release to the last party's return.
 
     ms: the earliest start to the latest return. cpu_s: CPU seconds of all threads of the three
-    processes. peak_mb: the largest resident set that any party reached during the call.
+    processes. peak_mb: the largest resident set that any party reached during the call; peaks_mb:
+    of each.
     """
 
     ms: float
     cpu_s: float
     peak_mb: float
+    peaks_mb: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def _timing(spans: Sequence[_Span]) -> Timing:
         ms=1e3 * (max(s.end for s in spans) - min(s.start for s in spans)),
         cpu_s=sum(s.cpu_s for s in spans),
         peak_mb=max(s.peak_mb for s in spans),
+        peaks_mb=tuple(s.peak_mb for s in spans),
     )
 
 

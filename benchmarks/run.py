@@ -27,7 +27,7 @@ def measure(case: Case, forms: Sequence[Form], ours: System, runs: int) -> list[
         row: dict[str, Any] = {"case": case.name, "form": form}
         try:
             prepared = ours.ask("prepare", form=form)
-            peak_mb = ours.ask("peak_mb", form=form)
+            memory = ours.ask("memory", form=form)
             ours.ask("light", form=form)
             pairs = [
                 (ours.ask("run", form=form), ours.ask("light", form=form)) for _ in range(runs)
@@ -38,8 +38,8 @@ def measure(case: Case, forms: Sequence[Form], ours: System, runs: int) -> list[
                 "ours_bytes": prepared["bytes"],
                 "ours_rounds": prepared["rounds"],
                 "ours_cpu_s": statistics.median(run["cpu_s"] for run, _ in pairs),
-                "ours_peak_mb": peak_mb,
-                "empty_mb": prepared["empty_mb"],
+                "ours_peak_mb": memory["peak_mb"],
+                "empty_mb": memory["empty_mb"],
                 "live_mb": prepared["live_mb"],
                 "first_run_ms": prepared["first_run_ms"],
                 "compile_s": prepared["compile_s"],
