@@ -17,6 +17,7 @@ from jax import lax
 
 import spuvm as sf
 from spuvm.errors import RangeWarning
+from spuvm.fxp import DEFAULT_FRAC_BITS
 
 nan = jnp.nan
 RIGHT: dict[str, Any] = {
@@ -172,7 +173,10 @@ def simulated(fn: Any, ring: int, check: Any = None) -> Any:
 kept = cache(simulated)  # with its programs, which are made once for all examples, and warn once
 
 
-def compare(fn: Any, *args: np.ndarray, ring: int = 64, run: Any = None) -> None:
+def compare(
+    fn: Any, *args: np.ndarray, ring: int = 64, run: Any = None, squares: float = 0.0
+) -> None:
+    """Within the contract; `squares` is how far what a root is taken of may be off."""
     got = (run or kept(fn, ring))(*args)
     with jax.enable_x64(True):
         wide = [a.astype("f8") if a.dtype == "f4" else a for a in args]
@@ -180,7 +184,10 @@ def compare(fn: Any, *args: np.ndarray, ring: int = 64, run: Any = None) -> None
     tolerance = {32: 2.0**-4, 64: 2.0**-12, 128: 2.0**-22}[ring]
     for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         g, w = np.asarray(g, "f8"), np.nan_to_num(np.asarray(w, "f8"), nan=0.0)  # 0 / 0 is 0 too
-        assert (np.abs(g - w) <= tolerance * np.maximum(1, np.abs(w))).all(), (g, w)
+        allowed = tolerance * np.maximum(1, np.abs(w))
+        if squares:
+            allowed = np.maximum(allowed, w - np.sqrt(np.maximum(0, w * w - squares)))
+        assert (np.abs(g - w) <= allowed).all(), (g, w)
 
 
 RINGS = st.sampled_from((32, 64, 128))
@@ -199,7 +206,10 @@ def test_what_a_mask_leaves_out_is_not_counted(name: str, seed: int, ring: int) 
 @given(seed=SEEDS, ring=RINGS)
 def test_what_is_nan_where_nothing_is_left(name: str, seed: int, ring: int) -> None:
     with pytest.warns(RangeWarning, match=r"test_missing.py:\d+ .*NaN cannot be represented"):
-        compare(WARNED[name], *data(seed), ring=ring, run=simulated(WARNED[name], ring))
+        # A variance near 0 is off by up to two units, a deviation then by their root.
+        squares = 2 * 2.0 ** -DEFAULT_FRAC_BITS[ring] if name == "nanstd" else 0.0
+        run = simulated(WARNED[name], ring)
+        compare(WARNED[name], *data(seed), ring=ring, run=run, squares=squares)
 
 
 @cache
