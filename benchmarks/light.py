@@ -53,7 +53,7 @@ class Work:
             sent=tuple(cost.bytes_sent),
             reads=1 if cost.rows and {row.what for row in cost.rows} <= LINEAR else SHARES,
             words_in=sum(i.type.size for i in program.inputs if i.type.kind == "a"),
-            words_out=sum(program.types[o.value].size for o in program.outputs),
+            words_out=sum(_words(program.types[o.value]) for o in program.outputs),
             dots=tuple(dots),
         )
 
@@ -65,6 +65,11 @@ class Work:
             "memory_bytes": 3 * 8 * (self.reads * self.words_in + SHARES * self.words_out),
             "multiply_adds": 3 * sum(math.prod(dot) for dot in self.dots),
         }
+
+
+def _words(t: Any) -> int:
+    """Ring elements of one of the two shares that a party writes of a result."""
+    return int(t.size // 2 if t.kind == "z" else t.size)  # of additive shares it has one
 
 
 @numba.njit(cache=True, nogil=True)

@@ -300,8 +300,7 @@ def test_a_rounded_result_as_an_operand() -> None:
 def test_all_of_a_product_is_additive_or_nothing(fn: Any, additive: int) -> None:
     """Rounded in two ways it would have two thresholds."""
     x, w = SecretSpec((3, 4), "float32", "a", -4, 4), SecretSpec((4,), "float32", "b", 1, 9)
-    weighted = lambda x, w: fn(x, w / jnp.sum(w))  # noqa: E731
-    made = compile_function(weighted, (x, w), config=configuration(64))
+    made = compile_function(lambda x, w: fn(x, w / jnp.sum(w)), (x, w), config=configuration(64))
     ops = [i.op for i in made.program.instructions]
     assert ops.count("round_z") == additive
     assert ops.count("additive_dot_aa") == bool(additive)

@@ -129,7 +129,10 @@ def test_secret_weights_are_shared_again_once(weighted):
     """By the first program that takes the mean: a round more, said before."""
     near, made = weighted
     named = {"twice": made, "x": made}
-    both = lambda twice, x: 2 * twice - x  # noqa: E731
+
+    def both(twice, x):
+        return 2 * twice - x
+
     before = near(both).cost(**named)
     assert sum(row.what == "reshare_z" for row in before.rows) == 1
     got = near(both)(**named)
@@ -164,7 +167,10 @@ def test_secret_weights_of_a_tree_in_parts(session):
         for i in range(3)
     ]
     weights = sf.PYU("bob")(lambda: WEIGHTS)()
-    fn = lambda trees, w: (weighted_average(trees, w), w * 2, w > 4)  # noqa: E731
+
+    def fn(trees, w):
+        return weighted_average(trees, w), w * 2, w > 4
+
     mean, doubled, more = near(fn, num_returns=3)(trees, weights)
     kinds = [[leaf.additive for leaf in x.structure()[0]] for x in (mean, doubled, more)]
     assert kinds == [[True, True], [False], [False]]
@@ -189,7 +195,10 @@ def test_secret_weights_are_shared_again_once_by_many_threads(weighted):
 
 def test_secret_weights_keep_a_promised_range(session):
     near = sf.SPU(["alice", "bob", "carol"], sf.Config(input_range=(0.5, 8.0)))
-    fn = lambda x, w: sf.assume_range(weighted_average(list(x), w), 0.5, 8)  # noqa: E731
+
+    def fn(x, w):
+        return sf.assume_range(weighted_average(list(x), w), 0.5, 8)
+
     x, w = sf.PYU("bob")(lambda: np.ones((3, 2)))(), sf.PYU("bob")(lambda: WEIGHTS)()
     (leaf,) = near(fn)(x, w).structure()[0]
     assert leaf.additive

@@ -249,7 +249,7 @@ def slice_of_public(
     index = wrap_int(low, start.id, start.dtype)
     flat = table.reshape(len(table), -1)
     found = oblivious.read(low, index, flat, o.dtype, start.dtype, "clip")
-    if found is None:  # there is one place only
+    if found is None:  # few places: a one-hot row takes less
         row = oblivious.row(low, index, len(table), start.dtype, "clip")
         row = low.reshape(row, (1, 1, len(table)))
         made = oblivious.contracted(low, row, flat[None], o.dtype, True)
